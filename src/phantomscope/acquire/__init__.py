@@ -1,0 +1,1 @@
+"""Sources of images, each made into an image set."""

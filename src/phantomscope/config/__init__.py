@@ -1,0 +1,1 @@
+"""Typed models of every option, and how they are loaded and documented."""

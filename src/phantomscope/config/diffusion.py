@@ -1,0 +1,211 @@
+"""Options of the diffusion model: network, process, training, sampling."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from phantomscope.config.option import Section, option
+
+Step = Annotated[int, Field(ge=1)]
+
+
+class Network(Section):
+    """The U-Net."""
+
+    preset: Literal["eschweiler", "small"] = option(
+        "eschweiler",
+        "`eschweiler`: the paper's network (899,409 parameters in 2D); `small`: half "
+        "its channels, for tests.",
+        paper="eschweiler",
+    )
+    norm: Literal["channel", "instance", "none"] = option(
+        "channel",
+        "`instance`: as the reference, but its statistics depend on the tile, which "
+        "shows as seams; `channel`: over the channels of each pixel, hence the same "
+        "for any tile.",
+        paper="instance",
+    )
+    noise_channel: bool = option(
+        False,
+        "A second input channel of fresh noise, as in the released code (the paper "
+        "does not mention it). Without it the preset has 72 weights fewer.",
+        paper="true (code)",
+    )
+
+
+class Process(Section):
+    """The forward process."""
+
+    schedule: Literal["cosine", "linear"] = option(
+        "cosine", "Noise schedule.", paper="cosine"
+    )
+    timesteps: int = option(1000, "Length T of the chain.", ge=10, paper="1000")
+    prediction: Literal["eps", "x0", "v"] = option(
+        "eps", "What the network predicts.", paper="eps"
+    )
+
+
+class Train(Section):
+    """Training of the diffusion model."""
+
+    steps: int = option(2400, "Optimiser steps.", ge=1, paper="5000 epochs")
+    batch_size: int = option(8, "Patches per optimiser step.", ge=1, paper="1")
+    micro_batch: int | None = option(
+        None,
+        "Patches per network evaluation; lower it when memory is short. Gradients "
+        "are accumulated, so the result is the same up to rounding.",
+        ge=1,
+    )
+    patch: int = option(
+        64, "Side of the training patches; a multiple of 8.", unit="px", ge=16,
+        multiple_of=8, paper="256",
+    )  # fmt: skip
+    optimiser: Literal["radam", "adamw", "adam"] = option(
+        "adamw", "Optimiser.", paper="radam"
+    )
+    learning_rate: float = option(
+        1e-3, "Learning rate, after a linear warm-up.", gt=0, le=1, paper="1e-3"
+    )
+    warmup: int = option(100, "Steps of linear warm-up.", ge=0, paper="0")
+    decay: float = option(
+        0.3,
+        "Last share of the steps over which the learning rate falls linearly to zero.",
+        ge=0,
+        le=1,
+        paper="0",
+    )
+    ema: float = option(
+        0.998, "Decay of the moving average of the weights; 0 switches it off.",
+        ge=0, lt=1, paper="none",
+    )  # fmt: skip
+    clip: float = option(
+        1.0, "Largest norm of the gradient; 0 switches clipping off.", ge=0
+    )
+    augment: bool = option(
+        True, "The eight flips and quarter turns of each patch.", paper="none"
+    )
+    precision: Literal["fp32", "bf16"] = option(
+        "fp32",
+        "`bf16` trains faster on processors and GPUs that have it (about 1.5 times "
+        "with AMX); weights stay fp32.",
+        paper="fp32",
+    )
+    device: Literal["auto", "cpu", "cuda"] = option(
+        "auto", "Where to train; `auto` takes a GPU when there is one."
+    )
+    threads: int = option(
+        2,
+        "CPU threads. Part of the result: sums are ordered differently with another "
+        "number.",
+        ge=1,
+    )
+    checkpoint_every: int = option(
+        200, "Steps between saved training states (no effect on the result).", ge=1
+    )
+
+    @model_validator(mode="after")
+    def _micro_divides(self) -> Self:
+        if self.micro_batch is not None and self.batch_size % self.micro_batch:
+            raise ValueError(
+                f"`micro_batch` ({self.micro_batch}) must divide `batch_size` "
+                f"({self.batch_size})"
+            )
+        return self
+
+
+class Start(Section):
+    """At which time the way back starts."""
+
+    value: Literal["auto"] | Step = option(
+        "auto",
+        "`auto` chooses from the data; a number fixes it.",
+        paper="600, later 400",
+    )
+    candidates: list[Step] = option(
+        lambda: [100, 200, 300, 400, 500, 600, 700, 800],
+        "Times to compare.",
+        paper="100 ... 1000",
+    )
+    max_distance: float = option(
+        0.01,
+        "Largest Bhattacharyya distance between noised images and noised sketches "
+        "(the larger of the distances of intensity and of fine texture).",
+        gt=0,
+        paper="0.001 at 600",
+    )
+    min_fidelity: float = option(
+        0.85,
+        "Least label fidelity after the way back (share of objects found again, F1 "
+        "at IoU 0.5), relative to the best candidate.",
+        gt=0,
+        le=1,
+    )
+    images: int = option(2, "Sketches to bring back per candidate.", ge=1)
+
+
+class Synthesise(Section):
+    """From sketches to images."""
+
+    sampler: Literal["ddim", "ddpm"] = option(
+        "ddim",
+        "`ddim`: few steps; `ddpm`: the ancestral sampler over the chosen steps.",
+        paper="ddpm",
+    )
+    steps: int = option(
+        20,
+        "Network evaluations from t_start to 0; coefficients are derived anew for "
+        "the chosen times.",
+        ge=1,
+        paper="t_start",
+    )
+    eta: float = option(
+        0.0, "Noise of the DDIM sampler: 0 none, 1 that of the ancestral one.", ge=0,
+        le=1,
+    )  # fmt: skip
+    variance: Literal["small", "large"] = option(
+        "small",
+        "Variance of the ancestral sampler: that of the posterior, or beta.",
+        paper="small (paper), large (code)",
+    )
+    clip: bool = option(
+        True, "Clip the predicted image to the range of the training images.",
+        paper="false (code)",
+    )  # fmt: skip
+    tile: int = option(
+        128, "Side of the tiles the network sees; a multiple of 8.", unit="px", ge=16,
+        multiple_of=8, paper="256",
+    )  # fmt: skip
+    overlap: int = option(
+        16, "Overlap of neighbouring tiles, on each side; a multiple of 8.", unit="px",
+        ge=0, multiple_of=8, paper="20",
+    )  # fmt: skip
+    fusion: Literal["per_step", "final"] = option(
+        "per_step",
+        "`per_step`: the predictions of overlapping tiles are blended at each step; "
+        "`final`: finished tiles are blended, as in the paper.",
+        paper="final",
+    )
+    window: Literal["cosine", "edt", "uniform"] = option(
+        "cosine", "Blending weights of a tile.", paper="edt"
+    )
+    micro_batch: int = option(
+        4, "Tiles per network evaluation; more is faster on a GPU.", ge=1, paper="1"
+    )
+    precision: Literal["fp32", "bf16"] = option(
+        "fp32", "Arithmetic of the network.", paper="fp32"
+    )
+    device: Literal["auto", "cpu", "cuda"] = option(
+        "auto", "Where to synthesise; `auto` takes a GPU when there is one."
+    )
+    threads: int = option(1, "CPU threads of each shard.", ge=1)
+
+    @model_validator(mode="after")
+    def _tile_holds_overlap(self) -> Self:
+        if self.tile <= 2 * self.overlap:
+            raise ValueError(
+                f"`tile` ({self.tile}) must be more than twice `overlap` "
+                f"({self.overlap}): nothing would be left between the borders"
+            )
+        return self

@@ -1,0 +1,93 @@
+"""The whole config: the one source of defaults, schema and reference page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from phantomscope.config.analysis import Check, Evaluate, Segment
+from phantomscope.config.data import Normalise, Source, Split
+from phantomscope.config.diffusion import Network, Process, Start, Synthesise, Train
+from phantomscope.config.option import Section, option
+from phantomscope.config.simulation import Fit, Simulate
+
+
+class Config(Section):
+    """Everything that shapes an experiment.
+
+    `Config()` is the demo; every option has a default.
+    """
+
+    experiment: str = option(
+        "",
+        "Name of the folder under `results/`. Empty: `demo` for the packaged images, "
+        "else the name of your folder.",
+    )
+    scale: Literal["smoke", "demo", "pilot", "paper"] = option(
+        "demo", "Printed in every table: how large the run is."
+    )
+    seed: int = option(0, "Seed of everything.", ge=0, lt=2**63)
+    source: Source = option(Source, "Where the images come from.")
+    split: Split = option(Split, "Training and test part.")
+    normalise: Normalise = option(Normalise, "Intensity range.")
+    fit: Fit = option(Fit, "Sketch parameters from unannotated images.")
+    simulate: Simulate = option(Simulate, "Labelled sketches.")
+    network: Network = option(Network, "The U-Net of the diffusion model.")
+    process: Process = option(Process, "The forward process.")
+    train: Train = option(Train, "Training of the diffusion model.")
+    start: Start = option(Start, "Choice of t_start.")
+    synthesise: Synthesise = option(Synthesise, "From sketches to images.")
+    check: Check = option(Check, "Rejection of bad synthetic images.")
+    segment: Segment = option(Segment, "Segmentation tools.")
+    evaluate: Evaluate = option(Evaluate, "Measurement.")
+
+    @property
+    def name(self) -> str:
+        """Name of the experiment: the folder under ``results/``."""
+        if self.experiment:
+            return self.experiment
+        if self.source.kind == "package":
+            return "demo"
+        stem = Path(self.source.path or "").resolve().name
+        return re.sub(r"[^\w.-]+", "_", stem) or "experiment"
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether annotation is there for the annotated arm and the evaluation."""
+        return self.source.kind == "package" or self.source.labels is not None
+
+    @property
+    def arms(self) -> list[str]:
+        """The arms that can be trained: without labels there is no annotated one."""
+        return [
+            arm for arm in self.segment.arms if arm != "annotated" or self.has_labels
+        ]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.experiment and not re.fullmatch(r"[\w.-]+", self.experiment):
+            raise ValueError(
+                f"`experiment` ({self.experiment!r}) becomes a folder name: use "
+                "letters, digits, '_', '-' and '.'"
+            )
+        timesteps = self.process.timesteps
+        if self.start.value != "auto" and self.start.value > timesteps:
+            raise ValueError(
+                f"`start.value` ({self.start.value}) is beyond `process.timesteps` "
+                f"({timesteps})"
+            )
+        if self.start.value == "auto" and not any(
+            t <= timesteps for t in self.start.candidates
+        ):
+            raise ValueError(
+                f"no value of `start.candidates` is within `process.timesteps` "
+                f"({timesteps})"
+            )
+        if "annotated" == "".join(self.segment.arms) and not self.has_labels:
+            raise ValueError(
+                "`segment.arms: [annotated]` needs `source.labels`, a folder of labels"
+            )
+        return self

@@ -1,0 +1,122 @@
+"""Options of the sketches: fitted parameters and simulation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from phantomscope.config.option import Section, option
+
+Size = Annotated[int, Field(ge=16, le=65536)]
+
+
+class Fit(Section):
+    """How the sketch parameters are fitted to the unannotated training images."""
+
+    parameters: str | None = option(
+        None,
+        "Your own parameter file (written like `results/<experiment>/sketch.yaml`); "
+        "it is checked and used instead of a fit.",
+    )
+    min_diameter: float | None = option(
+        None, "Smallest object; empty: found from the images.", unit="px", gt=0
+    )
+    max_diameter: float | None = option(
+        None, "Largest object; empty: found from the images.", unit="px", gt=0
+    )
+    calibration_rounds: int = option(
+        3,
+        "Rounds of simulate, measure the same way, correct: they remove the bias of "
+        "measuring touching objects by a classical segmentation.",
+        ge=0,
+        le=20,
+    )
+    max_types: int = option(
+        6,
+        "Image types (by image size) that get parameters of their own; rarer ones "
+        "share the last.",
+        ge=1,
+        le=64,
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        low, high = self.min_diameter, self.max_diameter
+        if low is not None and high is not None and low >= high:
+            raise ValueError("`min_diameter` must be below `max_diameter`")
+        return self
+
+
+class Simulate(Section):
+    """Labelled sketches of nuclei."""
+
+    images: int = option(48, "How many synthetic images to make.", ge=1)
+    size: tuple[Size, Size] = option(
+        (192, 192), "Height and width of each.", unit="px", paper="1024 x 1024 (GOWT1)"
+    )
+    shards: int = option(
+        2,
+        "Into how many independent jobs simulation and synthesis are divided. The "
+        "images do not depend on it.",
+        ge=1,
+    )
+    placement: Literal["fitted", "non_overlapping"] = option(
+        "fitted",
+        "`fitted`: nuclei touch and overlap as often as in the images; "
+        "`non_overlapping`: no two nuclei closer than their largest diameter, as in "
+        "the paper.",
+        paper="non_overlapping",
+    )
+    foreground: Literal["image", "discs", "ellipse"] = option(
+        "image",
+        "Where nuclei may stand: the whole image, a union of discs (colonies), or an "
+        "ellipse (an embryo).",
+        paper="image (GOWT1), discs (HeLa), ellipse (CE)",
+    )
+    deformation: float = option(
+        0.05,
+        "B-spline deformation of the ellipse: largest displacement of the 3 x 3 "
+        "control points, relative to the patch of one nucleus.",
+        ge=0,
+        le=0.3,
+        paper="0.05 (GOWT1), 0.1 (HeLa)",
+    )
+    nucleoli: tuple[int, int] = option(
+        (0, 2), "Fewest and most nucleoli per nucleus.", paper="0 to 2 (GOWT1)"
+    )
+    nucleolus_contrast: tuple[float, float] = option(
+        (0.75, 0.95),
+        "Range of the intensity of a nucleolus relative to its nucleus.",
+        paper="unstated",
+    )
+    intensity_jitter: float = option(
+        0.0,
+        "Widens the fitted spread of the nuclei's intensities by this factor (0.2 is "
+        "20 percent), against images that are dimmer or brighter.",
+        ge=0,
+        le=2,
+    )
+    texture: float = option(
+        0.0,
+        "Relative standard deviation of a smooth intensity variation inside each "
+        "nucleus.",
+        ge=0,
+        le=1,
+        paper="0",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not 0 <= self.nucleoli[0] <= self.nucleoli[1]:
+            raise ValueError("`nucleoli` needs [fewest, most], such as [0, 2]")
+        low, high = self.nucleolus_contrast
+        if not 0 < low <= high:
+            raise ValueError(
+                "`nucleolus_contrast` needs [low, high], such as [0.2, 0.5]"
+            )
+        if self.shards > self.images:
+            raise ValueError(
+                f"`shards` ({self.shards}) must not exceed `images` ({self.images})"
+            )
+        return self

@@ -1,0 +1,1 @@
+"""Segmentation tools trained on the synthetic images."""

@@ -1,0 +1,1 @@
+"""The diffusion process, its networks, training and tiled sampling."""

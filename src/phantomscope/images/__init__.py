@@ -1,0 +1,1 @@
+"""Image sets, tiles, normalisation and the noise field."""

@@ -1,0 +1,299 @@
+"""Image files: reading TIFF and PNG, writing OME-TIFF, atomic writes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from skimage import io as skimage_io
+
+from phantomscope.errors import PhantomscopeError, explain_os_errors
+
+SUFFIXES = (".tif", ".tiff", ".png")
+SMALLEST_SIDE = 16
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path that becomes `path` only when the block succeeds."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    with explain_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a broken one is a `PhantomscopeError`."""
+    with explain_os_errors(path):
+        text = path.read_bytes()
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise PhantomscopeError(
+            f"this JSON file is broken ({error})",
+            where=path,
+            fix="delete it and run the same command again",
+        ) from error
+
+
+def _decode(path: Path) -> NDArray[Any]:
+    try:
+        if path.suffix.lower() == ".png":
+            return np.asarray(skimage_io.imread(path))
+        return np.asarray(tifffile.imread(path))
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        # Decoders raise anything from struct.error to SyntaxError on broken files.
+        raise PhantomscopeError(
+            f"cannot be read as an image ({type(error).__name__}: {error})",
+            where=path,
+            fix="the file is damaged or no TIFF/PNG: export or copy it again",
+        ) from error
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Read a TIFF or PNG file as it is.
+
+    Returns
+    -------
+    ndarray
+        All axes and the dtype of the file.
+
+    Raises
+    ------
+    PhantomscopeError
+        If the file is missing, of another kind, empty, truncated or damaged.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise PhantomscopeError(
+            f"{path.suffix or 'a file without suffix'} is not a supported image format",
+            where=path,
+            fix=f"convert it to one of {', '.join(SUFFIXES)}",
+        )
+    with explain_os_errors(path):
+        if path.stat().st_size == 0:
+            raise PhantomscopeError(
+                "the file is empty", where=path, fix="export or copy it again"
+            )
+        try:
+            array = _decode(path)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            # Pillow reports damaged files as an OSError without a number.
+            raise PhantomscopeError(
+                f"cannot be read as an image ({error})",
+                where=path,
+                fix="the file is damaged or no TIFF/PNG: export or copy it again",
+            ) from error
+    if array.size == 0:
+        raise PhantomscopeError(
+            "the image has no pixels", where=path, fix="export or copy it again"
+        )
+    return array
+
+
+def _to_plane(array: NDArray[Any], axes: str, channel: int | None, path: Path) -> Any:
+    """Return the (Y, X) plane that `axes` and `channel` name."""
+    axes = axes or "YX"
+    if array.ndim != len(axes):
+        shape = " x ".join(map(str, array.shape))
+        if array.ndim == 3 and axes == "YX":
+            colour = array.shape[-1] in (3, 4)
+            order = "YXC" if array.shape[-1] <= 4 else "CYX"
+            raise PhantomscopeError(
+                f"a grey image (Y, X) is expected, this one is {shape}"
+                + (" (RGB?)" if colour else ""),
+                where=path,
+                fix="name the axes and the channel to use, under `source`",
+                example=f"source:\n  axes: {order}\n  channel: 0",
+            )
+        raise PhantomscopeError(
+            f"`source.axes: {axes}` does not fit an image of {shape}",
+            where=path,
+            fix="give one letter per axis of the file",
+        )
+    if "C" not in axes:
+        return array if axes == "YX" else array.T
+    position = axes.index("C")
+    if channel is None or channel >= array.shape[position]:
+        raise PhantomscopeError(
+            f"`source.channel: {channel}` does not exist: the image has "
+            f"{array.shape[position]} channels",
+            where=path,
+            fix="channels count from 0",
+        )
+    plane = np.take(array, channel, axis=position)
+    return plane if axes.replace("C", "") == "YX" else plane.T
+
+
+def read_image(
+    path: Path, axes: str = "YX", channel: int | None = None
+) -> NDArray[Any]:
+    """Read one grey image and make sure that it can be used.
+
+    Parameters
+    ----------
+    path : Path
+        TIFF or PNG file.
+    axes : str
+        Axes of the file: ``YX``, ``CYX`` or ``YXC``; an empty string is ``YX``.
+    channel : int, optional
+        Channel to take when `axes` has a ``C``.
+
+    Returns
+    -------
+    ndarray, shape (Y, X)
+        uint8, uint16 or float32, as in the file (wider types become float32).
+
+    Raises
+    ------
+    PhantomscopeError
+        For unreadable files, other axes, NaN or infinite values, constant images
+        and images under 16 pixels.
+    """
+    array = _to_plane(read_array(path), axes, channel, path)
+    if min(array.shape) < SMALLEST_SIDE:
+        raise PhantomscopeError(
+            f"the image is only {array.shape[0]} x {array.shape[1]} pixels",
+            where=path,
+            fix=f"remove it; each side needs at least {SMALLEST_SIDE} pixels",
+        )
+    if array.dtype == bool or array.dtype.kind not in "uif":
+        raise PhantomscopeError(
+            f"images of type {array.dtype} are not supported",
+            where=path,
+            fix="export it as 8 or 16 bit integers or 32 bit float",
+        )
+    if array.dtype not in (np.uint8, np.uint16):
+        array = array.astype(np.float32)
+        if not np.isfinite(array).all():
+            count = int((~np.isfinite(array)).sum())
+            raise PhantomscopeError(
+                f"{count} pixels are NaN or infinite",
+                where=path,
+                fix="replace them, for example by the median of their neighbours",
+            )
+    if array.min() == array.max():
+        raise PhantomscopeError(
+            f"all pixels have the same value ({array.flat[0]})",
+            where=path,
+            fix="remove this image: nothing can be learnt from it",
+        )
+    return np.ascontiguousarray(array)
+
+
+def read_labels(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Read an instance label image: 0 is background, each object one integer.
+
+    Parameters
+    ----------
+    path : Path
+        TIFF or PNG file of integers.
+    shape : tuple of int
+        Shape (Y, X) of the image that it belongs to.
+
+    Returns
+    -------
+    ndarray, shape (Y, X)
+        uint16, or uint32 when labels exceed 65535.
+    """
+    array = read_array(path)
+    if array.shape != tuple(shape):
+        raise PhantomscopeError(
+            f"the labels are {array.shape}, the image is {tuple(shape)}",
+            where=path,
+            fix="labels need the image's height and width and no other axis",
+        )
+    if array.dtype.kind not in "ui":
+        raise PhantomscopeError(
+            f"labels of type {array.dtype} are not instance labels",
+            where=path,
+            fix="save integers: 0 for background and one number per object",
+        )
+    if array.min() < 0:
+        raise PhantomscopeError(
+            "there are negative labels", where=path, fix="use 0 for background"
+        )
+    return array.astype(np.uint16 if array.max() <= 65535 else np.uint32)
+
+
+def write_ome_tiff(
+    path: Path,
+    array: NDArray[Any],
+    *,
+    axes: str = "YX",
+    pixel_size: float | None = None,
+) -> None:
+    """Write a lossless OME-TIFF atomically.
+
+    Parameters
+    ----------
+    path : Path
+        Ends with ``.ome.tif``.
+    array : ndarray
+        uint8, uint16, uint32 or float32.
+    axes : str
+        Axes of the array.
+    pixel_size : float, optional
+        Physical size of a pixel in um.
+    """
+    metadata: dict[str, Any] = {"axes": axes}
+    if pixel_size is not None:
+        metadata |= {
+            "PhysicalSizeX": pixel_size,
+            "PhysicalSizeXUnit": "µm",
+            "PhysicalSizeY": pixel_size,
+            "PhysicalSizeYUnit": "µm",
+        }
+    with atomic_file(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            array,
+            ome=True,
+            photometric="minisblack",
+            compression="zlib",
+            metadata=metadata,
+        )
+
+
+def pixel_hash(array: NDArray[Any]) -> str:
+    """Return the SHA-256 of an array: its dtype, shape and pixels, not its file."""
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    digest = hashlib.sha256(f"{little.dtype.str}{little.shape}".encode())
+    digest.update(little.tobytes())
+    return digest.hexdigest()
+
+
+def replace_folder(partial: Path, final: Path) -> None:
+    """Put a finished folder under its final name."""
+    with explain_os_errors(final):
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(partial, final)

@@ -1,0 +1,302 @@
+"""The image set: what every stage between acquisition and tables reads and writes.
+
+A folder with `manifest.csv` (one row per image), `info.json` (source, licence,
+citation, how it was made) and lossless OME-TIFF files. Nothing loads a whole set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from phantomscope.errors import PhantomscopeError, explain_os_errors
+from phantomscope.images.files import (
+    pixel_hash,
+    read_array,
+    read_json,
+    replace_folder,
+    write_json,
+    write_ome_tiff,
+    write_text,
+)
+
+COLUMNS = (
+    "id", "image", "mask", "split", "group", "axes", "pixel_size", "pixel_unit",
+    "dtype", "low", "high", "seed", "sha256", "mask_sha256",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A set of images on disk.
+
+    Attributes
+    ----------
+    folder : Path
+        Where `manifest.csv` lies; image paths are relative to it.
+    table : pandas.DataFrame
+        The manifest, indexed by image id. `image` and `mask` are paths (`mask` is
+        empty without annotation), `group` is the unit of statistics, `low` and `high`
+        are the intensity range, `sha256` hashes pixels. Stages add columns.
+    info : dict
+        Source, licence, citation and provenance.
+    """
+
+    folder: Path
+    table: pd.DataFrame
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, folder: Path | str) -> ImageSet:
+        """Open a set; only the manifest is read."""
+        folder = Path(folder)
+        manifest = folder / "manifest.csv"
+        with explain_os_errors(manifest):
+            text_columns = {"id", "image", "mask", "split", "group", "axes", "dtype"}
+            try:
+                table = pd.read_csv(
+                    manifest,
+                    dtype=dict.fromkeys(text_columns, str),
+                    keep_default_na=True,
+                )
+            except (ValueError, UnicodeDecodeError) as error:
+                raise PhantomscopeError(
+                    f"this manifest is broken ({error})",
+                    where=manifest,
+                    fix="delete its folder and run the same command again",
+                ) from error
+        missing = [name for name in COLUMNS if name not in table.columns]
+        if missing:
+            raise PhantomscopeError(
+                f"this manifest lacks the columns {', '.join(missing)}",
+                where=manifest,
+                fix="delete its folder and run the same command again",
+            )
+        for name in sorted(text_columns):
+            table[name] = table[name].fillna("").astype(object)
+        duplicates = table["id"][table["id"].duplicated()]
+        if len(duplicates):
+            raise PhantomscopeError(
+                f"the id {duplicates.iloc[0]!r} occurs twice",
+                where=manifest,
+                fix="give each image a file name of its own",
+            )
+        info_file = folder / "info.json"
+        info = read_json(info_file) if info_file.exists() else {}
+        return cls(folder, table.set_index("id", drop=False), info)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.table["id"])
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids in the order of the manifest."""
+        return list(self.table["id"])
+
+    def select(self, **values: object) -> ImageSet:
+        """Return the images whose columns have these values, such as split="train"."""
+        keep = np.ones(len(self.table), bool)
+        for column, value in values.items():
+            keep &= (self.table[column] == value).to_numpy()
+        return replace(self, table=self.table[keep])
+
+    def row(self, identifier: str) -> dict[str, Any]:
+        """Return the manifest row of one image."""
+        return {str(k): v for k, v in self.table.loc[identifier].items()}
+
+    def image(self, identifier: str) -> NDArray[Any]:
+        """Read one image, shape (Y, X), as stored."""
+        return read_array(self.folder / self.table.loc[identifier, "image"])
+
+    def has_mask(self, identifier: str) -> bool:
+        """Whether this image has annotation."""
+        return bool(self.table.loc[identifier, "mask"])
+
+    def mask(self, identifier: str) -> NDArray[Any]:
+        """Read the instance labels of one image, shape (Y, X), 0 is background."""
+        path = self.table.loc[identifier, "mask"]
+        if not path:
+            raise PhantomscopeError(
+                f"the image {identifier!r} has no labels",
+                where=self.folder / "manifest.csv",
+                fix="give `source.labels`, or leave out what needs annotation",
+            )
+        return read_array(self.folder / path)
+
+    def without_masks(self) -> ImageSet:
+        """Return the same images as if nobody had annotated them."""
+        return replace(self, table=self.table.assign(mask="", mask_sha256=""))
+
+    def verify(self) -> None:
+        """Compare every file with its hash in the manifest."""
+        for identifier in self.ids:
+            row = self.row(identifier)
+            pairs = [(row["image"], row["sha256"], self.image)]
+            if row["mask"]:
+                pairs.append((row["mask"], row["mask_sha256"], self.mask))
+            for path, expected, read in pairs:
+                if pixel_hash(read(identifier)) != expected:
+                    raise PhantomscopeError(
+                        "the pixels are not those that the manifest records",
+                        where=self.folder / path,
+                        fix="delete the folder and run the same command again",
+                    )
+
+
+def write_manifest(
+    folder: Path, rows: Sequence[Mapping[str, Any]], info: Mapping[str, Any]
+) -> None:
+    """Write `manifest.csv` and `info.json` of a set."""
+    table = pd.DataFrame(rows, columns=None if rows else list(COLUMNS))
+    extra = [name for name in table.columns if name not in COLUMNS]
+    table = table.reindex(columns=[*COLUMNS, *extra])
+    write_json(folder / "info.json", dict(info))
+    write_text(folder / "manifest.csv", table.to_csv(index=False))
+
+
+class ImageSetWriter:
+    """Writes a set under a temporary name and renames it when it is complete.
+
+    A writer that was killed is taken up where it stopped: images that are complete
+    under the temporary name are kept if `info` is the same.
+
+    Parameters
+    ----------
+    folder : Path
+        Final folder of the set.
+    info : Mapping
+        Content of `info.json`: everything that shaped the set.
+
+    Examples
+    --------
+    >>> with ImageSetWriter(folder, {"source": "mine"}) as writer:  # doctest: +SKIP
+    ...     writer.add("a", image, mask, split="train")
+    """
+
+    def __init__(self, folder: Path | str, info: Mapping[str, Any]) -> None:
+        self.folder = Path(folder)
+        self.info = json.loads(json.dumps(dict(info)))
+        self.partial = self.folder.with_name(f".{self.folder.name}.partial")
+        self.rows: dict[str, dict[str, Any]] = {}
+
+    @property
+    def _journal(self) -> Path:
+        return self.partial / "journal.jsonl"
+
+    def __enter__(self) -> Self:
+        with explain_os_errors(self.folder):
+            if self.partial.exists():
+                self._take_up()
+            if not self.rows:
+                shutil.rmtree(self.partial, ignore_errors=True)
+                self.partial.mkdir(parents=True)
+                write_json(self.partial / "info.json", self.info)
+        return self
+
+    def _take_up(self) -> None:
+        try:
+            if read_json(self.partial / "info.json") != self.info:
+                return
+            lines = self._journal.read_text().splitlines()
+        except (PhantomscopeError, OSError):
+            return
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                break  # the line that was being written when the process was killed
+            self.rows[row["id"]] = row
+
+    def __contains__(self, identifier: str) -> bool:
+        return identifier in self.rows
+
+    def add(
+        self,
+        identifier: str,
+        image: NDArray[Any],
+        mask: NDArray[Any] | None = None,
+        *,
+        pixel_size: float | None = None,
+        **columns: Any,
+    ) -> None:
+        """Write one image, shape (Y, X), and its labels, and note its row."""
+        if identifier in self.rows:
+            raise PhantomscopeError(
+                f"the id {identifier!r} occurs twice",
+                where=self.folder,
+                fix="give each image a file name of its own",
+            )
+        row: dict[str, Any] = {
+            "id": identifier,
+            "image": f"images/{identifier}.ome.tif",
+            "mask": "",
+            "split": "",
+            "group": identifier,
+            "axes": "YX",
+            "pixel_size": pixel_size,
+            "pixel_unit": "um" if pixel_size is not None else "",
+            "dtype": str(image.dtype),
+            "low": float(image.min()),
+            "high": float(image.max()),
+            "seed": "",
+            "sha256": pixel_hash(image),
+            "mask_sha256": "",
+        }
+        write_ome_tiff(self.partial / row["image"], image, pixel_size=pixel_size)
+        if mask is not None:
+            row["mask"] = f"labels/{identifier}.ome.tif"
+            row["mask_sha256"] = pixel_hash(mask)
+            write_ome_tiff(self.partial / row["mask"], mask, pixel_size=pixel_size)
+        self.rows[identifier] = row | columns
+        with explain_os_errors(self._journal), self._journal.open("a") as journal:
+            journal.write(json.dumps(self.rows[identifier], default=_plain) + "\n")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            return
+        # In the order of the ids, so that a set taken up again is the same file.
+        rows = [self.rows[identifier] for identifier in sorted(self.rows)]
+        write_manifest(self.partial, rows, self.info)
+        self._journal.unlink(missing_ok=True)
+        replace_folder(self.partial, self.folder)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot stand in a manifest")
+
+
+def concatenate(
+    folder: Path | str, parts: Sequence[ImageSet], info: Mapping[str, Any]
+) -> None:
+    """Write a set whose manifest points into other sets; no pixel is copied."""
+    folder = Path(folder)
+    rows = []
+    for part in parts:
+        prefix = os.path.relpath(part.folder, folder)
+        for identifier in part.ids:
+            row = part.row(identifier)
+            row["image"] = f"{prefix}/{row['image']}"
+            row["mask"] = f"{prefix}/{row['mask']}" if row["mask"] else ""
+            rows.append(row)
+    rows.sort(key=lambda row: str(row["id"]))
+    write_manifest(folder, rows, info)

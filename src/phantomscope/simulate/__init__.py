@@ -1,0 +1,1 @@
+"""Labelled sketches of cells, and the parameters fitted to real images."""
