@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -21,6 +22,9 @@ from phantomscope.errors import PhantomscopeError, explain_os_errors
 
 SUFFIXES = (".tif", ".tiff", ".png")
 SMALLEST_SIDE = 16
+
+# tifffile logs each damaged tag; the error that follows says it once.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 @contextmanager
@@ -240,6 +244,12 @@ def read_labels(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
     if array.min() < 0:
         raise PhantomscopeError(
             "there are negative labels", where=path, fix="use 0 for background"
+        )
+    if array.max() > np.iinfo(np.uint32).max:
+        raise PhantomscopeError(
+            f"the label {array.max()} is too large",
+            where=path,
+            fix="number the objects from 1",
         )
     return array.astype(np.uint16 if array.max() <= 65535 else np.uint32)
 

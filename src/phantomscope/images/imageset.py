@@ -31,9 +31,14 @@ from phantomscope.images.files import (
 )
 
 COLUMNS = (
-    "id", "image", "mask", "split", "group", "axes", "pixel_size", "pixel_unit",
+    "id", "image", "mask", "split", "group", "axes", "height", "width", "pixel_size", "pixel_unit",
     "dtype", "low", "high", "seed", "sha256", "mask_sha256",
 )  # fmt: skip
+# Never read as numbers: an id such as "007" would lose its zeros.
+TEXT_COLUMNS = frozenset({
+    "id", "image", "mask", "split", "group", "axes", "pixel_unit", "dtype", "sha256",
+    "mask_sha256", "parent", "stratum",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,14 @@ class ImageSet:
         folder = Path(folder)
         manifest = folder / "manifest.csv"
         with explain_os_errors(manifest):
-            text_columns = {"id", "image", "mask", "split", "group", "axes", "dtype"}
             try:
+                # Only an empty cell is missing: an image may be called "NA".
                 table = pd.read_csv(
                     manifest,
-                    dtype=dict.fromkeys(text_columns, str),
-                    keep_default_na=True,
+                    dtype=dict.fromkeys(TEXT_COLUMNS, str),
+                    keep_default_na=False,
+                    na_values=[""],
+                    float_precision="round_trip",
                 )
             except (ValueError, UnicodeDecodeError) as error:
                 raise PhantomscopeError(
@@ -82,7 +89,7 @@ class ImageSet:
                 where=manifest,
                 fix="delete its folder and run the same command again",
             )
-        for name in sorted(text_columns):
+        for name in sorted(TEXT_COLUMNS & set(table.columns)):
             table[name] = table[name].fillna("").astype(object)
         duplicates = table["id"][table["id"].duplicated()]
         if len(duplicates):
@@ -219,6 +226,9 @@ class ImageSetWriter:
             except ValueError:
                 break  # the line that was being written when the process was killed
             self.rows[row["id"]] = row
+        # The next line must not be appended to a torn one.
+        whole = [json.dumps(row) + "\n" for row in self.rows.values()]
+        write_text(self._journal, "".join(whole))
 
     def __contains__(self, identifier: str) -> bool:
         return identifier in self.rows
@@ -246,6 +256,8 @@ class ImageSetWriter:
             "split": "",
             "group": identifier,
             "axes": "YX",
+            "height": image.shape[0],
+            "width": image.shape[1],
             "pixel_size": pixel_size,
             "pixel_unit": "um" if pixel_size is not None else "",
             "dtype": str(image.dtype),

@@ -130,6 +130,8 @@ def fit_normalisation(
         if not high > low:
             pixels = np.concatenate(samples)
             low, high = float(pixels.min()), float(pixels.max())
+        if not high > low:
+            high = low + 1  # a constant crop: keep the scaling finite
         return float(low), float(high)
 
     limits: dict[str, tuple[float, float]] = {}

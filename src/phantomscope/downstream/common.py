@@ -1,0 +1,119 @@
+"""What the segmentation tools share: checks, object sizes, labels, the loss curve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phantomscope.errors import PhantomscopeError
+from phantomscope.images.files import write_text
+
+Array = NDArray[Any]
+Segmenter = Callable[[Array], Array]
+
+
+def as_labels(array: Array) -> Array:
+    """Return instance labels without gaps, as uint16 (uint32 above 65535 objects).
+
+    Parameters
+    ----------
+    array : ndarray of integer, shape (Y, X)
+        0 is background, each object has one number.
+    """
+    values, inverse = np.unique(array, return_inverse=True)
+    # Without background pixels the smallest object must not become background.
+    first = 0 if values.size and values[0] == 0 else 1
+    kind = np.uint16 if values.size + first - 1 <= 65535 else np.uint32
+    labels: Array = (inverse.reshape(array.shape) + first).astype(kind)
+    return labels
+
+
+def check_image(image: Array) -> Array:
+    """Return `image` as float32, or raise if it is no grey image (Y, X)."""
+    image = np.asarray(image)
+    if image.ndim != 2 or image.dtype.kind not in "buif":
+        raise PhantomscopeError(
+            f"a grey image (Y, X) is expected, not {image.dtype} of {image.shape}",
+            fix="give one channel of one plane",
+        )
+    return image.astype(np.float32)
+
+
+def check_pairs(
+    images: Sequence[Array], labels: Sequence[Array]
+) -> tuple[list[Array], list[Array]]:
+    """Return float32 images and gapless labels, or say what is wrong with them.
+
+    Raises
+    ------
+    PhantomscopeError
+        If the numbers or shapes differ, labels are no integers or there is no object.
+    """
+    if len(images) != len(labels):
+        raise PhantomscopeError(
+            f"{len(images)} images and {len(labels)} label images do not go together",
+            fix="give one label image for each image",
+        )
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        if image.shape != label.shape or label.dtype.kind not in "ui":
+            raise PhantomscopeError(
+                f"training image {number} is {image.shape}, its labels are "
+                f"{label.dtype} of {label.shape}",
+                fix="labels are integers and have the shape of their image",
+            )
+    if not any(label.any() for label in labels):
+        raise PhantomscopeError(
+            "no training image has a labelled object",
+            fix="give labels in which each object has a number of its own",
+        )
+    return [check_image(image) for image in images], [as_labels(x) for x in labels]
+
+
+def count_objects(label: Array) -> int:
+    """Return the number of objects of a label image."""
+    return int(np.count_nonzero(np.unique(label)))
+
+
+def mean_diameter(labels: Sequence[Array]) -> float:
+    """Return the mean over images of the median object diameter, in px.
+
+    The diameter is that of the disc of the object's area, which is also Cellpose's
+    definition; images without objects do not count.
+    """
+    medians = []
+    for label in labels:
+        areas = np.bincount(as_labels(label).ravel())[1:]
+        areas = areas[areas > 0]
+        if areas.size:
+            medians.append(float(np.median(2 * np.sqrt(areas / np.pi))))
+    return float(np.mean(medians)) if medians else 0.0
+
+
+def orientation(array: Array, number: int) -> Array:
+    """Return one of the eight orientations (0 to 7) of a square grid."""
+    turned = np.rot90(array, number % 4, axes=(0, 1))
+    return turned[:, ::-1] if number % 8 >= 4 else turned
+
+
+def write_metrics(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write the loss curve, one JSON object per line."""
+    write_text(path, "".join(json.dumps(dict(row)) + "\n" for row in rows))
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Limit PyTorch to `threads` CPU threads inside the block."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

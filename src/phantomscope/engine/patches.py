@@ -1,0 +1,105 @@
+"""Training patches: which pixels a step sees is a pure function of (seed, step)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phantomscope.images.imageset import ImageSet
+from phantomscope.images.noise import generator
+from phantomscope.images.normalise import Normalisation
+from phantomscope.images.tiles import reflect_index
+
+Float = NDArray[np.float32]
+
+
+def dihedral(image: NDArray[np.generic], element: int) -> NDArray[np.generic]:
+    """Apply one of the eight symmetries of the square to the last two axes.
+
+    Parameters
+    ----------
+    image : ndarray, shape (..., Y, X)
+        Image; Y = X, unless the element keeps the axes.
+    element : int
+        0 to 7: quarter turns (`element` % 4) after a flip (`element` >= 4).
+    """
+    if element >= 4:
+        image = image[..., ::-1]
+    return np.rot90(image, element % 4, axes=(-2, -1))
+
+
+class PatchSource:
+    """Random patches of the training images, in the network's range.
+
+    Parameters
+    ----------
+    images : ImageSet
+        Training images; their masks are never read.
+    normalisation : Normalisation
+        Fitted on them.
+    patch : int
+        Side of a patch in px. Smaller images are reflected at their edges.
+    seed : int
+        Seed of the experiment.
+    augment : bool
+        Apply the eight symmetries of the square.
+    memory : int
+        Bytes of normalised images to keep.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        normalisation: Normalisation,
+        patch: int,
+        seed: int,
+        *,
+        augment: bool = True,
+        memory: int = 2 << 30,
+    ) -> None:
+        self.images = images.without_masks()
+        self.normalisation = normalisation
+        self.patch, self.seed, self.augment = patch, seed, augment
+        self._ids = self.images.ids
+        self._memory, self._cache = memory, dict[str, Float]()
+        sizes = [
+            float(row["height"]) * float(row["width"])
+            for row in (self.images.row(i) for i in self._ids)
+        ]
+        # Each pixel has the same chance, whatever the size of its image.
+        self._chance = np.asarray(sizes) / np.sum(sizes)
+
+    def _image(self, identifier: str) -> Float:
+        if identifier in self._cache:
+            return self._cache[identifier]
+        raw = self.images.image(identifier)
+        image = self.normalisation.forward(raw, identifier)
+        if image.nbytes <= self._memory:
+            self._memory -= image.nbytes
+            self._cache[identifier] = image
+        return image
+
+    def batch(self, step: int, size: int) -> Float:
+        """Return the patches of one optimiser step.
+
+        Returns
+        -------
+        ndarray, shape (size, 1, patch, patch)
+            float32.
+        """
+        rng = generator(self.seed, "patches", step)
+        chosen = rng.choice(len(self._ids), size, p=self._chance)
+        places = rng.random((size, 2))
+        elements = rng.integers(8, size=size)
+        out = np.empty((size, 1, self.patch, self.patch), np.float32)
+        for item, (which, place, element) in enumerate(
+            zip(chosen, places, elements, strict=True)
+        ):
+            image = self._image(self._ids[which])
+            index = []
+            for length, fraction in zip(image.shape, place, strict=True):
+                start = int(fraction * (max(length - self.patch, 0) + 1))
+                index.append(reflect_index(start, start + self.patch, length))
+            crop = image[np.ix_(*index)]
+            out[item, 0] = dihedral(crop, int(element) if self.augment else 0)
+        return out

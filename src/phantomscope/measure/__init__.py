@@ -1,0 +1,1 @@
+"""Measures of segmentations, images and distributions, with their uncertainty."""

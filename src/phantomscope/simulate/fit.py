@@ -1,0 +1,296 @@
+"""Sketch parameters from unannotated images.
+
+The images are segmented classically and measured; sketches drawn with the measured
+parameters are segmented and measured in the very same way; what differs is corrected.
+So the bias of measuring (touching nuclei taken for one, faint ones missed) cancels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from phantomscope.config.simulation import Fit, Simulate
+from phantomscope.errors import PhantomscopeError
+from phantomscope.images.noise import generator
+from phantomscope.measure import morphology
+from phantomscope.simulate.parameters import (
+    LEVELS,
+    Background,
+    Correlation,
+    SketchParameters,
+    SketchType,
+)
+from phantomscope.simulate.sketch import camera, draw_sketch
+
+Image = NDArray[np.floating[Any]]
+SHAPES = ("radius", "elongation", "intensity")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the classical segmentation sees in some images.
+
+    Attributes
+    ----------
+    objects : DataFrame
+        Whole objects of plausible shape: radius, elongation, intensity (above the
+        background).
+    density : ndarray, shape (images,)
+        Objects per megapixel.
+    coverage : float
+        Share of the foreground.
+    touching : float
+        Share of the objects that touch another.
+    edge : float
+        Blur of the edges in px.
+    background : BackgroundModel
+        Median over the images.
+    """
+
+    objects: pd.DataFrame
+    density: NDArray[np.float64]
+    coverage: float
+    touching: float
+    edge: float
+    background: morphology.BackgroundModel
+
+
+def _typical(images: Sequence[Image], options: Fit) -> float:
+    """Typical object radius over all images, within what the user allows."""
+    found = [morphology.typical_radius(morphology.foreground_mask(u)) for u in images]
+    found = [r for r in found if r > 0]
+    if not found:
+        raise PhantomscopeError(
+            "no object stands out from the background in the training images",
+            where="fit",
+            fix="check `source.channel` and the images, or give `fit.parameters`",
+        )
+    low = (options.min_diameter or 0) / 2
+    high = (options.max_diameter or np.inf) / 2
+    return float(np.clip(np.median(found), low, high))
+
+
+def measure_images(images: Sequence[Image], radius: float, options: Fit) -> Measured:
+    """Segment and measure images in unit intensities, each of shape (Y, X)."""
+    tables, density, edges, backgrounds = [], [], [], []
+    covered = touching = count = 0.0
+    for image in images:
+        labels = morphology.segment(image, radius)
+        table = morphology.object_table(labels, image)
+        background = morphology.background_model(image, labels, radius)
+        table["intensity"] -= background.level
+        solid = np.isin(labels, table["label"][table["solidity"] > 0.93])
+        edges.append(morphology.edge_softness(image, np.where(solid, labels, 0)))
+        backgrounds.append(background)
+        density.append(len(table) / image.size * 1e6)
+        covered += float((labels > 0).mean())
+        touching += float(table["neighbours"].sum())
+        count += len(table)
+        tables.append(table)
+    table = pd.concat(tables, ignore_index=True)
+    low = (options.min_diameter or 0) / 2
+    high = (options.max_diameter or np.inf) / 2
+    whole = ~table["border"] & (table["solidity"] > 0.88) & (table["intensity"] > 0)
+    whole &= table["radius"].between(max(low, 1.5), high)
+    middle = [
+        float(np.median([getattr(b, name) for b in backgrounds]))
+        for name in ("level", "variation", "read", "gain")
+    ]
+    return Measured(
+        table[whole],
+        np.asarray(density),
+        covered / len(images),
+        touching / max(count, 1.0),
+        float(np.median(edges)),
+        morphology.BackgroundModel(*middle),
+    )
+
+
+def _quantiles(values: Any) -> list[float]:
+    return [float(v) for v in np.quantile(values, LEVELS)]
+
+
+def _first_guess(name: str, weight: float, measured: Measured) -> SketchType:
+    objects = measured.objects
+    if len(objects) < 5:
+        raise PhantomscopeError(
+            f"only {len(objects)} whole objects were found in the training images of "
+            f"type {name}",
+            where="fit",
+            fix="give more or larger images, set `fit.min_diameter` and "
+            "`fit.max_diameter`, or write the parameters yourself (`fit.parameters`)",
+        )
+    rank = stats.spearmanr(objects[list(SHAPES)]).statistic
+    rank = np.clip(np.nan_to_num(rank), -0.9, 0.9)
+    background = measured.background
+    return SketchType(
+        name=name,
+        weight=weight,
+        radius=_quantiles(objects["radius"]),
+        elongation=_quantiles(objects["elongation"]),
+        intensity=_quantiles(objects["intensity"]),
+        correlation=Correlation(
+            radius_elongation=float(rank[0, 1]),
+            radius_intensity=float(rank[0, 2]),
+            elongation_intensity=float(rank[1, 2]),
+        ),
+        density=_quantiles(measured.density),
+        clustering=float(np.clip(measured.touching, 0, 0.95)),
+        edge=float(np.clip(measured.edge, 0, 20)),
+        background=Background(
+            level=background.level,
+            variation=background.variation,
+            read_noise=background.read,
+            shot_noise=background.gain,
+        ),
+    )
+
+
+def _simulated(
+    kind: SketchType, simulate: Simulate, shapes: Sequence[tuple[int, ...]], seed: int
+) -> list[Image]:
+    """Sketches of this type as the camera sees them, one per shape."""
+    images = []
+    for index, shape in enumerate(shapes):
+        rng = generator(seed, "calibration", kind.name, index)
+        sketch, _ = draw_sketch(kind, simulate, (shape[0], shape[1]), rng)
+        images.append(camera(sketch, kind, rng))
+    return images
+
+
+def _moved(values: list[float], wanted: Any, got: Any, name: str) -> list[float]:
+    """Shift and stretch quantiles in the logarithm by what the measurement is off.
+
+    Two numbers, not seven: single quantiles of a few hundred objects are too noisy to
+    be corrected one by one.
+    """
+    base = 1.0 if name == "elongation" else 0.0
+    logs = np.log(np.maximum(np.asarray(values) - base, 1e-3))
+    real, drawn = (
+        np.log(np.maximum(np.asarray(_quantiles(v)) - base, 1e-3))
+        for v in (wanted, got)
+    )
+    shift = np.clip(0.8 * (real[3] - drawn[3]), -0.4, 0.4)
+    stretch = np.clip((real[5] - real[1]) / max(drawn[5] - drawn[1], 1e-3), 0.67, 1.5)
+    moved = base + np.exp(logs[3] + shift + (logs - logs[3]) * np.sqrt(stretch))
+    least = 1.0 if name in ("elongation", "radius") else 0.0
+    return [float(v) for v in np.maximum(moved, least)]
+
+
+def _corrected(kind: SketchType, real: Measured, drawn: Measured) -> SketchType:
+    """Move each parameter by what the measurement of its own sketches is off."""
+
+    def ratio(a: float, b: float, most: float = 1.5) -> float:
+        return float(np.clip(a / b if b > 0 else most, 1 / most, most))
+
+    changed: dict[str, Any] = {}
+    for name in SHAPES:
+        if len(drawn.objects) >= 5:
+            wanted, got = real.objects[name], drawn.objects[name]
+            changed[name] = _moved(getattr(kind, name), wanted, got, name)
+    factor = ratio(float(real.density.mean()), float(drawn.density.mean()))
+    changed["density"] = [v * factor for v in kind.density]
+    shift = 0.8 * (real.touching - drawn.touching)
+    changed["clustering"] = float(np.clip(kind.clustering + shift, 0.0, 0.95))
+    changed["edge"] = float(np.clip(kind.edge * ratio(real.edge, drawn.edge), 0, 20))
+    slow = kind.background.variation * ratio(
+        real.background.variation, drawn.background.variation, 2.0
+    )
+    read = kind.background.read_noise * ratio(
+        real.background.read, drawn.background.read
+    )
+    level = kind.background.level + real.background.level - drawn.background.level
+    changed["background"] = kind.background.model_copy(
+        update={"variation": slow, "read_noise": read, "level": level}
+    )
+    return SketchType.model_validate(kind.model_dump() | _dumped(changed))
+
+
+def _dumped(changed: dict[str, Any]) -> dict[str, Any]:
+    return changed | {"background": changed["background"].model_dump()}
+
+
+def distance(real: Measured, drawn: Measured) -> float:
+    """Mean log ratio of what was measured: 0 when sketches measure like the images."""
+    pairs = [
+        (real.density.mean(), drawn.density.mean()),
+        (real.coverage, drawn.coverage),
+        (real.edge, drawn.edge),
+        (0.05 + real.touching, 0.05 + drawn.touching),
+    ]
+    for name in SHAPES:
+        if len(drawn.objects):
+            wanted, got = real.objects[name], drawn.objects[name]
+            pairs += list(zip(_quantiles(wanted), _quantiles(got), strict=True))
+    logs = [abs(np.log(max(a, 1e-6) / max(b, 1e-6))) for a, b in pairs]
+    return float(np.mean(logs))
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Fitted parameters of one type, and how well their sketches measure."""
+
+    kind: SketchType
+    real: Measured
+    drawn: Measured
+    distances: list[float]
+
+
+def fit_type(
+    name: str, weight: float, images: Sequence[Image], options: Fit, simulate: Simulate,
+    seed: int,
+) -> FitResult:  # fmt: skip
+    """Fit one type of image.
+
+    Parameters
+    ----------
+    name : str
+        Name of the type.
+    weight : float
+        Its share among the simulated images.
+    images : sequence of ndarray, shape (Y, X)
+        Unit intensities, unannotated.
+    options, simulate : Fit, Simulate
+        Options of the config.
+    seed : int
+        Seed of the calibration's sketches.
+    """
+    radius = _typical(images, options)
+    real = measure_images(images, radius, options)
+    kind = _first_guess(name, weight, real)
+    # Enough sketches for steady quantiles, at the images' own sizes.
+    repeats = max(1, -(-600 // max(len(real.objects), 1)))
+    shapes = [i.shape for i in images] * min(repeats, 4)
+    best: FitResult | None = None
+    distances: list[float] = []
+    for _ in range(options.calibration_rounds + 1):
+        drawn = measure_images(
+            _simulated(kind, simulate, shapes, seed), radius, options
+        )
+        distances.append(distance(real, drawn))
+        if best is None or distances[-1] <= min(distances):
+            best = FitResult(kind, real, drawn, distances)
+        if len(drawn.objects) < 5:
+            break
+        kind = _corrected(kind, real, drawn)
+    assert best is not None
+    return best
+
+
+def fit_parameters(
+    groups: dict[str, Sequence[Image]], options: Fit, simulate: Simulate, seed: int
+) -> tuple[SketchParameters, list[FitResult]]:
+    """Fit all types of image; `groups` maps each type's name to its images."""
+    total = sum(len(images) for images in groups.values())
+    results = []
+    for name, images in groups.items():
+        weight = len(images) / total
+        results.append(fit_type(name, weight, images, options, simulate, seed))
+    return SketchParameters(types=[r.kind for r in results]), results

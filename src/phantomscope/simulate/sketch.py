@@ -1,0 +1,230 @@
+"""Labelled sketches of nuclei: placement, intensities, nucleoli, background."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from phantomscope.config.simulation import Simulate
+from phantomscope.images.noise import generator
+from phantomscope.simulate.parameters import SketchParameters, SketchType, quantile
+from phantomscope.simulate.shapes import foreground_region, nucleus_mask, smooth_field
+
+Mask = NDArray[np.bool_]
+TRIES = 40
+
+
+@dataclass
+class _Canvas:
+    """A drawing larger than the image, so that nuclei are cut by its edges."""
+
+    labels: NDArray[np.int32]
+    light: NDArray[np.float64]
+    allowed: Mask
+    centres: list[tuple[float, float, float]] = field(default_factory=list)
+
+    def window(self, centre: tuple[int, int], mask: Mask) -> tuple[slice, slice] | None:
+        half = mask.shape[0] // 2
+        y, x = centre[0] - half, centre[1] - half
+        inside = (
+            min(y, x) >= 0
+            and y + mask.shape[0] <= self.labels.shape[0]
+            and x + mask.shape[1] <= self.labels.shape[1]
+        )
+        return (
+            (slice(y, y + mask.shape[0]), slice(x, x + mask.shape[1]))
+            if inside
+            else None
+        )
+
+    def covered(self, window: tuple[slice, slice], mask: Mask) -> float:
+        """Largest share of the new or of an old nucleus that would be covered."""
+        under = self.labels[window][mask]
+        if not under.any():
+            return 0.0
+        shared = np.bincount(under[under > 0])
+        hit = np.flatnonzero(shared)
+        sizes = np.array([self.centres[i - 1][2] ** 2 * np.pi for i in hit])
+        return float(max(shared.sum() / mask.sum(), (shared[hit] / sizes).max()))
+
+    def add(
+        self,
+        window: tuple[slice, slice],
+        mask: Mask,
+        light: NDArray[np.float64],
+        radius: float,
+    ) -> None:
+        """Draw a nucleus: light adds up, the later label wins."""
+        centre = [(w.start + w.stop - 1) / 2 for w in window]
+        self.centres.append((centre[0], centre[1], radius))
+        self.labels[window][mask] = len(self.centres)
+        self.light[window][mask] += light[mask]
+
+
+def _candidate(
+    canvas: _Canvas, rng: np.random.Generator, radius: float, clustered: bool
+) -> tuple[int, int]:
+    """Draw a centre: anywhere, or beside a nucleus that is already there."""
+    height, width = canvas.labels.shape
+    if clustered and canvas.centres:
+        y, x, other = canvas.centres[int(rng.integers(len(canvas.centres)))]
+        angle = rng.uniform(0, 2 * np.pi)
+        reach = (radius + other) * rng.uniform(0.75, 1.1)
+        return round(y + reach * np.sin(angle)), round(x + reach * np.cos(angle))
+    return int(rng.integers(height)), int(rng.integers(width))
+
+
+def _free(
+    canvas: _Canvas, centre: tuple[int, int], radius: float, limit: float
+) -> bool:
+    """Apply the paper's rule: no other centre closer than twice the largest radius."""
+    if not canvas.centres:
+        return True
+    placed = np.asarray(canvas.centres)[:, :2]
+    distance = np.hypot(*(placed - centre).T)
+    return bool(distance.min() >= 2 * max(radius, limit))
+
+
+def _light(
+    rng: np.random.Generator,
+    mask: Mask,
+    intensity: float,
+    radius: float,
+    options: Simulate,
+) -> NDArray[np.float64]:
+    """Intensity of one nucleus: grey, with nucleoli and perhaps a smooth texture."""
+    light = np.full(mask.shape, intensity)
+    if options.texture > 0:
+        scale = max(2.0, radius / 2)
+        light *= 1 + options.texture * smooth_field(rng, (mask.shape[0],) * 2, scale)
+    half = mask.shape[0] // 2
+    y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    low, high = options.nucleoli
+    for _ in range(int(rng.integers(low, high + 1))):
+        size = rng.uniform(0.12, 0.22) * radius
+        angle, place = rng.uniform(0, 2 * np.pi), radius * 0.5 * np.sqrt(rng.uniform())
+        dy, dx = place * np.sin(angle), place * np.cos(angle)
+        hole = (y - half - dy) ** 2 + (x - half - dx) ** 2 <= size**2
+        light[hole] *= rng.uniform(*options.nucleolus_contrast)
+    return np.asarray(np.maximum(light, 0))
+
+
+def _place(
+    canvas: _Canvas,
+    rng: np.random.Generator,
+    kind: SketchType,
+    options: Simulate,
+    count: int,
+) -> None:
+    """Place nuclei until the number is reached or nothing fits any more."""
+    nuclei = kind.draw(rng, count)
+    if options.intensity_jitter:
+        spread = np.exp(options.intensity_jitter * rng.standard_normal(count))
+        nuclei[:, 2] *= spread
+    largest = float(nuclei[:, 0].max(initial=1.0))
+    for radius, elongation, intensity in nuclei:
+        mask = nucleus_mask(rng, radius, elongation, options.deformation)
+        clustered = bool(rng.uniform() < kind.clustering)
+        apart = options.placement == "non_overlapping"
+        for _ in range(TRIES):
+            centre = _candidate(canvas, rng, radius, clustered and not apart)
+            window = canvas.window(centre, mask)
+            if window is None or not canvas.allowed[centre]:
+                continue
+            if apart and not _free(canvas, centre, radius, largest):
+                continue
+            allowed = kind.overlap if clustered and not apart else 0.0
+            if canvas.covered(window, mask) <= allowed:
+                light = _light(rng, mask, intensity, radius, options)
+                canvas.add(window, mask, light, radius)
+                break
+
+
+def draw_sketch(
+    kind: SketchType,
+    options: Simulate,
+    shape: tuple[int, int],
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+    """Draw one labelled sketch.
+
+    Parameters
+    ----------
+    kind : SketchType
+        Fitted parameters.
+    options : Simulate
+        Placement, foreground, deformation, nucleoli.
+    shape : tuple of int
+        Height and width in px.
+    rng : Generator
+        Source of everything random.
+
+    Returns
+    -------
+    sketch : ndarray, shape (Y, X)
+        float32, unit intensities, with soft edges and without noise.
+    labels : ndarray, shape (Y, X)
+        uint16, 1 ... n without gaps.
+    """
+    margin = int(np.ceil(kind.radius[-1] * np.sqrt(kind.elongation[-1]))) + 2
+    full = (shape[0] + 2 * margin, shape[1] + 2 * margin)
+    canvas = _Canvas(
+        np.zeros(full, np.int32),
+        np.zeros(full),
+        foreground_region(rng, full, options.foreground, kind.radius[3]),
+    )
+    density = float(quantile(kind.density, rng.uniform()))
+    count = int(rng.poisson(density * canvas.allowed.sum() / 1e6))
+    _place(canvas, rng, kind, options, max(count, 1))
+    background = kind.background
+    level = background.level + np.zeros(full)
+    if background.variation > 0:
+        slow = smooth_field(rng, full, 4 * kind.radius[3])
+        level = level + background.variation * slow
+    image = ndimage.gaussian_filter(level + canvas.light, kind.edge)
+    inner = (slice(margin, -margin),) * 2
+    return image[inner].astype(np.float32), _relabel(canvas.labels[inner])
+
+
+def _relabel(labels: NDArray[np.int32]) -> NDArray[np.uint16]:
+    """Renumber the labels 1 ... n; slivers left by an edge or an overlap are erased."""
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    kept = np.flatnonzero(sizes >= 5)
+    table = np.zeros(len(sizes), np.uint16)
+    table[kept] = np.arange(1, len(kept) + 1)
+    return table[labels]
+
+
+def sketch_identifier(index: int) -> str:
+    """Id of the sketch with this number."""
+    return f"sketch-{index:06d}"
+
+
+def simulate_sketch(
+    parameters: SketchParameters, options: Simulate, seed: int, index: int
+) -> tuple[NDArray[np.float32], NDArray[np.uint16], SketchType]:
+    """Draw the sketch with this number: a pure function of (seed, index)."""
+    rng = generator(seed, "sketch", index)
+    weights = np.array([t.weight for t in parameters.types])
+    kind = parameters.types[int(rng.choice(len(weights), p=weights / weights.sum()))]
+    sketch, labels = draw_sketch(kind, options, options.size, rng)
+    return sketch, labels, kind
+
+
+def camera(
+    sketch: NDArray[np.float32], kind: SketchType, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Add the fitted camera noise to a sketch: read noise and shot noise.
+
+    The variance is read_noise^2 + shot_noise x intensity. This is the arm without
+    diffusion: sketches as a simple camera would see them.
+    """
+    background = kind.background
+    signal = np.maximum(sketch, 0)
+    sd = np.sqrt(background.read_noise**2 + background.shot_noise * signal)
+    noise = rng.standard_normal(sketch.shape)
+    return np.asarray(sketch + sd * noise, np.float32)
