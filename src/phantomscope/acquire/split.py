@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping
@@ -32,12 +31,9 @@ GROUPS_FOR_AUTO = 4
 
 
 def _shape(images: ImageSet, identifier: str) -> tuple[int, int]:
-    """Height and width of an image; from the manifest where it is written there."""
-    text = str(images.row(identifier).get("stratum", ""))
-    if match := re.fullmatch(r"(\d+)x(\d+)", text):
-        return int(match.group(1)), int(match.group(2))
-    height, width = images.image(identifier).shape
-    return height, width
+    """Height and width of an image, as the manifest has them."""
+    row = images.row(identifier)
+    return int(row["height"]), int(row["width"])
 
 
 def _units(images: ImageSet) -> dict[str, str]:

@@ -18,9 +18,7 @@ from phantomscope.errors import PhantomscopeError
 from phantomscope.measure.instance import match
 
 
-def otsu_watershed(
-    image: Array, sigma: float, *, min_size: int | None = None
-) -> Array:
+def otsu_watershed(image: Array, sigma: float, *, min_size: int | None = None) -> Array:
     """Segment bright objects without training.
 
     Parameters
@@ -54,11 +52,12 @@ def otsu_watershed(
     distance = ndimage.distance_transform_edt(foreground)
     radius = _typical_radius(foreground, distance)
     # Without smoothing every dent of an outline gives a ridge and splits the object.
-    distance = ndimage.gaussian_filter(distance, radius / 4) * foreground
-    # Centres of touching objects are about two radii apart; one is a safe lower bound.
+    distance = ndimage.gaussian_filter(distance, radius / 8) * foreground
+    # Centres of touching objects are about two radii apart, those of small ones less;
+    # half a radius and radius / 8 above were the best of nine pairs on real nuclei.
     peaks = peak_local_max(
         distance,
-        min_distance=max(1, round(radius)),
+        min_distance=max(1, round(radius / 2)),
         labels=ndimage.label(foreground)[0],
         exclude_border=False,
     )

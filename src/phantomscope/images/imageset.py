@@ -31,8 +31,8 @@ from phantomscope.images.files import (
 )
 
 COLUMNS = (
-    "id", "image", "mask", "split", "group", "axes", "height", "width", "pixel_size", "pixel_unit",
-    "dtype", "low", "high", "seed", "sha256", "mask_sha256",
+    "id", "image", "mask", "split", "group", "axes", "height", "width", "pixel_size",
+    "pixel_unit", "dtype", "low", "high", "seed", "sha256", "mask_sha256",
 )  # fmt: skip
 # Never read as numbers: an id such as "007" would lose its zeros.
 TEXT_COLUMNS = frozenset({
@@ -74,7 +74,6 @@ class ImageSet:
                     dtype=dict.fromkeys(TEXT_COLUMNS, str),
                     keep_default_na=False,
                     na_values=[""],
-                    float_precision="round_trip",
                 )
             except (ValueError, UnicodeDecodeError) as error:
                 raise PhantomscopeError(

@@ -61,7 +61,8 @@ def _fill(out, z0, y0, x0, step, key):  # type: ignore[no-untyped-def]
     depth, height, width = out.shape
     for z in range(depth):
         for y in range(height):
-            block = -1
+            # A block that no first voxel lies in: -1 is one that tiles may begin in.
+            block = x0 // 4 - 1
             for x in range(width):
                 place = x0 + x
                 if place // 4 != block:

@@ -111,9 +111,12 @@ def _half_maximum(labels: Labels, image: Image) -> Labels:
     level = float(np.median(smooth[outside])) if outside.any() else float(smooth.min())
     numbers = np.arange(1, labels.max() + 1)
     height = np.zeros(len(numbers) + 1)
-    height[1:] = ndimage.median(smooth, labels, numbers)
-    kept = (labels > 0) & (smooth > (level + height[labels]) / 2)
-    return np.where(ndimage.binary_opening(kept), labels, 0)
+    # Again and again: the halo of a bright object lowers its first median.
+    for _ in range(3):
+        height[1:] = np.nan_to_num(ndimage.median(smooth, labels, numbers))
+        kept = (labels > 0) & (smooth > (level + height[labels]) / 2)
+        labels = np.where(ndimage.binary_opening(kept), labels, 0)
+    return labels
 
 
 def object_table(labels: Labels, image: Image) -> pd.DataFrame:

@@ -97,7 +97,7 @@ def measure_images(images: Sequence[Image], radius: float, options: Fit) -> Meas
     table = pd.concat(tables, ignore_index=True)
     low = (options.min_diameter or 0) / 2
     high = (options.max_diameter or np.inf) / 2
-    whole = ~table["border"] & (table["solidity"] > 0.88) & (table["intensity"] > 0)
+    whole = ~table["border"] & (table["solidity"] > 0.9) & (table["intensity"] > 0)
     whole &= table["radius"].between(max(low, 1.5), high)
     middle = [
         float(np.median([getattr(b, name) for b in backgrounds]))
