@@ -48,11 +48,11 @@ class Cellpose(Section):
     steps: int = option(320, "Optimiser steps (0.2 s each on two cores).", ge=1)
     batch_size: int = option(8, "Patches per step.", ge=1)
     patch: int = option(64, "Side of the training patches.", unit="px", ge=32)
-    learning_rate: float = option(0.005, "Learning rate.", gt=0)
+    learning_rate: float = option(0.005, "Highest learning rate.", gt=0)
     diameter: float = option(
         0.0,
         "Object diameter the network works at; images are scaled to it. 0: the mean "
-        "of the training labels.",
+        "of the training labels (no scaling), at most half of `patch`.",
         unit="px",
         ge=0,
     )
@@ -67,7 +67,9 @@ class Stardist(Section):
                         unit="px", ge=32, multiple_of=16)  # fmt: skip
     rays: int = option(32, "Rays of the star-convex polygons.", ge=8)
     filters: int = option(16, "Channels of the first level of the U-Net.", ge=4)
-    learning_rate: float = option(3e-4, "Learning rate.", gt=0)
+    learning_rate: float = option(
+        1e-3, "Highest learning rate; it falls along a cosine to 2 % of it.", gt=0
+    )
 
 
 class Classical(Section):
@@ -103,7 +105,7 @@ class Segment(Section):
         "Add the zero-shot Cellpose generalist (cyto3) when its weights are on this "
         "machine; the table says so when they are not.",
     )
-    threads: int = option(2, "CPU threads of each training.", ge=1)
+    threads: int = option(1, "CPU threads of each training.", ge=1)
     cellpose: Cellpose = option(Cellpose, "Cellpose.")
     stardist: Stardist = option(Stardist, "StarDist.")
     classical: Classical = option(Classical, "The classical baseline.")

@@ -86,19 +86,19 @@ class Train(Section):
     augment: bool = option(
         True, "The eight flips and quarter turns of each patch.", paper="none"
     )
-    precision: Literal["fp32", "bf16"] = option(
-        "fp32",
-        "`bf16` trains faster on processors and GPUs that have it (about 1.5 times "
-        "with AMX); weights stay fp32.",
+    precision: Literal["auto", "fp32", "bf16"] = option(
+        "auto",
+        "`bf16` trains faster on GPUs and on processors with AMX (1.6 times there); "
+        "weights stay fp32. `auto` uses it where the machine has it, else `fp32`.",
         paper="fp32",
     )
     device: Literal["auto", "cpu", "cuda"] = option(
         "auto", "Where to train; `auto` takes a GPU when there is one."
     )
     threads: int = option(
-        2,
+        1,
         "CPU threads. Part of the result: sums are ordered differently with another "
-        "number.",
+        "number. The demo uses one, so that other trainings run beside it.",
         ge=1,
     )
     checkpoint_every: int = option(
@@ -129,7 +129,7 @@ class Start(Section):
         paper="100 ... 1000",
     )
     max_distance: float = option(
-        0.01,
+        0.001,
         "Largest Bhattacharyya distance between noised images and noised sketches "
         "(the larger of the distances of intensity and of fine texture).",
         gt=0,

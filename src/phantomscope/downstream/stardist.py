@@ -149,6 +149,9 @@ def _new_model(options: Stardist, diameter: float, folder: Path) -> Any:
         grid=(step, step),
         unet_n_filter_base=options.filters,
         net_conv_after_unet=4 * options.filters,
+        # Off in StarDist. At 800 steps it raised the AP on real nuclei from 0.74 to
+        # 0.79 at IoU 0.5 and from 0.31 to 0.51 at IoU 0.75 (thresholds 0.5, 0.4).
+        unet_batch_norm=True,
         train_patch_size=(options.patch, options.patch),
         train_batch_size=options.batch_size,
         train_epochs=epochs,
@@ -162,10 +165,11 @@ def _new_model(options: Stardist, diameter: float, folder: Path) -> Any:
         train_checkpoint_epoch=None,
     )
     model = StarDist2D(config, name=folder.name, basedir=str(folder.parent))
-    # The distances start from 0 otherwise and need most of a small budget to get to
-    # the size of the objects.
+    # From 0, the distances need much of a small budget to grow to the size of the
+    # objects. From an interior point the outline of a disc is about 0.4 of its
+    # diameter away on average.
     bias = model.keras_model.get_layer("dist").bias
-    bias.assign(np.full(bias.shape, diameter / 4, np.float32))
+    bias.assign(np.full(bias.shape, 0.4 * diameter, np.float32))
     return model
 
 
@@ -219,7 +223,7 @@ def _augmenter(seed: int) -> Callable[[Array, Array], tuple[Array, Array]]:
     def augment(image: Array, label: Array) -> tuple[Array, Array]:
         turn = int(generator.integers(8))
         image, label = orientation(image, turn), orientation(label, turn)
-        image = image * generator.uniform(0.6, 1.6) + generator.uniform(-0.2, 0.2)
+        image = image * generator.uniform(0.7, 1.4) + generator.uniform(-0.15, 0.15)
         noise = generator.normal(0, 0.05 * generator.uniform(), image.shape)
         return (image + noise).astype(np.float32), label
 

@@ -47,6 +47,15 @@ def pick_device(wish: str) -> torch.device:
     return torch.device(wish)
 
 
+def pick_precision(wish: str, device: torch.device) -> str:
+    """Return ``fp32`` or ``bf16``: for ``auto``, bf16 where the hardware has it."""
+    if wish != "auto":
+        return wish
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"
+
+
 def to_device(network: nn.Module, device: torch.device) -> nn.Module:
     """Move a network, channels last on a GPU (on the CPU it made no difference)."""
     network = network.to(device)
@@ -148,8 +157,11 @@ class Trainer:
         self.process, self.batch, self.options = process, batch, options
         self.seed, self.noise_channel = seed, noise_channel
         self.state = state
+        self.precision = pick_precision(options.precision, self.device)
         # Preview and cadence are no part of what is trained.
-        self.mark = fingerprint({**identity, "device": self.device.type})
+        self.mark = fingerprint(
+            {**identity, "device": self.device.type, "precision": self.precision}
+        )
         network = to_device(network, self.device)
         average = {k: v.detach().clone() for k, v in network.state_dict().items()}
         optimiser = make_optimiser(options, network.parameters())
@@ -270,7 +282,7 @@ class Trainer:
             raise PhantomscopeError(
                 f"the loss is {value} and the gradient {float(norm)} at step "
                 f"{run.step} (learning rate {learning_rate(options, run.step):.2g}, "
-                f"{options.precision})",
+                f"{self.precision})",
                 where=self._checkpoint,
                 fix="lower `train.learning_rate` or use `train.precision: fp32`; the "
                 "last good state is kept",
@@ -281,7 +293,7 @@ class Trainer:
 
     def _loss(self, x: Tensor, t: Tensor, target: Tensor) -> Tensor:
         x = x.to(self.device)
-        bf16 = self.options.precision == "bf16"
+        bf16 = self.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             output = self.run.network(x, t.to(self.device))
         return nn.functional.mse_loss(output.float(), target.to(self.device))
@@ -308,6 +320,7 @@ class Trainer:
             "steps": self.run.step,
             "fingerprint": self.mark,
             "version": __version__,
+            "precision": self.precision,
             "torch": torch.__version__,
             "machine": platform.machine(),
         }

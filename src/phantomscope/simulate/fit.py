@@ -7,7 +7,7 @@ So the bias of measuring (touching nuclei taken for one, faint ones missed) canc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -284,8 +284,23 @@ def fit_type(
     return best
 
 
+def compare_type(
+    kind: SketchType,
+    images: Sequence[Image],
+    options: Fit,
+    simulate: Simulate,
+    seed: int,
+) -> FitResult:
+    """Measure images and the sketches of given parameters, without fitting."""
+    radius = kind.radius[3]
+    real = measure_images(images, radius, options)
+    drawn_images = _simulated(kind, simulate, [i.shape for i in images], seed)
+    drawn = measure_images(drawn_images, radius, options)
+    return FitResult(kind, real, drawn, [distance(real, drawn)])
+
+
 def fit_parameters(
-    groups: dict[str, Sequence[Image]], options: Fit, simulate: Simulate, seed: int
+    groups: Mapping[str, Sequence[Image]], options: Fit, simulate: Simulate, seed: int
 ) -> tuple[SketchParameters, list[FitResult]]:
     """Fit all types of image; `groups` maps each type's name to its images."""
     total = sum(len(images) for images in groups.values())

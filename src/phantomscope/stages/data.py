@@ -16,7 +16,12 @@ from phantomscope.images.imageset import ImageSet, ImageSetWriter
 from phantomscope.images.noise import generator
 from phantomscope.images.normalise import Normalisation, fit_normalisation
 from phantomscope.progress import Progress
-from phantomscope.simulate.fit import FitResult, Measured, fit_parameters
+from phantomscope.simulate.fit import (
+    FitResult,
+    Measured,
+    compare_type,
+    fit_parameters,
+)
 from phantomscope.simulate.parameters import SketchParameters
 from phantomscope.simulate.sketch import camera, simulate_sketch, sketch_identifier
 
@@ -97,19 +102,25 @@ def fit_sketch(
         name: [scale.to_unit(images.image(i), i) for i in ids[:: -(-len(ids) // 40)]]
         for name, ids in groups.items()
     }
-    parameters, results = fit_parameters(
-        loaded, config.fit, config.simulate, config.seed
-    )
     if config.fit.parameters:
         parameters = SketchParameters.load(Path(config.fit.parameters))
+        pooled = [image for images in loaded.values() for image in images]
+        results = [
+            compare_type(
+                kind, loaded.get(kind.name, pooled), config.fit, config.simulate,
+                config.seed,
+            )
+            for kind in parameters.types
+        ]  # fmt: skip
     else:
-        weights = {name: len(ids) / len(images) for name, ids in groups.items()}
-        parameters = SketchParameters(
-            types=[
-                t.model_copy(update={"weight": weights[t.name]})
-                for t in parameters.types
-            ]
+        parameters, results = fit_parameters(
+            loaded, config.fit, config.simulate, config.seed
         )
+        weights = {name: len(ids) / len(images) for name, ids in groups.items()}
+        kinds = [
+            t.model_copy(update={"weight": weights[t.name]}) for t in parameters.types
+        ]
+        parameters = SketchParameters(types=kinds)
     report = [
         {
             "name": r.kind.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from phantomscope.engine.process import make_process
 from phantomscope.engine.sample import DiffusionModel, Sampler
 from phantomscope.engine.start import choose, forward_distances
 from phantomscope.engine.train import Trainer
+from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import (
     pixel_hash,
     read_json,
@@ -211,8 +213,6 @@ def _kept_row(
     row: dict[str, Any], part: ImageSet, gone: NDArray[Any], partial: Path, final: Path
 ) -> dict[str, Any]:
     """Manifest row of a kept image; labels of vanished objects are erased."""
-    import os
-
     prefix = os.path.relpath(part.folder, final)
     row = {**row, "image": f"{prefix}/{row['image']}"}
     if not len(gone):
@@ -262,6 +262,15 @@ def check(
                 erased += len(numbers)
                 kept.append(_kept_row(row, part, numbers, partial, checked))
             progress.advance()
+    if not kept:
+        shutil.rmtree(partial, ignore_errors=True)
+        reason = "; ".join(sorted({r["reason"] for r in rejected}))
+        raise PhantomscopeError(
+            f"all {len(rejected)} synthetic images were rejected ({reason})",
+            where="check",
+            fix="train longer (`train.steps`), choose a smaller `start.value`, or look "
+            "at the images and relax the limits of `check`",
+        )
     _write_checked(partial, kept, rejected, objects, erased, config)
     replace_folder(partial, checked)
 
@@ -284,8 +293,8 @@ def _write_checked(
         "reasons": reasons,
     }
     write_manifest(partial, kept, {"stage": "check", "seed": config.seed})
-    columns = [*(kept or rejected)[0], *([] if kept and not rejected else ["reason"])]
-    dropped = pd.DataFrame(rejected, columns=list(dict.fromkeys([*columns, "reason"])))
+    columns = [*next(iter(kept or rejected)), "reason"]
+    dropped = pd.DataFrame(rejected, columns=list(dict.fromkeys(columns)))
     write_text(partial / "rejected.csv", dropped.to_csv(index=False))
     write_text(partial / "objects.csv", table.to_csv(index=False))
     write_json(partial / "summary.json", summary)

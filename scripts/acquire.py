@@ -1,0 +1,11 @@
+"""Rule `acquire`: see `phantomscope.stages.data.acquire`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from phantomscope.stages.data import acquire
+from phantomscope.stages.rule import run
+
+run(snakemake, acquire)

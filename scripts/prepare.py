@@ -1,0 +1,11 @@
+"""Rule `prepare`: see `phantomscope.stages.data.prepare`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from phantomscope.stages.data import prepare
+from phantomscope.stages.rule import run
+
+run(snakemake, prepare)

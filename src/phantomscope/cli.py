@@ -1,0 +1,140 @@
+"""The command line: `phantomscope init`, `phantomscope config` and every stage."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from phantomscope import __version__
+from phantomscope.config.load import load_config, make_config
+from phantomscope.errors import PhantomscopeError
+
+
+def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "init", help="look at a folder of images and write a config for it"
+    )
+    parser.add_argument("folder", type=Path, help="folder of TIFF or PNG images")
+    parser.add_argument(
+        "--output", type=Path, default=Path("config/mine.yaml"),
+        help="config to write (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="overwrite it")
+
+
+def _add_config(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "config", help="check a config, or write the generated reference"
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--check", type=Path, metavar="FILE", help="check a config file")
+    what.add_argument(
+        "--write", action="store_true", help="write default YAML, schema, README"
+    )
+    what.add_argument(
+        "--sync", action="store_true", help="check that the generated files are current"
+    )
+    what.add_argument("--show", action="store_true", help="print the defaults")
+
+
+def _add_stages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from phantomscope.stages.arguments import arguments, summary
+    from phantomscope.stages.registry import STAGES
+
+    for name, function in STAGES.items():
+        parser = commands.add_parser(
+            name.replace("_", "-"),
+            help=summary(function),
+            description=summary(function),
+        )
+        parser.set_defaults(stage=name)
+        parser.add_argument(
+            "--config", type=Path, help="config file (default: the demo)"
+        )
+        for argument in arguments(function):
+            parser.add_argument(
+                "--" + argument.name.replace("_", "-"),
+                dest=argument.name,
+                type=argument.kind,
+                nargs="+" if argument.many else None,
+                required=argument.required,
+                default=None if argument.required else argument.default,
+                metavar="PATH"
+                if argument.kind is Path
+                else argument.kind.__name__.upper(),
+            )
+
+
+def make_parser(stages: bool = True) -> argparse.ArgumentParser:
+    """Build the parser; `init` and `config` do without the stages (and torch)."""
+    parser = argparse.ArgumentParser(prog="phantomscope", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_init(commands)
+    _add_config(commands)
+    if stages:
+        _add_stages(commands)
+    return parser
+
+
+def _init(options: argparse.Namespace) -> None:
+    from phantomscope.acquire.inspect import inspect_folder, write_config
+
+    report = inspect_folder(options.folder)
+    print(write_config(report, options.output, force=options.force))
+
+
+def _config(options: argparse.Namespace) -> None:
+    from phantomscope.config import docs
+
+    if options.check:
+        config = load_config(options.check)
+        print(f"{options.check} is fine: experiment {config.name!r}")
+    elif options.show:
+        print(docs.default_yaml(), end="")
+    elif options.write:
+        docs.write_generated(Path.cwd())
+    elif problems := docs.check_generated(Path.cwd()):
+        raise PhantomscopeError(
+            "generated files are not current:\n" + "\n".join(problems),
+            fix="run `make config`",
+        )
+
+
+def _stage(options: argparse.Namespace) -> None:
+    from phantomscope.stages.arguments import arguments
+    from phantomscope.stages.registry import STAGES
+
+    function = STAGES[options.stage]
+    config = load_config(options.config) if options.config else make_config({})
+    function(config, **{a.name: getattr(options, a.name) for a in arguments(function)})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    light = bool(argv) and argv[0] in ("init", "config", "--version")
+    options = make_parser(stages=not light).parse_args(argv)
+    try:
+        if options.command == "init":
+            _init(options)
+        elif options.command == "config":
+            _config(options)
+        else:
+            _stage(options)
+    except PhantomscopeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    except Exception:
+        traceback.print_exc()
+        print(
+            "error: this is a fault of phantomscope, please report it", file=sys.stderr
+        )
+        return 2
+    return 0

@@ -1,0 +1,237 @@
+"""Stages after synthesis: segmentation tools, measurement, tables and report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from numpy.typing import NDArray
+
+from phantomscope.config.model import Config
+from phantomscope.downstream import generalist
+from phantomscope.downstream.run import predict_tool, train_tool
+from phantomscope.errors import PhantomscopeError
+from phantomscope.images.files import write_json, write_text
+from phantomscope.images.imageset import ImageSet, ImageSetWriter
+from phantomscope.images.noise import generator
+from phantomscope.images.normalise import Normalisation
+from phantomscope.measure.distribution import (
+    bhattacharyya_distance,
+    shared_histograms,
+    wasserstein,
+)
+from phantomscope.measure.instance import object_records, score_image
+from phantomscope.measure.memorisation import nearest_patch
+from phantomscope.measure.spectral import radial_power_spectrum, spectral_distance
+from phantomscope.stages.data import unannotated
+
+Float = NDArray[np.float32]
+PATCH = 64
+
+
+def train_segmenter(
+    config: Config, *, training: Path, folder: Path, tool: str, arm: str, seed: int = 0
+) -> None:
+    """Train one tool on one arm: synthetic, annotated or sketch."""
+    images = ImageSet.open(training)
+    if arm == "annotated":
+        images = images.select(split="train")
+        if not any(images.has_mask(i) for i in images.ids):
+            raise PhantomscopeError(
+                "the training part has no labels",
+                where="segment.arms",
+                fix="give `source.labels`, or leave out the arm `annotated`",
+            )
+    train_tool(tool, images, config.segment, folder=folder, seed=seed)
+
+
+def predict(
+    config: Config, *, prepared: Path, predictions: Path, tool: str,
+    folder: Path | None = None,
+) -> None:  # fmt: skip
+    """Segment the real test part with a trained tool."""
+    images = ImageSet.open(prepared).select(split="test")
+    if tool == "generalist" and generalist.find_weights() is None:
+        # No tool, no prediction: the table has a row that says so.
+        with ImageSetWriter(predictions, {"absent": "weights not present"}):
+            return
+    predict_tool(tool, folder, images, config.segment, predictions)
+
+
+def evaluate(
+    config: Config, *, prepared: Path, predictions: Path, scores: Path
+) -> None:
+    """Compare predictions with the annotation of the real test part."""
+    truth = ImageSet.open(prepared).select(split="test")
+    found = ImageSet.open(predictions)
+    scores.mkdir(parents=True, exist_ok=True)
+    if reason := found.info.get("absent"):
+        write_text(scores / "absent.txt", f"{reason}\n")
+        return
+    thresholds = config.evaluate.thresholds
+    rows, objects = [], []
+    for identifier in truth.ids:
+        if truth.has_mask(identifier):
+            labels, mask = truth.mask(identifier), found.mask(identifier)
+            group = truth.row(identifier)["group"]
+            scored: dict[str, Any] = dict(score_image(labels, mask, thresholds))
+            rows.append({"id": identifier, "group": group, **scored})
+            objects.append(object_records(labels, mask, 0.5).assign(id=identifier))
+    if not rows:
+        raise PhantomscopeError(
+            "no image of the test part has labels",
+            where=prepared,
+            fix="give labels for more images, or leave `source.labels` empty",
+        )
+    write_text(scores / "images.csv", pd.DataFrame(rows).to_csv(index=False))
+    write_text(scores / "objects.csv", pd.concat(objects).to_csv(index=False))
+
+
+def _units(images: ImageSet, scale: Normalisation, most: int = 60) -> list[Float]:
+    """Read some images in unit intensities, spread over the set."""
+    ids = images.ids[:: -(-len(images) // most)]
+    rows = [images.row(i) for i in ids]
+    return [
+        scale.to_unit(images.image(i), str(row.get("limits", i)))
+        for i, row in zip(ids, rows, strict=True)
+    ]
+
+
+def _mean_spectrum(images: Sequence[Float], grid: NDArray[Any]) -> list[float]:
+    powers = []
+    for image in images:
+        frequency, power = radial_power_spectrum(image)
+        powers.append(np.interp(grid, frequency, power))
+    return [float(v) for v in np.mean(powers, axis=0)]
+
+
+def measure_realism(
+    config: Config, *, prepared: Path, normalisation: Path, checked: Path,
+    camera_images: Path, realism: Path, memorisation: Path, pairs: Path,
+) -> None:  # fmt: skip
+    """Compare synthetic with real training images, and look for copies of them."""
+    scale = Normalisation.load(normalisation)
+    real_set = unannotated(prepared)
+    sets = {
+        "real": _units(real_set, scale),
+        "synthetic": _units(ImageSet.open(checked), scale),
+        "camera": _units(ImageSet.open(camera_images), scale),
+    }
+    pixels = {k: np.concatenate([i.ravel() for i in v]) for k, v in sets.items()}
+    low, high = np.percentile(pixels["real"], [0.01, 99.95])
+    edges = np.linspace(low, high, 129)
+    grid = np.linspace(0.02, 0.5, 60)
+    content: dict[str, Any] = {
+        "intensity": {"edges": edges.tolist()},
+        "spectrum": {"frequency": grid.tolist()},
+        "distances": {},
+    }
+    for name, images in sets.items():
+        counts = np.histogram(np.clip(pixels[name], low, high), edges)[0]
+        content["intensity"][name] = (counts / counts.sum()).tolist()
+        content["spectrum"][name] = _mean_spectrum(images, grid)
+        if name != "real":
+            p, q = shared_histograms(pixels["real"], pixels[name], bins=256)
+            content["distances"][name] = {
+                "intensity_bhattacharyya": bhattacharyya_distance(p, q),
+                "intensity_wasserstein": wasserstein(pixels["real"], pixels[name]),
+                "spectral": spectral_distance(sets["real"], images),
+            }
+    write_json(realism, content)
+    held_out = ImageSet.open(prepared).select(split="test").without_masks()
+    _memorisation(
+        sets["real"], sets["synthetic"], _units(held_out, scale), config.seed,
+        memorisation, pairs,
+    )  # fmt: skip
+
+
+def _patches(images: Sequence[Float], step: int) -> Float:
+    """All patches of a side of 64 px on a grid."""
+    found = [
+        image[y : y + PATCH, x : x + PATCH]
+        for image in images
+        for y in range(0, image.shape[0] - PATCH + 1, step)
+        for x in range(0, image.shape[1] - PATCH + 1, step)
+    ]
+    return np.stack(found) if found else np.empty((0, PATCH, PATCH), np.float32)
+
+
+def _pick(patches: Float, count: int, rng: np.random.Generator) -> Float:
+    if len(patches) <= count:
+        return patches
+    return patches[np.sort(rng.choice(len(patches), count, replace=False))]
+
+
+def _memorisation(
+    real: Sequence[Float], synthetic: Sequence[Float], held_out: Sequence[Float],
+    seed: int, table: Path, pairs: Path,
+) -> None:  # fmt: skip
+    """Find the nearest training patch of synthetic and of held-out real patches.
+
+    If the generator copied, synthetic patches would be nearer to the training patches
+    than real ones that it never saw.
+    """
+    rng = generator(seed, "memorisation")
+    training = _pick(_patches(real, 24), 600, rng)
+    rows: list[dict[str, Any]] = []
+    shown: list[tuple[float, Float, Float]] = []
+    for kind, images in (("synthetic", synthetic), ("held_out", held_out)):
+        samples = _pick(_patches(images, PATCH), 40, rng)
+        if not len(samples) or not len(training):
+            continue
+        nearest = nearest_patch(samples, training, all_shifts=True)
+        at_zero = nearest_patch(samples, training, all_shifts=False)
+        for n in range(len(samples)):
+            row: dict[str, Any] = {
+                "id": f"{kind}-{n:03d}",
+                "kind": kind,
+                "score": float(nearest.score[n]),
+                "score_zero_lag": float(at_zero.score[n]),
+                "patch": int(nearest.index[n]),
+                "patch_y": int(nearest.shift[n][0]),
+                "patch_x": int(nearest.shift[n][1]),
+                "symmetry": int(nearest.symmetry[n]),
+            }
+            rows.append(row)
+            if kind == "synthetic":
+                patch = training[at_zero.index[n]]
+                shown.append((row["score_zero_lag"], samples[n], patch))
+    columns = ["id", "kind", "score", "score_zero_lag", "patch", "patch_y", "patch_x",
+               "symmetry"]  # fmt: skip
+    write_text(table, pd.DataFrame(rows, columns=columns).to_csv(index=False))
+    shown.sort(key=lambda item: -item[0])
+    with ImageSetWriter(pairs, {"stage": "measure_realism"}) as writer:
+        for n, (score, sample, patch) in enumerate(shown[:6]):
+            writer.add(f"pair-{n:02d}-sample", sample, score=score)
+            writer.add(f"pair-{n:02d}-patch", patch, score=score)
+
+
+def write_config(config: Config, *, resolved: Path) -> None:
+    """Write the whole config, with all defaults filled in."""
+    content = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    write_text(resolved, content)
+
+
+def tabulate(
+    config: Config, *, root: Path, csv: Path, md: Path, per_image: Path
+) -> None:
+    """Put all scores into one table of results."""
+    from phantomscope.tables.results import (
+        per_image_table,
+        segmentation_rows,
+        write_tables,
+    )
+
+    write_tables(segmentation_rows(root, config), csv, md)
+    write_text(per_image, per_image_table(root).to_csv(index=False))
+
+
+def report(config: Config, *, root: Path, html: Path) -> None:
+    """Write the report: one HTML file with all pictures and tables."""
+    from phantomscope.tables.report import write_report
+
+    write_report(root, config, html)

@@ -1,0 +1,57 @@
+"""The keywords of a stage, read off its signature."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A keyword of a stage: its name, plain type, whether a list, and default."""
+
+    name: str
+    kind: type
+    many: bool
+    default: Any
+
+    @property
+    def required(self) -> bool:
+        """Whether it must be given."""
+        return self.default is inspect.Parameter.empty
+
+
+def arguments(function: Callable[..., None]) -> list[Argument]:
+    """List the keywords of a stage, other than the config."""
+    hints = typing.get_type_hints(function)
+    found = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name == "config":
+            continue
+        hint, many = hints[name], False
+        if typing.get_origin(hint) is list:
+            hint, many = typing.get_args(hint)[0], True
+        elif isinstance(hint, types.UnionType):
+            hint = next(h for h in typing.get_args(hint) if h is not type(None))
+        found.append(Argument(name, hint, many, parameter.default))
+    return found
+
+
+def summary(function: Callable[..., None]) -> str:
+    """First line of a stage's docstring."""
+    return inspect.getdoc(function).splitlines()[0]  # type: ignore[union-attr]
+
+
+def convert(argument: Argument, value: Any) -> Any:
+    """Turn a value from Snakemake into what the stage expects."""
+    if value is None:
+        return None
+    if argument.many:
+        items = [value] if isinstance(value, str | Path) else list(value)
+        return [argument.kind(item) for item in items]
+    return argument.kind(value)

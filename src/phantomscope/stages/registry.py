@@ -1,0 +1,26 @@
+"""All stages by name, for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from phantomscope.stages import analysis, data, diffusion
+
+_FUNCTIONS: tuple[Callable[..., None], ...] = (
+    data.acquire,
+    data.prepare,
+    data.fit_sketch,
+    data.simulate,
+    data.photograph,
+    diffusion.train_diffusion,
+    diffusion.choose_start,
+    diffusion.synthesise,
+    diffusion.check,
+    analysis.measure_realism,
+    analysis.train_segmenter,
+    analysis.predict,
+    analysis.evaluate,
+    analysis.tabulate,
+    analysis.report,
+)
+STAGES = {function.__name__: function for function in _FUNCTIONS}

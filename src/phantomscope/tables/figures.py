@@ -1,0 +1,65 @@
+"""All figures of an experiment, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from phantomscope.tables.figures_curves import (
+    plot_average_precision,
+    plot_costs,
+    plot_fit,
+    plot_realism,
+    plot_start,
+    plot_training,
+)
+from phantomscope.tables.figures_images import (
+    plot_checks,
+    plot_gallery,
+    plot_memorisation,
+    plot_overlays,
+)
+from phantomscope.tables.style import Plot
+
+__all__ = [
+    "FIGURES",
+    "available",
+    "plot_average_precision",
+    "plot_checks",
+    "plot_costs",
+    "plot_fit",
+    "plot_gallery",
+    "plot_memorisation",
+    "plot_overlays",
+    "plot_realism",
+    "plot_start",
+    "plot_training",
+]
+
+# Name: the plot, and what must exist below the folder of the experiment.
+FIGURES: dict[str, tuple[Plot, tuple[str, ...]]] = {
+    "gallery": (
+        plot_gallery,
+        ("prepared/manifest.csv", "normalisation.json", "synthetic/*/manifest.csv"),
+    ),
+    "overlays": (
+        plot_overlays,
+        ("scores/*/*/*/images.csv", "predictions/*/*/*/manifest.csv"),
+    ),
+    "average_precision": (plot_average_precision, ("scores/*/*/*/images.csv",)),
+    "realism": (plot_realism, ("realism.json",)),
+    "memorisation": (plot_memorisation, ("memorisation.csv",)),
+    "t_start": (plot_start, ("start.json", "tables/t_start.csv")),
+    "fit": (plot_fit, ("fit_objects.csv",)),
+    "checks": (plot_checks, ("checked/manifest.csv",)),
+    "training": (plot_training, ("diffusion/metrics.jsonl",)),
+    "costs": (plot_costs, ("benchmarks/*.tsv",)),
+}
+
+
+def available(root: Path) -> list[str]:
+    """Return the names of the figures whose data is there, in the report's order."""
+    return [
+        name
+        for name, (_, needs) in FIGURES.items()
+        if all(any(Path(root).glob(pattern)) for pattern in needs)
+    ]

@@ -1,0 +1,113 @@
+"""The versions in `envs/`, `requirements.lock` and `pyproject.toml` agree."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+ENVS = sorted((ROOT / "envs").glob("*.yaml"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+# Ranges instead of pins; the comment in the file says why.
+NOT_PINNED = {("cellpose", "numpy")}
+
+
+def _lock() -> dict[str, str]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return dict(line.split("==") for line in lines)
+
+
+LOCK = _lock()
+
+
+def _environment(path: Path) -> dict[str, Any]:
+    content = yaml.safe_load(path.read_text())
+    assert isinstance(content, dict)
+    return content
+
+
+def _pip(path: Path) -> list[Requirement]:
+    """Return what pip installs into an environment."""
+    entries = _environment(path)["dependencies"]
+    (pip,) = [entry["pip"] for entry in entries if isinstance(entry, dict)]
+    return [Requirement(line) for line in pip]
+
+
+def test_the_lock_is_a_sorted_list_of_exact_versions() -> None:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    names = [line.split("==")[0] for line in lines]
+    assert names == sorted(set(names))
+    assert names == [canonicalize_name(name) for name in names]
+    # A local version, such as +cpu, installs on one kind of machine only.
+    assert all("+" not in version for version in LOCK.values())
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    [*PROJECT["dependencies"], *(line for lines in EXTRAS.values() for line in lines)],
+)
+def test_lock_satisfies_every_dependency(requirement: str) -> None:
+    wanted = Requirement(requirement)
+    name = canonicalize_name(wanted.name)
+    assert name in LOCK, f"add {name} to requirements.lock"
+    assert wanted.specifier.contains(LOCK[name]), f"{name}=={LOCK[name]}"
+
+
+def test_there_is_one_environment_per_tool_family() -> None:
+    assert {path.stem for path in ENVS} == {"phantomscope", "cellpose", "stardist"}
+
+
+@pytest.mark.parametrize("path", ENVS, ids=lambda path: path.stem)
+def test_pins_are_those_of_the_lock(path: Path) -> None:
+    requirements = _pip(path)
+    assert len({r.name for r in requirements}) == len(requirements)
+    for requirement in requirements:
+        name = canonicalize_name(requirement.name)
+        assert name in LOCK, f"add {name} to requirements.lock"
+        if (path.stem, name) in NOT_PINNED:
+            assert requirement.specifier.contains(LOCK[name])
+        else:
+            assert str(requirement.specifier) == f"=={LOCK[name]}", name
+
+
+@pytest.mark.parametrize("path", ENVS, ids=lambda path: path.stem)
+def test_environment_holds_what_the_library_needs(path: Path) -> None:
+    installed = {canonicalize_name(r.name) for r in _pip(path)}
+    needed = {
+        canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]
+    }
+    assert needed <= installed
+
+
+@pytest.mark.parametrize(
+    ("name", "tools"),
+    [
+        ("phantomscope", {"stardist", "matplotlib", "jinja2", "pillow"}),
+        ("cellpose", {"cellpose"}),
+        ("stardist", {"stardist", "csbdeep", "tensorflow-cpu"}),
+    ],
+)
+def test_environment_holds_its_tools(name: str, tools: set[str]) -> None:
+    installed = {
+        canonicalize_name(r.name) for r in _pip(ROOT / "envs" / f"{name}.yaml")
+    }
+    assert tools <= installed
+
+
+@pytest.mark.parametrize("path", ENVS, ids=lambda path: path.stem)
+def test_conda_part(path: Path) -> None:
+    content = _environment(path)
+    assert content["name"].startswith("phantomscope")
+    assert content["channels"] == ["conda-forge", "nodefaults"]
+    conda = [entry for entry in content["dependencies"] if isinstance(entry, str)]
+    assert conda == ["python=3.11", "pip"]
+    assert SpecifierSet(PROJECT["requires-python"]).contains("3.11")

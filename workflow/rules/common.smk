@@ -1,0 +1,64 @@
+# Config, paths and input functions. The config is checked before any rule.
+import sys
+from pathlib import Path
+
+# A clone needs no installation of the package itself.
+SOURCE = Path(workflow.basedir).resolve()
+SOURCE = SOURCE / "src" if (SOURCE / "src").exists() else SOURCE.parent / "src"
+if SOURCE.exists():
+    sys.path.insert(0, str(SOURCE))
+
+from phantomscope.config.load import make_config, sections
+from phantomscope.errors import PhantomscopeError
+
+try:
+    CONFIG = make_config(
+        config, ", ".join(map(str, workflow.configfiles)) or "--config"
+    )
+except PhantomscopeError as error:
+    # One clear message instead of a traceback through the workflow.
+    raise WorkflowError(str(error)) from None
+
+RESULTS = f"results/{CONFIG.name}"
+ENVS = "../../envs"
+SHARDS = [f"{n:03d}" for n in range(CONFIG.simulate.shards)]
+GPU = int("cpu" not in (CONFIG.train.device, CONFIG.synthesise.device))
+
+
+wildcard_constraints:
+    shard=r"\d{3}",
+    tool="cellpose|stardist|otsu_watershed",
+    arm="synthetic|annotated|sketch",
+    seed=r"\d+",
+
+
+def training_set(wildcards):
+    """The image set that an arm is trained on."""
+    sets = {"synthetic": "checked", "annotated": "prepared", "sketch": "camera"}
+    return f"{RESULTS}/{sets[wildcards.arm]}"
+
+
+def segment_sections(wildcards):
+    """The options that shape a training of this tool."""
+    own = "classical" if wildcards.tool == "otsu_watershed" else wildcards.tool
+    return sections(CONFIG, f"segment.{own}", "segment.threads")
+
+
+def trained(pattern):
+    """Paths for every tool, arm and seed that the config asks for."""
+    found = expand(
+        pattern, tool=CONFIG.segment.tools, arm=CONFIG.arms, seed=CONFIG.segment.seeds
+    )
+    if CONFIG.has_labels:
+        found += expand(pattern, tool="otsu_watershed", arm="annotated", seed=0)
+    return found
+
+
+def all_scores(wildcards):
+    """Scores of everything that can be measured: without labels, nothing."""
+    if not CONFIG.has_labels:
+        return []
+    found = trained(f"{RESULTS}/scores/{{tool}}/{{arm}}/seed{{seed}}")
+    if CONFIG.segment.generalist:
+        found.append(f"{RESULTS}/scores/generalist/none/seed0")
+    return found

@@ -1,0 +1,72 @@
+rule train_segmenter:
+    """Train a segmentation tool on one arm; `otsu_watershed` is tuned."""
+    input:
+        training=training_set,
+    output:
+        folder=directory(f"{RESULTS}/models/{{tool}}/{{arm}}/seed{{seed}}"),
+    log:
+        f"{RESULTS}/logs/train_segmenter.{{tool}}.{{arm}}.{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_segmenter.{{tool}}.{{arm}}.{{seed}}.tsv"
+    conda:
+        f"{ENVS}/{{tool}}.yaml"
+    params:
+        config=segment_sections,
+    threads: CONFIG.segment.threads
+    resources:
+        mem_mb=6000,
+        runtime=720,
+    message:
+        "Training {wildcards.tool} on the {wildcards.arm} arm, seed {wildcards.seed}"
+    script:
+        "../../scripts/train_segmenter.py"
+
+
+rule predict:
+    """Segment the real test part with a trained tool."""
+    input:
+        prepared=rules.prepare.output.prepared,
+        folder=rules.train_segmenter.output.folder,
+    output:
+        predictions=directory(f"{RESULTS}/predictions/{{tool}}/{{arm}}/seed{{seed}}"),
+    log:
+        f"{RESULTS}/logs/predict.{{tool}}.{{arm}}.{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict.{{tool}}.{{arm}}.{{seed}}.tsv"
+    conda:
+        f"{ENVS}/{{tool}}.yaml"
+    params:
+        config=sections(CONFIG, "segment.threads"),
+    threads: CONFIG.segment.threads
+    resources:
+        mem_mb=6000,
+        runtime=120,
+    message:
+        "Segmenting the test part: {wildcards.tool}, {wildcards.arm}"
+    script:
+        "../../scripts/predict.py"
+
+
+rule predict_generalist:
+    """Segment the real test part with the zero-shot generalist, if it is there."""
+    input:
+        prepared=rules.prepare.output.prepared,
+    output:
+        predictions=directory(f"{RESULTS}/predictions/generalist/none/seed0"),
+    log:
+        f"{RESULTS}/logs/predict_generalist.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict_generalist.tsv"
+    conda:
+        "../../envs/cellpose.yaml"
+    params:
+        config=sections(CONFIG, "segment.threads"),
+        tool="generalist",
+    threads: CONFIG.segment.threads
+    resources:
+        mem_mb=6000,
+        runtime=120,
+    message:
+        "Segmenting the test part with the zero-shot generalist"
+    script:
+        "../../scripts/predict_generalist.py"

@@ -1,0 +1,52 @@
+rule evaluate:
+    """Compare predictions with the annotation of the real test part."""
+    input:
+        prepared=rules.prepare.output.prepared,
+        predictions=f"{RESULTS}/predictions/{{method}}",
+    output:
+        scores=directory(f"{RESULTS}/scores/{{method}}"),
+    log:
+        f"{RESULTS}/logs/evaluate/{{method}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluate/{{method}}.tsv"
+    wildcard_constraints:
+        method=r"\w+/\w+/seed\d+",
+    conda:
+        "../../envs/phantomscope.yaml"
+    params:
+        config=sections(CONFIG, "evaluate"),
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    message:
+        "Measuring {wildcards.method} on the real test part"
+    script:
+        "../../scripts/evaluate.py"
+
+
+rule measure_realism:
+    """Compare synthetic with real images, and look for copies of training images."""
+    input:
+        prepared=rules.prepare.output.prepared,
+        normalisation=rules.prepare.output.normalisation,
+        checked=rules.check.output.checked,
+        camera_images=rules.photograph.output.camera_images,
+    output:
+        realism=f"{RESULTS}/realism.json",
+        memorisation=f"{RESULTS}/memorisation.csv",
+        pairs=directory(f"{RESULTS}/memorisation"),
+    log:
+        f"{RESULTS}/logs/measure_realism.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/measure_realism.tsv"
+    conda:
+        "../../envs/phantomscope.yaml"
+    params:
+        config=sections(CONFIG, "seed"),
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    message:
+        "Measuring realism and memorisation"
+    script:
+        "../../scripts/measure_realism.py"

@@ -1,0 +1,59 @@
+rule train_diffusion:
+    """Train the diffusion model on the unannotated training images."""
+    input:
+        prepared=rules.prepare.output.prepared,
+        normalisation=rules.prepare.output.normalisation,
+    output:
+        model=f"{RESULTS}/diffusion/model.pt",
+        metrics=f"{RESULTS}/diffusion/metrics.jsonl",
+    log:
+        f"{RESULTS}/logs/train_diffusion.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_diffusion.tsv"
+    conda:
+        "../../envs/phantomscope.yaml"
+    params:
+        config=sections(CONFIG, "network", "process", "train", "seed"),
+        # Only params names the state: Snakemake deletes outputs of a crashed job.
+        state=subpath(output.model, with_suffix=".state"),
+    threads: CONFIG.train.threads
+    priority: 10
+    resources:
+        gpu=GPU,
+        mem_mb=6000,
+        runtime=1440,
+    message:
+        "Training the diffusion model on unannotated images"
+    script:
+        "../../scripts/train_diffusion.py"
+
+
+rule choose_start:
+    """Choose t_start: noise enough for realism, little enough for the labels."""
+    input:
+        prepared=rules.prepare.output.prepared,
+        normalisation=rules.prepare.output.normalisation,
+        sketch=rules.fit_sketch.output.sketch,
+        model=rules.train_diffusion.output.model,
+    output:
+        start=f"{RESULTS}/start.json",
+        table=f"{RESULTS}/tables/t_start.csv",
+        start_images=directory(f"{RESULTS}/start"),
+    log:
+        f"{RESULTS}/logs/choose_start.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/choose_start.tsv"
+    conda:
+        "../../envs/phantomscope.yaml"
+    params:
+        config=sections(CONFIG, "start", "simulate", "process", "synthesise", "seed"),
+    threads: CONFIG.synthesise.threads
+    priority: 10
+    resources:
+        gpu=GPU,
+        mem_mb=6000,
+        runtime=120,
+    message:
+        "Choosing t_start from the data"
+    script:
+        "../../scripts/choose_start.py"
