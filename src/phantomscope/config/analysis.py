@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from phantomscope.config.option import Section, option
 
 Tool = Literal["cellpose", "stardist"]
+Sigma = Annotated[float, Field(ge=0, le=100)]
 Arm = Literal["synthetic", "annotated", "sketch"]
 
 
@@ -45,7 +46,9 @@ class Check(Section):
 class Cellpose(Section):
     """Training of Cellpose 3.1.1.3 from scratch."""
 
-    steps: int = option(320, "Optimiser steps (0.2 s each on two cores).", ge=1)
+    steps: int = option(
+        320, "Optimiser steps (0.15 to 0.35 s each on two cores).", ge=1
+    )
     batch_size: int = option(8, "Patches per step.", ge=1)
     patch: int = option(64, "Side of the training patches.", unit="px", ge=32)
     learning_rate: float = option(0.005, "Highest learning rate.", gt=0)
@@ -75,7 +78,7 @@ class Stardist(Section):
 class Classical(Section):
     """Otsu's threshold and a watershed of the distance transform."""
 
-    sigmas: list[float] = option(
+    sigmas: list[Sigma] = option(
         lambda: [0.5, 1.0, 1.5, 2.0, 3.0, 4.0],
         "Smoothing to try; the best on the annotated training part is taken, which "
         "favours this baseline.",
@@ -134,6 +137,8 @@ class Evaluate(Section):
     def _thresholds_in_range(self) -> Self:
         if any(not 0 < value < 1 for value in self.thresholds):
             raise ValueError("`thresholds` are IoU values between 0 and 1")
+        if len(set(self.thresholds)) != len(self.thresholds):
+            raise ValueError(f"`thresholds` names a value twice: {self.thresholds}")
         if 0.5 not in self.thresholds:
             raise ValueError("`thresholds` must contain 0.5, the headline of the table")
         return self

@@ -52,7 +52,7 @@ class Config(Section):
         if self.source.kind == "package":
             return "demo"
         stem = Path(self.source.path or "").resolve().name
-        return re.sub(r"[^\w.-]+", "_", stem) or "experiment"
+        return re.sub(r"[^\w.-]+", "_", stem).lstrip(".-") or "experiment"
 
     @property
     def has_labels(self) -> bool:
@@ -68,10 +68,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.experiment and not re.fullmatch(r"[\w.-]+", self.experiment):
+        if self.experiment and not re.fullmatch(r"\w[\w.-]*", self.experiment):
             raise ValueError(
                 f"`experiment` ({self.experiment!r}) becomes a folder name: use "
-                "letters, digits, '_', '-' and '.'"
+                "letters, digits, '_', '-' and '.', with a letter or digit first"
             )
         timesteps = self.process.timesteps
         if self.start.value != "auto" and self.start.value > timesteps:

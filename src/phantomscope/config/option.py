@@ -41,4 +41,6 @@ def option(
 class Section(BaseModel):
     """A section of the config: typos are refused, values cannot change later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )

@@ -110,8 +110,8 @@ def _new_model(diameter: float) -> Any:
         pretrained_model=None,
         diam_mean=diameter,
         nchan=2,
-        # Cellpose's own MKL-DNN path is for inference; training is 1.2 to 5 times
-        # slower with it.
+        # Cellpose's own MKL-DNN path is for inference; it slows training down, many
+        # times where the cores are shared.
         mkldnn=False,
     )
     model.net.to(memory_format=torch.channels_last)
@@ -162,8 +162,8 @@ def _fit(
         nimg_per_epoch=per_epoch * options.batch_size,
         batch_size=options.batch_size,
         bsize=options.patch,
-        # AdamW at Cellpose's own rate: at this budget a smaller one, or SGD, ends
-        # under-trained (the numbers are in the tests' recipe check).
+        # AdamW at Cellpose's own rate: on real nuclei 320 steps gave an AP of 0.85 at
+        # IoU 0.5, a rate of 0.002 or 0.001 gave 0.83.
         learning_rate=options.learning_rate,
         weight_decay=1e-5,
         # `rescale` resizes each image by its own objects. `eval` resizes all by the
