@@ -8,11 +8,11 @@ rule acquire:
         f"{RESULTS}/benchmarks/acquire.tsv"
     conda:
         "../../envs/phantomscope.yaml"
-    params:
-        config=sections(CONFIG, "source"),
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        config=sections(CONFIG, "source"),
     message:
         "Reading the images"
     script:
@@ -32,11 +32,11 @@ rule prepare:
         f"{RESULTS}/benchmarks/prepare.tsv"
     conda:
         "../../envs/phantomscope.yaml"
-    params:
-        config=sections(CONFIG, "split", "normalise", "seed"),
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        config=sections(CONFIG, "split", "normalise", "seed"),
     message:
         "Dividing the images into a training and a test part"
     script:

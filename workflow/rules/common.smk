@@ -2,9 +2,9 @@
 import sys
 from pathlib import Path
 
-# A clone needs no installation of the package itself.
-SOURCE = Path(workflow.basedir).resolve()
-SOURCE = SOURCE / "src" if (SOURCE / "src").exists() else SOURCE.parent / "src"
+# A clone needs no installation of the package itself. The path is that of this file,
+# so that it also holds when another workflow imports this one as a module.
+SOURCE = Path(str(workflow.current_basedir)).resolve().parent.parent / "src"
 if SOURCE.exists():
     sys.path.insert(0, str(SOURCE))
 
@@ -16,11 +16,10 @@ try:
         config, ", ".join(map(str, workflow.configfiles)) or "--config"
     )
 except PhantomscopeError as error:
-    # One clear message instead of a traceback through the workflow.
-    raise WorkflowError(str(error)) from None
+    # One clear message: a WorkflowError would point to this line, not to the config.
+    raise SystemExit(str(error)) from None
 
 RESULTS = f"results/{CONFIG.name}"
-ENVS = "../../envs"
 SHARDS = [f"{n:03d}" for n in range(CONFIG.simulate.shards)]
 GPU = int("cpu" not in (CONFIG.train.device, CONFIG.synthesise.device))
 
@@ -30,6 +29,12 @@ wildcard_constraints:
     tool="cellpose|stardist|otsu_watershed",
     arm="synthetic|annotated|sketch",
     seed=r"\d+",
+
+
+def tool_environment(wildcards):
+    """The classical baseline needs nothing beyond the library itself."""
+    name = "phantomscope" if wildcards.tool == "otsu_watershed" else wildcards.tool
+    return f"../../envs/{name}.yaml"
 
 
 def training_set(wildcards):
@@ -62,3 +67,16 @@ def all_scores(wildcards):
     if CONFIG.segment.generalist:
         found.append(f"{RESULTS}/scores/generalist/none/seed0")
     return found
+
+
+def predictions_without_scores(wildcards):
+    """Without labels the models are trained and used, but not measured."""
+    if CONFIG.has_labels:
+        return []
+    return trained(f"{RESULTS}/predictions/{{tool}}/{{arm}}/seed{{seed}}")
+
+
+def segmentation_figures(wildcards):
+    """Figures of segmentations need annotation to compare with."""
+    names = ["overlays", "average_precision"] if CONFIG.has_labels else []
+    return [f"{RESULTS}/figures/{name}.png" for name in names]

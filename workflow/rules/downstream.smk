@@ -9,13 +9,13 @@ rule train_segmenter:
     benchmark:
         f"{RESULTS}/benchmarks/train_segmenter.{{tool}}.{{arm}}.{{seed}}.tsv"
     conda:
-        f"{ENVS}/{{tool}}.yaml"
-    params:
-        config=segment_sections,
+        tool_environment
     threads: CONFIG.segment.threads
     resources:
         mem_mb=6000,
         runtime=720,
+    params:
+        config=segment_sections,
     message:
         "Training {wildcards.tool} on the {wildcards.arm} arm, seed {wildcards.seed}"
     script:
@@ -34,13 +34,13 @@ rule predict:
     benchmark:
         f"{RESULTS}/benchmarks/predict.{{tool}}.{{arm}}.{{seed}}.tsv"
     conda:
-        f"{ENVS}/{{tool}}.yaml"
-    params:
-        config=sections(CONFIG, "segment.threads"),
+        tool_environment
     threads: CONFIG.segment.threads
     resources:
         mem_mb=6000,
         runtime=120,
+    params:
+        config=sections(CONFIG, "segment.threads"),
     message:
         "Segmenting the test part: {wildcards.tool}, {wildcards.arm}"
     script:
@@ -59,13 +59,13 @@ rule predict_generalist:
         f"{RESULTS}/benchmarks/predict_generalist.tsv"
     conda:
         "../../envs/cellpose.yaml"
-    params:
-        config=sections(CONFIG, "segment.threads"),
-        tool="generalist",
     threads: CONFIG.segment.threads
     resources:
         mem_mb=6000,
         runtime=120,
+    params:
+        config=sections(CONFIG, "segment.threads"),
+        tool="generalist",
     message:
         "Segmenting the test part with the zero-shot generalist"
     script:

@@ -13,11 +13,11 @@ rule evaluate:
         method=r"\w+/\w+/seed\d+",
     conda:
         "../../envs/phantomscope.yaml"
-    params:
-        config=sections(CONFIG, "evaluate"),
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        config=sections(CONFIG, "evaluate"),
     message:
         "Measuring {wildcards.method} on the real test part"
     script:
@@ -41,11 +41,11 @@ rule measure_realism:
         f"{RESULTS}/benchmarks/measure_realism.tsv"
     conda:
         "../../envs/phantomscope.yaml"
-    params:
-        config=sections(CONFIG, "seed"),
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        config=sections(CONFIG, "seed"),
     message:
         "Measuring realism and memorisation"
     script:

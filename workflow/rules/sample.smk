@@ -12,16 +12,16 @@ rule synthesise:
         f"{RESULTS}/logs/synthesise.{{shard}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/synthesise.{{shard}}.tsv"
+    priority: 10
     conda:
         "../../envs/phantomscope.yaml"
-    params:
-        config=sections(CONFIG, "synthesise", "seed"),
     threads: CONFIG.synthesise.threads
-    priority: 10
     resources:
         gpu=GPU,
         mem_mb=6000,
         runtime=720,
+    params:
+        config=sections(CONFIG, "synthesise", "seed"),
     message:
         "Turning sketches into images, shard {wildcards.shard}"
     script:
@@ -40,14 +40,14 @@ rule check:
         f"{RESULTS}/logs/check.log",
     benchmark:
         f"{RESULTS}/benchmarks/check.tsv"
+    priority: 10
     conda:
         "../../envs/phantomscope.yaml"
-    params:
-        config=sections(CONFIG, "check", "seed"),
-    priority: 10
     resources:
         mem_mb=4000,
         runtime=120,
+    params:
+        config=sections(CONFIG, "check", "seed"),
     message:
         "Checking that synthetic images show what their labels say"
     script:

@@ -13,11 +13,11 @@ rule fit_sketch:
         f"{RESULTS}/benchmarks/fit_sketch.tsv"
     conda:
         "../../envs/phantomscope.yaml"
-    params:
-        config=sections(CONFIG, "fit", "simulate", "seed"),
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        config=sections(CONFIG, "fit", "simulate", "seed"),
     message:
         "Fitting the sketch parameters to the unannotated images"
     script:
@@ -36,11 +36,11 @@ rule simulate:
         f"{RESULTS}/benchmarks/simulate.{{shard}}.tsv"
     conda:
         "../../envs/phantomscope.yaml"
-    params:
-        config=sections(CONFIG, "simulate", "seed"),
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        config=sections(CONFIG, "simulate", "seed"),
     message:
         "Drawing labelled sketches, shard {wildcards.shard}"
     script:
@@ -62,11 +62,11 @@ rule photograph:
         f"{RESULTS}/benchmarks/photograph.tsv"
     conda:
         "../../envs/phantomscope.yaml"
-    params:
-        config=sections(CONFIG, "seed"),
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        config=sections(CONFIG, "seed"),
     message:
         "Adding camera noise to the sketches"
     script:

@@ -10,18 +10,18 @@ rule train_diffusion:
         f"{RESULTS}/logs/train_diffusion.log",
     benchmark:
         f"{RESULTS}/benchmarks/train_diffusion.tsv"
+    priority: 10
     conda:
         "../../envs/phantomscope.yaml"
-    params:
-        config=sections(CONFIG, "network", "process", "train", "seed"),
-        # Only params names the state: Snakemake deletes outputs of a crashed job.
-        state=subpath(output.model, with_suffix=".state"),
     threads: CONFIG.train.threads
-    priority: 10
     resources:
         gpu=GPU,
         mem_mb=6000,
         runtime=1440,
+    params:
+        config=sections(CONFIG, "network", "process", "train", "seed"),
+        # Only params names the state: Snakemake deletes outputs of a crashed job.
+        state=subpath(output.model, with_suffix=".state"),
     message:
         "Training the diffusion model on unannotated images"
     script:
@@ -43,16 +43,16 @@ rule choose_start:
         f"{RESULTS}/logs/choose_start.log",
     benchmark:
         f"{RESULTS}/benchmarks/choose_start.tsv"
+    priority: 10
     conda:
         "../../envs/phantomscope.yaml"
-    params:
-        config=sections(CONFIG, "start", "simulate", "process", "synthesise", "seed"),
     threads: CONFIG.synthesise.threads
-    priority: 10
     resources:
         gpu=GPU,
         mem_mb=6000,
         runtime=120,
+    params:
+        config=sections(CONFIG, "start", "simulate", "process", "synthesise", "seed"),
     message:
         "Choosing t_start from the data"
     script:

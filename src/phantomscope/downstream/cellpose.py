@@ -175,9 +175,9 @@ def _fit(
     )
     shutil.move(path, folder / "model")
     shutil.rmtree(folder / "models")
+    steps = per_epoch * np.arange(1, len(losses) + 1)
     rows = [
-        {"step": (epoch + 1) * per_epoch, "loss": float(loss)}
-        for epoch, loss in enumerate(losses)
+        {"step": int(k), "loss": float(x)} for k, x in zip(steps, losses, strict=True)
     ]
     write_metrics(folder / "metrics.jsonl", rows)
 

@@ -230,6 +230,15 @@ def tabulate(
     write_text(per_image, per_image_table(root).to_csv(index=False))
 
 
+def draw_figures(config: Config, *, root: Path, figures: list[Path]) -> None:
+    """Draw the figures; each file is named after its figure."""
+    from phantomscope.tables.figures import FIGURES
+
+    for path in figures:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        FIGURES[path.stem][0](root, config, path)
+
+
 def report(config: Config, *, root: Path, html: Path) -> None:
     """Write the report: one HTML file with all pictures and tables."""
     from phantomscope.tables.report import write_report

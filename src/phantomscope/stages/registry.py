@@ -20,7 +20,9 @@ _FUNCTIONS: tuple[Callable[..., None], ...] = (
     analysis.train_segmenter,
     analysis.predict,
     analysis.evaluate,
+    analysis.write_config,
     analysis.tabulate,
+    analysis.draw_figures,
     analysis.report,
 )
 STAGES = {function.__name__: function for function in _FUNCTIONS}

@@ -81,7 +81,7 @@ def pick(identifiers: Sequence[str], count: int) -> list[str]:
     if not identifiers:
         return []
     places = np.linspace(0, len(identifiers) - 1, min(count, len(identifiers)))
-    return [identifiers[int(round(place))] for place in places]
+    return [identifiers[round(float(place))] for place in places]
 
 
 def display_unit(norm: Normalisation, images: ImageSet, identifier: str) -> Array:

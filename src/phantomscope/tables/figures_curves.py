@@ -24,6 +24,7 @@ from phantomscope.tables.style import (
     COLOURS,
     GRID,
     INK,
+    LABEL,
     MUTED,
     TOOLS,
     canvas,
@@ -69,7 +70,8 @@ def plot_fit(root: Path, config: Config, out: Path) -> None:
 def _two_histograms(axes: Axes, table: pd.DataFrame, column: str) -> None:
     values = table[column].to_numpy(float)
     values = values[np.isfinite(values)]
-    edges = np.linspace(*np.percentile(values, [0.5, 99.5]), 25)
+    low, high = (float(v) for v in np.percentile(values, [0.5, 99.5]))
+    edges = np.linspace(low, max(high, low + 1e-6), 25)
     for source, label in (("real", "real"), ("sketch", "sketches")):
         chosen = table.loc[table["source"] == source, column].to_numpy(float)
         inside = np.clip(chosen[np.isfinite(chosen)], edges[0], edges[-1])
@@ -142,8 +144,9 @@ def plot_start(root: Path, config: Config, out: Path) -> None:
     """Draw how t_start was chosen, and one sketch brought back from each time."""
     table = read_table(root / "tables" / "t_start.csv")
     start = read_json(root / "start.json")
-    figure = canvas(5.2)
-    above, below = figure.subfigures(2, 1, height_ratios=[1.65, 1])
+    figure = canvas(4.95)
+    parts = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.65, 1])
+    above, below = parts.ravel()
     _start_curves(above, table, start)
     _start_strip(below, root, int(start["value"]))
     save(figure, out)
@@ -176,14 +179,14 @@ def _start_curves(
     right.set_ylabel("label fidelity, relative to the best")
     right.set_ylim(0, 1.06)
     right.annotate(f"chosen: {start['value']:g}", (start["value"], 0.03), xytext=(5, 0),
-                   textcoords="offset points", fontweight="semibold")  # fmt: skip
+                   textcoords="offset points", fontweight="bold")  # fmt: skip
 
 
 def _limit(axes: Axes, value: float, label: str) -> None:
     axes.axhline(value, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=0)
-    axes.annotate(f"{label}: {value:g}", (0, value), xycoords=("axes fraction", "data"),
-                  xytext=(3, 3), textcoords="offset points", color=MUTED,
-                  fontsize=8)  # fmt: skip
+    axes.annotate(f"{label}: {value:g}", (1, value), xycoords=("axes fraction", "data"),
+                  xytext=(-3, 3), textcoords="offset points", color=MUTED,
+                  ha="right", fontsize=8)  # fmt: skip
 
 
 def _start_strip(part: SubFigure, root: Path, chosen: int) -> None:
@@ -207,7 +210,7 @@ def _start_strip(part: SubFigure, root: Path, chosen: int) -> None:
             for spine in axes.spines.values():
                 spine.set(visible=True, color=COLOURS["generalist"], linewidth=3)
         if axes is grid[0] and images.has_mask(name):
-            outlines(axes, images.mask(name)[:128, :128], "#56b4e9", width=0.9)
+            outlines(axes, images.mask(name)[:128, :128], LABEL, width=0.9)
     part.suptitle("the same sketch brought back from each t_start (first panel: with "
                   "the outlines of its labels)", x=0.01, ha="left", fontsize=9,
                   color=MUTED)  # fmt: skip
@@ -327,7 +330,7 @@ def plot_costs(root: Path, config: Config, out: Path) -> None:
     places = np.arange(len(table))
     axes.barh(places, table["seconds"], height=0.62, color=COLOURS["synthetic"])
     top = float(table["seconds"].max()) if len(table) else 1.0
-    for place, row in zip(places, table.itertuples(), strict=True):
+    for place, row in enumerate(table.itertuples()):
         jobs = f" in {row.jobs} jobs" if row.jobs > 1 else ""
         memory = f" · {row.memory / 1024:.1f} GB" if row.memory > 0 else ""
         axes.text(row.seconds + top * 0.01, place,

@@ -28,6 +28,7 @@ from phantomscope.tables.style import (
     FALSE,
     GRID,
     INK,
+    LABEL,
     MATCH,
     MISSED,
     MUTED,
@@ -48,26 +49,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
 Array = NDArray[Any]
-LABEL = "#56b4e9"
 
 
 @styled
 def plot_gallery(root: Path, config: Config, out: Path) -> None:
     """Show real images, and sketches beside what the diffusion model made of them."""
     norm = Normalisation.load(root / "normalisation.json")
-    real = ImageSet.open(root / "prepared")
+    real = ImageSet.open(root / "prepared").select(split="train")
     sketches, synthetic = shards(root / "sketches"), shards(root / "synthetic")
     names = pick([i for images in synthetic for i in images.ids], 5)
     sides = [int(min(real.table[["height", "width"]].min()))]
-    for images in synthetic:
-        sides.append(int(min(images.table[["height", "width"]].min())))
+    sides += [int(min(part.table[["height", "width"]].min())) for part in synthetic]
     side = min(*sides, 160)
     columns = max(len(names), 1)
     figure = canvas(0.2 + 9.1 / columns * 4)
     grid = figure.subplots(4, columns, squeeze=False)
-    titles = ("real", "sketch", "synthetic", "synthetic\nwith its labels")
+    titles = ("real", "sketch", "synthetic", "synthetic, labels")
     for axes, title in zip(grid[:, 0], titles, strict=True):
-        axes.set_ylabel(title, fontsize=9.5, fontweight="semibold", labelpad=6)
+        axes.set_ylabel(title, fontsize=9.5, fontweight="bold", labelpad=6)
     for axes in grid.ravel():
         bare(axes)
     for axes, unit in zip(
@@ -142,6 +141,9 @@ def _outline_key(part: SubFigure) -> None:
         part.add_artist(_line(part, x, x + 0.03, colour, line))
         part.text(x + 0.037, 0.5, word, va="center", fontsize=9)
 
+    part.text(0.985, 0.5, "number: AP50 of the whole image", va="center", ha="right",
+              fontsize=9, color=MUTED)  # fmt: skip
+
 
 def _line(part: SubFigure, left: float, right: float, colour: str, dash: Any) -> Any:
     from matplotlib.lines import Line2D
@@ -192,10 +194,11 @@ def plot_memorisation(root: Path, config: Config, out: Path) -> None:
     table = read_table(root / "memorisation.csv")
     sets = shards(root / "memorisation")
     figure = canvas(3.2)
-    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.25])
+    parts = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.15, 1])
+    left, right = parts.ravel()
     axes = left.subplots()
     low, high = table["score"].min(), table["score"].max()
-    edges = np.linspace(low, max(high, low + 0.01), 21)
+    edges = np.linspace(low, max(high, low + 0.01), 15)
     for kind, label in (("held_out", "real, held out"), ("synthetic", "synthetic")):
         values = table.loc[table["kind"] == kind, "score"].to_numpy(float)
         counts = np.histogram(values, edges)[0] / max(len(values), 1)
@@ -227,8 +230,8 @@ def _pairs(part: SubFigure, images: ImageSet) -> None:
         column[2].imshow(np.stack([sample, patch, sample], axis=-1))
         bare(column[2])
         bare(column[0])
-    part.suptitle("nearest pairs; overlay: magenta synthetic, green training, "
-                  "white both", x=0.02, ha="left", fontsize=8.5, color=MUTED)  # fmt: skip
+    title = "nearest pairs; overlay: magenta synthetic, green training, white both"
+    part.suptitle(title, x=0.02, ha="left", fontsize=8.5, color=MUTED)  # fmt: skip
 
 
 def _stretched(image: Array) -> Array:
@@ -292,6 +295,8 @@ def _stacked(
     axes: Axes, tables: list[Any], limit: float, side: str, title: str
 ) -> None:
     """Histogram of kept (blue) on rejected (magenta), with the limit."""
+    from matplotlib.ticker import MaxNLocator
+
     values = [np.asarray(table, float) for table in tables]
     values = [v[np.isfinite(v)] for v in values]
     pooled = np.concatenate([*values, [limit]])
@@ -306,6 +311,7 @@ def _stacked(
     word = "at most" if side == "max" else "at least"
     axes.set_title(f"{word} {limit:g}", fontsize=8.5, fontweight="normal",
                    color=MUTED)  # fmt: skip
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_xlabel(title)
 
 

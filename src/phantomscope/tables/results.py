@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from phantomscope.config.model import Config
 from phantomscope.images.files import read_json, write_text
@@ -27,7 +26,7 @@ from phantomscope.tables.style import TOOLS
 TRAINED_ON = {
     "synthetic": "synthetic images, no annotation",
     "annotated": "real annotation",
-    "sketch": "plain sketches with camera noise, no annotation",
+    "sketch": "plain sketches, no annotation",
     "none": "other data sets (zero-shot)",
 }
 COLUMNS = {
@@ -173,20 +172,25 @@ def segmentation_rows(root: Path, config: Config) -> list[ResultRow]:
     values: dict[str, float] = {}
     for method in methods:
         if not method.images or bootstrap is None:
-            nothing = (math.nan, math.nan)
-            rows.append(
-                maker.row("ap_0.50", method.tool, method.arm, "all",
-                          f"absent: {method.absent}", math.nan, nothing, 0)
-            )  # fmt: skip
+            rows.append(_absent_row(maker, method))
             continue
         own, resampled = _method_rows(maker, bootstrap, method, config)
         rows += own
         if resampled is not None:
             drawn[method.name] = resampled
-        values[method.name] = next(
-            r.value for r in own if r.metric == "ap_0.50" and r.seed == "all"
-        )
+        values[method.name] = _value(own, "ap_0.50")
     return rows + _ratio_rows(maker, scored, values, drawn)
+
+
+def _absent_row(maker: _Maker, method: Method) -> ResultRow:
+    reason, nothing = f"absent: {method.absent}", (math.nan, math.nan)
+    return maker.row(
+        "ap_0.50", method.tool, method.arm, "all", reason, math.nan, nothing, 0
+    )
+
+
+def _value(rows: Sequence[ResultRow], metric: str) -> float:
+    return next(r.value for r in rows if r.metric == metric and r.seed == "all")
 
 
 def _method_rows(
@@ -327,16 +331,16 @@ def definitions(rows: Sequence[ResultRow]) -> list[str]:
         return ["Nothing was measured: there is no annotation of the test part."]
     first = measured[0]
     lines = [
-        f"Measured on real held-out images ({first.dataset}; data kind: real; scale of "
-        f"the run: {first.scale}). Each value is the mean over the trainings (seeds).",
+        f"Measured on real held-out images ({first.dataset}; data kind: real; scale "
+        f"of the run: {first.scale}). Values are means over the trainings (seeds).",
         "AP = TP / (TP + FP + FN) over all objects of all images, one-to-one matching, "
-        "a pair matches at IoU ≥ 0.5 (AP50); AP50:95 is the mean over the thresholds of "
-        "the run. This is the AP of the Data Science Bowl 2018 and of Cellpose, not "
+        "a pair matches at IoU ≥ 0.5 (AP50); AP50:95 is the mean over the thresholds "
+        "of the run. This is the AP of the Data Science Bowl 2018 and of Cellpose, not "
         "the area under a precision-recall curve.",
-        "Precision, recall, F1 and PQ at IoU ≥ 0.5. PQ = sum of the matched IoU / (TP + "
-        "FP/2 + FN/2). SEG (Cell Tracking Challenge): mean over the true objects of the "
-        "IoU with the prediction that covers more than half of it, else 0. Dice: mean "
-        "over the true objects with the prediction that overlaps most.",
+        "Precision, recall, F1 and PQ at IoU ≥ 0.5. PQ = sum of the matched IoU / "
+        "(TP + FP/2 + FN/2). SEG (Cell Tracking Challenge): mean over the true objects "
+        "of the IoU with the prediction that covers more than half of it, else 0. "
+        "Dice: mean over the true objects with the prediction that overlaps most.",
         "Splits: true objects with two or more predictions inside; merges: predictions "
         "with two or more true objects inside; numbers of objects in all images.",
     ]
@@ -392,8 +396,3 @@ def write_tables(
         lines.append("")
     lines += [f"- {line}" for line in definitions(rows)]
     write_text(Path(md), "\n".join(lines) + "\n")
-
-
-def resolved_config(config: Config) -> str:
-    """Return the whole config as YAML."""
-    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

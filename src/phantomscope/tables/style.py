@@ -17,6 +17,7 @@ from phantomscope.images.files import atomic_file
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL.Image import Image as PillowImage
 
 Array = NDArray[Any]
 Plot = Callable[[Path, Config, Path], None]
@@ -38,6 +39,7 @@ COLOURS = {
     "generalist": "#009e73",
 }
 MATCH, FALSE, MISSED = "#3ddc97", "#ff4fd0", "#ffd23f"
+LABEL = "#56b4e9"
 TOOLS = {
     "cellpose": "Cellpose",
     "stardist": "StarDist",
@@ -62,7 +64,7 @@ def _settings() -> dict[str, Any]:
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.titlesize": 9.5,
-        "axes.titleweight": "semibold",
+        "axes.titleweight": "bold",
         "axes.titlelocation": "left",
         "axes.titlepad": 8,
         "axes.labelsize": 9,
@@ -90,7 +92,8 @@ def styled(plot: Plot) -> Plot:
 
         with matplotlib.rc_context():
             matplotlib.rcdefaults()
-            matplotlib.rcParams.update(_settings())
+            settings: Any = _settings()
+            matplotlib.rcParams.update(settings)
             plot(Path(root), config, Path(out))
 
     return inner
@@ -107,19 +110,51 @@ def save(figure: Figure, out: Path) -> None:
     """Write a PNG of at most about 390 kB: noise of the camera costs most bytes."""
     from PIL import Image
 
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=DPI, format="png")
-    picture = Image.open(buffer).convert("RGB")
-    for colours in (256, 128, 64, 40, 24):
+    packed = io.BytesIO()
+    for dpi, colours in (
+        (DPI, 256),
+        (DPI, 64),
+        (92, 128),
+        (92, 48),
+        (76, 64),
+        (64, 48),
+    ):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, dpi=dpi, format="png")
+        picture = Image.open(buffer).convert("RGB")
         packed = io.BytesIO()
-        few = picture.quantize(
-            colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
-        )
-        few.save(packed, "PNG", optimize=True)
+        _few_colours(picture, greys).save(packed, "PNG", optimize=True)
         if packed.tell() <= LIMIT:
             break
     with atomic_file(out) as temporary:
         temporary.write_bytes(packed.getvalue())
+
+
+def _few_colours(picture: PillowImage, greys: int) -> PillowImage:
+    """Reduce to a palette of even greys, the colours that mean something, and others.
+
+    Greys are only ever mapped to greys: a general palette lends noise a tint.
+    """
+    from matplotlib.colors import to_rgb
+    from PIL import Image
+
+    pixels = np.asarray(picture).astype(np.int16)
+    grey = np.ptp(pixels, axis=-1) <= 6
+    index = np.rint(pixels.mean(axis=-1) / 255 * (greys - 1)).astype(np.uint8)
+    levels = np.rint(np.linspace(0, 255, greys)).astype(int)
+    entries = [int(level) for level in np.repeat(levels, 3)]
+    if not grey.all():
+        others = Image.fromarray(pixels[~grey][None].astype(np.uint8))
+        few = others.quantize(100, dither=Image.Dither.NONE)
+        index[~grey] = np.asarray(few)[0] + greys
+        entries += few.getpalette() or []
+    for accent in {*COLOURS.values(), MATCH, FALSE, MISSED, LABEL, INK}:
+        exact = [round(255 * part) for part in to_rgb(accent)]
+        index[(pixels == exact).all(axis=-1)] = len(entries) // 3
+        entries += exact
+    result = Image.fromarray(index)
+    result.putpalette(entries)
+    return result
 
 
 def show(axes: Axes, unit: Array, title: str = "") -> None:
@@ -182,16 +217,20 @@ def scale_bar(axes: Axes, side: int, pixel_size: float | None) -> None:
     axes.plot([right - length / size, right], [y, y], color="white", lw=2.5,
               solid_capstyle="butt")  # fmt: skip
     axes.text(right - length / size / 2, y - side * 0.03, f"{length:g} {unit}",
-              color="white", ha="center", va="bottom", fontsize=7.5)  # fmt: skip
+              color="white", ha="center", va="bottom", fontsize=7.5, zorder=5,
+        bbox={"facecolor": "black", "alpha": 0.55, "lw": 0, "pad": 1.5},
+)  # fmt: skip
 
 
 def legend(axes: Axes, **options: Any) -> None:
     """Write the names of the lines in their own colours, without a frame."""
     found = axes.legend(handlelength=1.2, handletextpad=0.5, **options)
     for text, handle in zip(found.get_texts(), found.legend_handles, strict=True):
-        colour = getattr(handle, "get_edgecolor", None) or getattr(
-            handle, "get_color", None
-        )
+        artist: Any = handle
+        line = getattr(artist, "get_color", None)
+        filled = getattr(artist, "get_fill", lambda: False)()
+        patch = artist.get_facecolor if filled else None
+        colour = line or patch or getattr(artist, "get_edgecolor", None)
         if colour is not None:
             shade = np.atleast_2d(np.asarray(_rgba(colour()), float))[0]
             text.set_color((*shade[:3], 1.0))

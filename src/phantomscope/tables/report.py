@@ -1,0 +1,250 @@
+"""The report: one HTML file with everything in it, for a person who wants to know."""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import math
+import platform
+import tempfile
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from phantomscope.config.model import Config
+from phantomscope.images.files import read_json, write_text
+from phantomscope.images.imageset import ImageSet
+from phantomscope.tables import headline as say
+from phantomscope.tables.artefacts import pixel_size
+from phantomscope.tables.figures import FIGURES, available
+from phantomscope.tables.figures_curves import duration, stage_costs
+from phantomscope.tables.results import (
+    ResultRow,
+    definitions,
+    segmentation_rows,
+    wide_table,
+    with_interval,
+)
+from phantomscope.tables.style import TOOLS
+
+PACKAGES = (
+    "phantomscope", "torch", "numpy", "scipy", "scikit-image", "pandas", "numba",
+    "cellpose", "stardist", "csbdeep", "tensorflow", "tensorflow-cpu", "tifffile",
+    "pydantic", "matplotlib", "snakemake",
+)  # fmt: skip
+CITATIONS = {
+    "Sketches to annotated images": "Eschweiler D. et al. Denoising diffusion "
+    "probabilistic models for generation of realistic fully-annotated microscopy image "
+    "datasets. PLOS Computational Biology 20, e1011890 (2024).",
+    "Diffusion": "Ho J., Jain A., Abbeel P. Denoising diffusion probabilistic models. "
+    "NeurIPS (2020).",
+    "DDIM sampler": "Song J., Meng C., Ermon S. Denoising diffusion implicit models. "
+    "ICLR (2021).",
+    "Cellpose": "Stringer C. et al. Cellpose: a generalist algorithm for cellular "
+    "segmentation. Nature Methods 18, 100-106 (2021).",
+    "StarDist": "Schmidt U. et al. Cell detection with star-convex polygons. MICCAI "
+    "(2018).",
+    "Otsu's threshold": "Otsu N. A threshold selection method from gray-level "
+    "histograms. IEEE Transactions on Systems, Man, and Cybernetics 9, 62-66 (1979).",
+    "Panoptic quality": "Kirillov A. et al. Panoptic segmentation. CVPR (2019).",
+    "SEG": "Maška M. et al. A benchmark for comparison of cell tracking algorithms. "
+    "Bioinformatics 30, 1609-1617 (2014).",
+    "Workflow": "Mölder F. et al. Sustainable data analysis with Snakemake. "
+    "F1000Research 10, 33 (2021).",
+}  # fmt: skip
+
+
+def write_report(root: Path, config: Config, out: Path) -> None:
+    """Write the report of an experiment as one HTML file without outside resources.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the experiment. What is absent is left out; without scores the
+        report says that nothing was measured.
+    config : Config
+        Config of the experiment.
+    out : Path
+        The HTML file.
+
+    Raises
+    ------
+    PhantomscopeError
+        If a file of the experiment is broken.
+    """
+    import jinja2
+
+    root = Path(root)
+    source = resources.files("phantomscope.tables").joinpath("report.html.jinja")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    template = environment.from_string(source.read_text(encoding="utf-8"))
+    write_text(Path(out), template.render(_content(root, config)))
+
+
+def _content(root: Path, config: Config) -> dict[str, Any]:
+    rows = segmentation_rows(root, config)
+    measured = any(not math.isnan(row.value) for row in rows)
+    return {
+        "name": config.name,
+        "scale": config.scale,
+        "headline": say.headline(rows),
+        "measured": measured,
+        "comparisons": say.comparisons(rows),
+        "cautions": say.cautions(root, config, rows),
+        "table": wide_table(rows, config.evaluate.confidence) if measured else [],
+        "ratios": _ratios(rows),
+        "confidence": f"{100 * config.evaluate.confidence:g}%",
+        "definitions": definitions(rows),
+        "figures": _figures(root, config),
+        "facts": _facts(root),
+        "data": _data(root),
+        "distances": _json(root / "realism.json").get("distances", {}),
+        "copying": (say.copying(root) or (0.0, ""))[1],
+        "start": _json(root / "start.json"),
+        "fit": _json(root / "fit.json").get("types", []),
+        "summary": _json(root / "checked" / "summary.json"),
+        "models": _models(root, config),
+        "total": _total(root),
+        "config": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
+        "versions": _versions(),
+        "citations": CITATIONS,
+    }
+
+
+def _json(path: Path) -> dict[str, Any]:
+    found = read_json(path) if path.exists() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _figures(root: Path, config: Config) -> dict[str, str]:
+    """Return the figures as data URLs; those that exist are taken as they are."""
+    pictures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in available(root):
+            path = root / "figures" / f"{name}.png"
+            if not path.exists():
+                path = Path(folder) / f"{name}.png"
+                FIGURES[name][0](root, config, path)
+            code = base64.b64encode(path.read_bytes()).decode()
+            pictures[name] = f"data:image/png;base64,{code}"
+    return pictures
+
+
+def _ratios(rows: Sequence[ResultRow]) -> list[dict[str, str]]:
+    found = []
+    for row in rows:
+        if " / " in row.condition:
+            pair = row.condition.replace(" (better tool)", "").split(" / ")
+            names = [
+                f"{TOOLS.get(tool, tool)} ({arm})"
+                for tool, _, arm in (one.partition(" ") for one in pair)
+            ]
+            found.append({
+                "what": " / ".join(names).replace("Otsu-watershed (annotated)",
+                                                  "Otsu-watershed"),
+                "ratio": with_interval(row),
+                "better": "yes" if "(better tool)" in row.condition else "",
+            })  # fmt: skip
+    return found
+
+
+def _facts(root: Path) -> list[tuple[str, str]]:
+    """Return the few numbers beside the headline: how much of everything."""
+    facts = []
+    if (root / "prepared" / "manifest.csv").exists():
+        prepared = ImageSet.open(root / "prepared")
+        for split, label in (
+            ("train", "real training images"), ("test", "real held-out images"),
+        ):  # fmt: skip
+            facts.append((str(len(prepared.select(split=split))), label))
+    summary = _json(root / "checked" / "summary.json")
+    if summary:
+        facts.append((f"{summary['kept']:,}", "synthetic images kept"))
+        facts.append((f"{summary['objects']:,}", "labelled objects simulated"))
+    if total := _total(root):
+        facts.append((total, "computing time"))
+    return facts
+
+
+def _data(root: Path) -> list[tuple[str, str]]:
+    """Return where the data comes from, its licence and how it was split."""
+    if not (root / "prepared" / "manifest.csv").exists():
+        return []
+    prepared = ImageSet.open(root / "prepared")
+    info, size = prepared.info, pixel_size(prepared)
+    known = [
+        (label, str(info[key]))
+        for key, label in (
+            ("name", "Data"), ("origin", "Origin"), ("licence", "Licence"),
+            ("citation", "Citation"),
+        )
+        if info.get(key)
+    ]  # fmt: skip
+    if not info.get("licence"):
+        known.append(("Licence", "not recorded: these are the user's own images"))
+    known.append(("Pixel size", f"{size:g} µm" if size else "unknown; sizes are in px"))
+    if split := info.get("split"):
+        margin = f", {split['margin']} px margin" if split.get("margin") else ""
+        known.append(("Split", f"by {split.get('by')}{margin}; no pixel is shared"))
+    return known
+
+
+def _models(root: Path, config: Config) -> list[dict[str, str]]:
+    """Return how to load each trained model."""
+    found = []
+    for path in sorted((root / "models").glob("*/*/*/training.json")):
+        tool, arm, seed = path.parent.parts[-3:]
+        record = read_json(path)
+        if tool not in ("cellpose", "stardist"):
+            continue
+        found.append({
+            "title": f"{TOOLS.get(tool, tool)}, {arm}, {seed.replace('seed', 'seed ')}",
+            "how": f"trained on {record.get('images', '?')} images with "
+                   f"{record.get('objects', '?')} objects in "
+                   f"{duration(float(record.get('seconds', 0)))}",
+            "versions": ", ".join(f"{k} {v}"
+                                  for k, v in record.get("versions", {}).items()),
+            "code": _snippet(tool, path.parent),
+        })  # fmt: skip
+    order: dict[str, int] = {arm: n for n, arm in enumerate(config.segment.arms)}
+
+    def place(model: dict[str, str]) -> tuple[int, str]:
+        _, arm, seed = model["title"].split(", ")
+        return order.get(arm, len(order)), seed
+
+    return sorted(found, key=place)
+
+
+def _snippet(tool: str, folder: Path) -> str:
+    try:
+        # Lazily: the report can be written where the tools are not installed.
+        from phantomscope.downstream.run import loader_snippet
+    except ImportError:
+        return (
+            "from pathlib import Path\n"
+            f"from phantomscope.downstream import {tool}\n"
+            f"labels = {tool}.load(Path({str(folder.absolute())!r}), 2)(image)\n"
+        )
+    return loader_snippet(tool, folder)
+
+
+def _total(root: Path) -> str:
+    costs: pd.DataFrame = stage_costs(root)
+    return duration(float(costs["seconds"].sum())) if len(costs) else ""
+
+
+def _versions() -> list[tuple[str, str]]:
+    found = [("Python", platform.python_version()), ("system", platform.platform())]
+    for package in PACKAGES:
+        try:
+            found.append((package, importlib.metadata.version(package)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
