@@ -1,4 +1,4 @@
-"""Seams: is there more gradient across the borders of tiles than elsewhere?"""
+"""Seams: the gradient across the borders of tiles, compared with elsewhere."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from benchmarks.invariance import synthesise_once
 from benchmarks.laboratory import Laboratory
+from phantomscope.images.tiles import even_tile
 from phantomscope.measure.seams import gradient_excess, gradient_excess_noise
 
 
 def tile_borders(size: int, tile: int, overlap: int) -> list[int]:
     """Pixels at which the cores of neighbouring tiles meet."""
-    return list(range(tile - 2 * overlap, size, tile - 2 * overlap))
+    core = even_tile(size, tile, overlap, 8) - 2 * overlap
+    return list(range(core, size, core))
 
 
 def seam_excess(lab: Laboratory, size: int = 1024, **options: Any) -> dict[str, float]:

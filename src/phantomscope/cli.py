@@ -10,7 +10,7 @@ from pathlib import Path
 
 from phantomscope import __version__
 from phantomscope.config.load import load_config, make_config
-from phantomscope.errors import PhantomscopeError
+from phantomscope.errors import PhantomscopeError, explain_os_errors
 
 
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -119,12 +119,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     light = bool(argv) and argv[0] in ("init", "config", "--version")
     options = make_parser(stages=not light).parse_args(argv)
     try:
-        if options.command == "init":
-            _init(options)
-        elif options.command == "config":
-            _config(options)
-        else:
-            _stage(options)
+        # Files are explained where they are read and written; this is for the rest.
+        with explain_os_errors("the command line"):
+            if options.command == "init":
+                _init(options)
+            elif options.command == "config":
+                _config(options)
+            else:
+                _stage(options)
     except PhantomscopeError as error:
         print(error, file=sys.stderr)
         return 1

@@ -52,7 +52,9 @@ def list_images(
     PhantomscopeError
         If the folder is missing, is a file, cannot be read or holds no image.
     """
-    if not folder.exists():
+    with explain_os_errors(folder):
+        missing = not folder.exists()
+    if missing:
         raise PhantomscopeError(
             f"the folder {folder} does not exist",
             where=key,

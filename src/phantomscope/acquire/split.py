@@ -148,7 +148,7 @@ def _write_groups(
 
 
 def cut(
-    shape: tuple[int, int], options: Split, train_first: bool
+    shape: tuple[int, int], options: Split, train_first: bool, name: str = "an image"
 ) -> dict[str, tuple[int, int, int, int]]:
     """Cut an image along its longer axis.
 
@@ -160,6 +160,8 @@ def cut(
         Share of the training part and margin, px.
     train_first : bool
         Whether the training part is at the top or left.
+    name : str
+        What to call the image in an error.
 
     Returns
     -------
@@ -176,7 +178,7 @@ def cut(
     test = length - options.margin - train
     if min(train, test) < THINNEST:
         raise PhantomscopeError(
-            f"an image of {shape[0]} x {shape[1]} px leaves {max(train, 0)} px for "
+            f"{name} of {shape[0]} x {shape[1]} px leaves {max(train, 0)} px for "
             f"training and {max(test, 0)} px for test beside a margin of "
             f"{options.margin} px; each needs {THINNEST}",
             where="split.margin",
@@ -212,7 +214,8 @@ def _write_regions(
             kept = {key: row[key] for key in row if key not in COLUMNS}
             known = row["pixel_size"] == row["pixel_size"]  # NaN is no size
             size = float(row["pixel_size"]) if known else None
-            for side, box in cut(shape, options, bool(coin)).items():
+            name = f"the image {identifier!r}"
+            for side, box in cut(shape, options, bool(coin), name).items():
                 if f"{identifier}-{side}" in writer:
                     continue
                 columns = {"stratum": f"{shape[0]}x{shape[1]}", **kept}

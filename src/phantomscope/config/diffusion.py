@@ -174,7 +174,8 @@ class Synthesise(Section):
         paper="false (code)",
     )  # fmt: skip
     tile: int = option(
-        128, "Side of the tiles the network sees; a multiple of 8.", unit="px", ge=16,
+        224, "Largest side of the tiles the network sees; a multiple of 8. More needs "
+        "more memory and wastes less on overlaps.", unit="px", ge=16,
         multiple_of=8, paper="256",
     )  # fmt: skip
     overlap: int = option(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,9 +41,12 @@ def save_checkpoint(
         "meta": json.dumps(dict(meta), sort_keys=True),
         "tensors": dict(tensors),
     }
+    # Into memory first: torch hides a full disk behind an error of its own.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     with atomic_file(path) as temporary:
         with temporary.open("wb") as stream:
-            torch.save(content, stream)
+            stream.write(buffer.getbuffer())
             stream.flush()
             os.fsync(stream.fileno())
 
@@ -61,23 +66,39 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     with explain_os_errors(path):
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                # About other pickle protocols: the error says all there is to say.
+                warnings.simplefilter("ignore")
+                content = torch.load(path, map_location="cpu", weights_only=True)
             if content["format"] != FORMAT:
                 raise ValueError(f"format {content['format']}, expected {FORMAT}")
-            return content["tensors"], json.loads(content["meta"])
+            tensors, meta = content["tensors"], json.loads(content["meta"])
+            if not (isinstance(tensors, dict) and isinstance(meta, dict)):
+                raise ValueError("it holds no named tensors")
+            return tensors, meta
         except OSError:
             raise
         except (
             RuntimeError, ValueError, KeyError, TypeError, EOFError, AttributeError,
             IndexError, pickle.UnpicklingError, zipfile.BadZipFile,
         ) as error:  # fmt: skip
-            reason = str(error).strip().splitlines() or [type(error).__name__]
             raise PhantomscopeError(
-                f"this checkpoint is damaged or of another program ({reason[0][:120]})",
+                f"this checkpoint is damaged or of another program ({_reason(error)})",
                 where=path,
                 fix="delete it and run the same command again: training starts from "
                 "the last good state, or anew",
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Say in one line why a file is no checkpoint."""
+    if isinstance(error, pickle.UnpicklingError):
+        # torch proposes here to load the file unsafely; nobody should.
+        return "it holds something else than tensors and plain values"
+    if isinstance(error, EOFError):
+        return "it is empty or cut short"
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:120]
 
 
 def cpu_tensors(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from phantomscope.config import diffusion as options
 from phantomscope.config.load import make_config
 from phantomscope.engine.checkpoint import load_checkpoint
-from phantomscope.engine.networks import make_network
+from phantomscope.engine.networks import UNet, make_network
 from phantomscope.engine.process import Process, Transition, make_process, transitions
 from phantomscope.engine.train import pick_device, to_device
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import NoiseField
-from phantomscope.images.tiles import Tile, tile_grid, tile_window
+from phantomscope.images.tiles import Tile, even_tile, tile_grid, tile_window
 
 Float = NDArray[np.float32]
 
@@ -35,7 +35,7 @@ class DiffusionModel:
 
     Attributes
     ----------
-    network : nn.Module
+    network : UNet
         In evaluation mode.
     process : Process
         What it undoes.
@@ -47,7 +47,7 @@ class DiffusionModel:
         How it was trained.
     """
 
-    network: nn.Module
+    network: UNet
     process: Process
     value_range: tuple[float, float]
     noise_channel: bool
@@ -64,9 +64,13 @@ class DiffusionModel:
             network = make_network(config.network, 0)
             network.load_state_dict(tensors["network"])
             low, high = (float(v) for v in meta["value_range"])
+            if not (low < high and meta["fingerprint"]):
+                raise ValueError("it does not say how it was trained")
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            # torch puts what is wrong into the lines after the first.
+            reason = " ".join(str(error).split())
             raise PhantomscopeError(
-                f"this is no diffusion model ({str(error).splitlines()[0][:120]})",
+                f"this is no diffusion model ({reason[:160]})",
                 where=path,
                 fix="delete it and run the same command again",
             ) from error
@@ -135,8 +139,10 @@ class Sampler:
         return x.cpu().numpy()
 
     def _tile_shape(self, shape: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-        dims = len(shape)
-        return (self.config.tile,) * dims, (self.config.overlap,) * dims
+        tile, overlap = self.config.tile, self.config.overlap
+        stride = self.model.network.spec.stride
+        side = tuple(even_tile(n, tile, overlap, stride) for n in shape)
+        return side, (overlap,) * len(shape)
 
     def _gather(self, x: Tensor, tile: Tile) -> Tensor:
         for axis, index in enumerate(tile.index):

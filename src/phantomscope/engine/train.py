@@ -183,36 +183,41 @@ class Trainer:
         if self._checkpoint.exists():
             try:
                 tensors, meta = load_checkpoint(self._checkpoint)
-                fits = meta["fingerprint"] == self.mark
             except PhantomscopeError as error:
-                print(f"{error}\nThe state is set aside; training starts anew.")
-                fits = False
-            if fits:
-                self.run.load(tensors, int(meta["step"]))
+                print(error)
+                self._set_aside("is damaged")
             else:
-                self._set_aside()
+                # A finished model has the fingerprint, too, but is no state.
+                whole = {"network", "average", "optimiser"} <= tensors.keys()
+                if whole and meta.get("fingerprint") == self.mark:
+                    self.run.load(tensors, int(meta["step"]))
+                else:
+                    self._set_aside("belongs to another config or data")
         self._trim_metrics()
         return self.run.step
 
-    def _set_aside(self) -> None:
-        """Keep a state that does not fit this config or data under another name."""
+    def _set_aside(self, why: str) -> None:
+        """Keep a state that cannot be taken up under another name."""
         number = 0
         while (old := self.state / f"superseded-{number}.pt").exists():
             number += 1
-        os.replace(self._checkpoint, old)
-        print(f"The training state belongs to another config or data: now {old}")
+        with explain_os_errors(self._checkpoint):
+            os.replace(self._checkpoint, old)
+        print(f"The training state {why}: now {old}; training starts anew.")
 
     def _trim_metrics(self) -> None:
         """Drop lines of steps after the saved state; they will be run again."""
-        if self.metrics_file.exists():
-            kept = []
-            for line in self.metrics_file.read_text().splitlines():
-                try:
-                    if json.loads(line)["step"] <= self.run.step:
-                        kept.append(line + "\n")
-                except (ValueError, KeyError, TypeError):
-                    break
-            write_text(self.metrics_file, "".join(kept))
+        kept = []
+        with explain_os_errors(self.metrics_file):
+            text = self.metrics_file.read_bytes() if self.metrics_file.exists() else b""
+        for line in text.decode(errors="replace").splitlines():
+            try:
+                if json.loads(line)["step"] <= self.run.step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                break
+        # Written even when empty: somebody may have deleted it beside a finished state.
+        write_text(self.metrics_file, "".join(kept))
 
     def train(self) -> None:
         """Train to the last step, saving the state on the way."""

@@ -22,6 +22,8 @@ from phantomscope.errors import PhantomscopeError, explain_os_errors
 
 SUFFIXES = (".tif", ".tiff", ".png")
 SMALLEST_SIDE = 16
+# One of them is in every folder that a stage makes and may replace.
+OWN_FILES = ("manifest.csv", "training.json")
 
 # tifffile logs each damaged tag; the error that follows says it once.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -57,7 +59,7 @@ def read_json(path: Path) -> Any:
         text = path.read_bytes()
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PhantomscopeError(
             f"this JSON file is broken ({error})",
             where=path,
@@ -70,8 +72,14 @@ def _decode(path: Path) -> NDArray[Any]:
         if path.suffix.lower() == ".png":
             return np.asarray(skimage_io.imread(path))
         return np.asarray(tifffile.imread(path))
-    except (OSError, MemoryError):
+    except OSError:
         raise
+    except MemoryError as error:
+        raise PhantomscopeError(
+            f"the image does not fit into memory ({error})",
+            where=path,
+            fix="its header may be damaged: export it again; else cut it into parts",
+        ) from error
     except Exception as error:
         # Decoders raise anything from struct.error to SyntaxError on broken files.
         raise PhantomscopeError(
@@ -141,7 +149,9 @@ def _to_plane(array: NDArray[Any], axes: str, channel: int | None, path: Path) -
         raise PhantomscopeError(
             f"`source.axes: {axes}` does not fit an image of {shape}",
             where=path,
-            fix="give one letter per axis of the file",
+            fix="give one letter per axis of the file"
+            if array.ndim <= 3
+            else "export single planes (Y, X), or channels and planes (CYX, YXC)",
         )
     if "C" not in axes:
         return array if axes == "YX" else array.T
@@ -301,9 +311,33 @@ def pixel_hash(array: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
+def check_replaceable(folder: Path) -> None:
+    """Make sure that `folder` may be replaced: it is absent, empty or one of ours.
+
+    An output path that names a folder of the user's images must not erase them.
+    """
+    if not folder.is_dir():
+        if folder.exists():
+            raise PhantomscopeError(
+                "a file is in the way of this output folder",
+                where=folder,
+                fix="move it away, or choose another output folder",
+            )
+        return
+    ours = any((folder / name).exists() for name in OWN_FILES)
+    if not ours and any(folder.iterdir()):
+        raise PhantomscopeError(
+            "the output folder holds files that are not of this program; nothing was "
+            "changed",
+            where=folder,
+            fix="choose another output folder, or move these files away",
+        )
+
+
 def replace_folder(partial: Path, final: Path) -> None:
-    """Put a finished folder under its final name."""
+    """Put a finished folder under its final name, in place of an older one."""
     with explain_os_errors(final):
+        check_replaceable(final)
         if final.exists():
             shutil.rmtree(final)
         os.replace(partial, final)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.files import (
+    check_replaceable,
     pixel_hash,
     read_array,
     read_json,
@@ -37,7 +38,7 @@ COLUMNS = (
 # Never read as numbers: an id such as "007" would lose its zeros.
 TEXT_COLUMNS = frozenset({
     "id", "image", "mask", "split", "group", "axes", "pixel_unit", "dtype", "sha256",
-    "mask_sha256", "parent", "stratum",
+    "mask_sha256", "parent", "stratum", "type", "limits",
 })  # fmt: skip
 
 
@@ -90,6 +91,7 @@ class ImageSet:
             )
         for name in sorted(TEXT_COLUMNS & set(table.columns)):
             table[name] = table[name].fillna("").astype(object)
+        _check_cells(table, manifest)
         duplicates = table["id"][table["id"].duplicated()]
         if len(duplicates):
             raise PhantomscopeError(
@@ -119,21 +121,39 @@ class ImageSet:
             keep &= (self.table[column] == value).to_numpy()
         return replace(self, table=self.table[keep])
 
+    def having(self, *columns: str) -> ImageSet:
+        """Return this set if its manifest has these columns, filled in every row."""
+        for name in columns:
+            if name not in self.table or (self.table[name] == "").any():
+                raise PhantomscopeError(
+                    f"this manifest does not say the {name} of each image",
+                    where=self.folder / "manifest.csv",
+                    fix="give the folder that the stage before writes, not another set",
+                )
+        return self
+
     def row(self, identifier: str) -> dict[str, Any]:
         """Return the manifest row of one image."""
+        if identifier not in self.table.index:
+            raise PhantomscopeError(
+                f"there is no image {identifier!r} in this set",
+                where=self.folder / "manifest.csv",
+                fix="the sets do not belong together: run the stage that makes this "
+                "one again",
+            )
         return {str(k): v for k, v in self.table.loc[identifier].items()}
 
     def image(self, identifier: str) -> NDArray[Any]:
         """Read one image, shape (Y, X), as stored."""
-        return read_array(self.folder / self.table.loc[identifier, "image"])
+        return read_array(self.folder / self.row(identifier)["image"])
 
     def has_mask(self, identifier: str) -> bool:
         """Whether this image has annotation."""
-        return bool(self.table.loc[identifier, "mask"])
+        return bool(self.row(identifier)["mask"])
 
     def mask(self, identifier: str) -> NDArray[Any]:
         """Read the instance labels of one image, shape (Y, X), 0 is background."""
-        path = self.table.loc[identifier, "mask"]
+        path = self.row(identifier)["mask"]
         if not path:
             raise PhantomscopeError(
                 f"the image {identifier!r} has no labels",
@@ -160,6 +180,25 @@ class ImageSet:
                         where=self.folder / path,
                         fix="delete the folder and run the same command again",
                     )
+
+
+def _check_cells(table: pd.DataFrame, manifest: Path) -> None:
+    """Refuse rows that somebody's edit left without a name, a file or a size."""
+    sizes = table[["height", "width"]].apply(pd.to_numeric, errors="coerce")
+    for name, bad in (
+        ("id", table["id"] == ""),
+        ("image", table["image"] == ""),
+        ("height", ~(sizes["height"] >= 1)),
+        ("width", ~(sizes["width"] >= 1)),
+    ):
+        if bad.any():
+            # The header is the first line.
+            line = int(np.flatnonzero(bad)[0]) + 2
+            raise PhantomscopeError(
+                f"this manifest has no proper `{name}` in line {line}",
+                where=manifest,
+                fix="delete its folder and run the same command again",
+            )
 
 
 def write_manifest(
@@ -204,6 +243,7 @@ class ImageSetWriter:
 
     def __enter__(self) -> Self:
         with explain_os_errors(self.folder):
+            check_replaceable(self.folder)
             if self.partial.exists():
                 self._take_up()
             if not self.rows:

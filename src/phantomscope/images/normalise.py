@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,21 +52,47 @@ class Normalisation:
         are equal.
     dtype : str
         dtype of the training images.
+    path : Path, optional
+        The file that it was read from, to name in an error.
     """
 
     scope: str
     transform: str
     limits: dict[str, tuple[float, float]]
     dtype: str
+    path: Path | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what no fit writes: a file may have been edited or mixed up."""
+        if self.scope not in ("dataset", "image"):
+            raise ValueError(f"scope {self.scope!r}")
+        if self.transform not in ("linear", "sqrt"):
+            raise ValueError(f"transform {self.transform!r}")
+        if self.dtype not in ("uint8", "uint16", "float32"):
+            raise ValueError(f"dtype {self.dtype!r}")
+        for identifier, (low, high) in self.limits.items():
+            if not (np.isfinite([low, high]).all() and low < high):
+                raise ValueError(f"limits {low} to {high} of {identifier!r}")
+
+    def _limits_of(self, identifier: str) -> tuple[float, float]:
+        try:
+            return self.limits[identifier]
+        except KeyError as error:
+            raise PhantomscopeError(
+                f"this normalisation has no limits for the image {identifier!r}",
+                where=self.path,
+                fix="it belongs to other images: give the file of the same `prepare`, "
+                "or delete it and run `prepare` again",
+            ) from error
 
     def to_unit(self, image: NDArray[Any], identifier: str) -> Float:
         """Scale an image so that its limits become 0 and 1."""
-        low, high = self.limits[identifier]
+        low, high = self._limits_of(identifier)
         return ((image.astype(np.float64) - low) / (high - low)).astype(np.float32)
 
     def from_unit(self, unit: NDArray[Any], identifier: str) -> NDArray[Any]:
         """Scale back and round to the dtype of the training images."""
-        low, high = self.limits[identifier]
+        low, high = self._limits_of(identifier)
         values = unit.astype(np.float64) * (high - low) + low
         dtype = np.dtype(self.dtype)
         if dtype.kind in "ui":
@@ -84,7 +110,8 @@ class Normalisation:
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
-        write_json(path, asdict(self))
+        names = ("scope", "transform", "limits", "dtype")
+        write_json(path, {name: getattr(self, name) for name in names})
 
     @classmethod
     def load(cls, path: Path) -> Normalisation:
@@ -94,10 +121,12 @@ class Normalisation:
             limits = {
                 k: (float(v[0]), float(v[1])) for k, v in content["limits"].items()
             }
-            return cls(content["scope"], content["transform"], limits, content["dtype"])
+            return cls(
+                content["scope"], content["transform"], limits, content["dtype"], path
+            )
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise PhantomscopeError(
-                f"this normalisation file is incomplete ({error})",
+                f"this normalisation file is incomplete or wrong ({error})",
                 where=path,
                 fix="delete it and run the same command again",
             ) from error

@@ -47,6 +47,28 @@ def reflect_index(start: int, stop: int, size: int) -> NDArray[np.intp]:
     return np.minimum(place, period - place).astype(np.intp)
 
 
+def even_tile(size: int, tile: int, overlap: int, multiple: int) -> int:
+    """Shrink tiles so that as few as needed cover an axis with nothing to spare.
+
+    Parameters
+    ----------
+    size : int
+        Length of the image along the axis.
+    tile, overlap : int
+        Largest tile, and its overlap on each side.
+    multiple : int
+        Tiles are multiples of this (the stride of the network).
+
+    Returns
+    -------
+    int
+        Side of the tiles, at most `tile`.
+    """
+    count = math.ceil(size / max(tile - 2 * overlap, 1))
+    core = math.ceil(size / count / multiple) * multiple
+    return min(tile, core + 2 * overlap)
+
+
 def tile_grid(shape: Shape, tile: Shape, overlap: Shape) -> list[Tile]:
     """Cover an image with tiles that overlap their neighbours by 2 x `overlap`.
 

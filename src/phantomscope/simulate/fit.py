@@ -127,6 +127,13 @@ def _first_guess(name: str, weight: float, measured: Measured) -> SketchType:
             fix="give more or larger images, set `fit.min_diameter` and "
             "`fit.max_diameter`, or write the parameters yourself (`fit.parameters`)",
         )
+    # In pure noise there are blobs as well, but within its standard deviation.
+    if float(objects["intensity"].median()) < measured.background.read:
+        raise PhantomscopeError(
+            f"no object stands out from the noise in the training images of type {name}",
+            where="fit",
+            fix="check `source.channel` and the images, or give `fit.parameters`",
+        )
     rank = stats.spearmanr(objects[list(SHAPES)]).statistic
     rank = np.clip(np.nan_to_num(rank), -0.9, 0.9)
     background = measured.background

@@ -113,5 +113,5 @@ def smooth_field(
     offset = rng.uniform(1, 2, 2)
     axes = [np.arange(s) / scale + o for s, o in zip(shape, offset, strict=True)]
     field = ndimage.map_coordinates(nodes, np.meshgrid(*axes, indexing="ij"), order=3)
-    # Cubic interpolation of white nodes has a standard deviation near 0.7.
-    return np.asarray(field / 0.7)
+    # Cubic interpolation between white nodes has a standard deviation of 0.87.
+    return np.asarray(field / 0.87)

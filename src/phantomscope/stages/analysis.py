@@ -226,7 +226,9 @@ def tabulate(
         write_tables,
     )
 
-    write_tables(segmentation_rows(root, config), csv, md)
+    write_tables(
+        segmentation_rows(root, config), csv, md, confidence=config.evaluate.confidence
+    )
     write_text(per_image, per_image_table(root).to_csv(index=False))
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from phantomscope.acquire import split
 from phantomscope.acquire.source import acquire as acquire_source
 from phantomscope.config.model import Config
+from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import write_json, write_text
 from phantomscope.images.imageset import ImageSet, ImageSetWriter
 from phantomscope.images.noise import generator
@@ -22,7 +23,7 @@ from phantomscope.simulate.fit import (
     compare_type,
     fit_parameters,
 )
-from phantomscope.simulate.parameters import SketchParameters
+from phantomscope.simulate.parameters import SketchParameters, SketchType
 from phantomscope.simulate.sketch import camera, simulate_sketch, sketch_identifier
 
 
@@ -31,12 +32,37 @@ def unannotated(prepared: Path) -> ImageSet:
 
     Everything between preparation and synthesis sees the images through this.
     """
-    return ImageSet.open(prepared).select(split="train").without_masks()
+    images = ImageSet.open(prepared).select(split="train").without_masks()
+    if not len(images):
+        raise PhantomscopeError(
+            "no image of this set is in the training part",
+            where=prepared / "manifest.csv",
+            fix="give the folder that `prepare` writes",
+        )
+    return images
 
 
 def shard_indices(config: Config, shard: int) -> list[int]:
     """Numbers of the images of one shard: every n-th, so that shards are even."""
+    if not 0 <= shard < config.simulate.shards:
+        raise PhantomscopeError(
+            f"there is no shard {shard}: `simulate.shards` is {config.simulate.shards}",
+            where="--shard",
+            fix=f"shards count from 0 to {config.simulate.shards - 1}",
+        )
     return list(range(shard, config.simulate.images, config.simulate.shards))
+
+
+def kind_of(parameters: SketchParameters, name: str, sketch: Path) -> SketchType:
+    """Return the parameters of a type by its name."""
+    for kind in parameters.types:
+        if kind.name == name:
+            return kind
+    raise PhantomscopeError(
+        f"there is no type {name!r} in this file, but images of it",
+        where=sketch,
+        fix="it was edited after they were made: run `simulate` and `synthesise` again",
+    )
 
 
 def acquire(config: Config, *, images: Path) -> None:
@@ -185,18 +211,19 @@ def photograph(
 
     The camera adds the noise that was measured on the images to the soft-edged sketch.
     """
-    kinds = {kind.name: kind for kind in SketchParameters.load(sketch).types}
+    parameters = SketchParameters.load(sketch)
     real, scale = unannotated(prepared), Normalisation.load(normalisation)
     info = {"stage": "photograph", "seed": config.seed}
     shutil.rmtree(camera_images.with_name(f".{camera_images.name}.partial"), True)
     with ImageSetWriter(camera_images, info) as writer:
         for folder in sketches:
-            part = ImageSet.open(folder)
+            part = ImageSet.open(folder).having("type")
             for identifier in part.ids:
                 row = part.row(identifier)
                 number = int(identifier.rsplit("-", 1)[1])
                 rng = generator(config.seed, "camera", number)
-                unit = camera(part.image(identifier), kinds[row["type"]], rng)
+                kind = kind_of(parameters, row["type"], sketch)
+                unit = camera(part.image(identifier), kind, rng)
                 like = raw_limits(scale, real, row["type"], config.seed, number)
                 writer.add(
                     identifier,

@@ -22,6 +22,7 @@ from phantomscope.engine.start import choose, forward_distances
 from phantomscope.engine.train import Trainer
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import (
+    check_replaceable,
     pixel_hash,
     read_json,
     replace_folder,
@@ -36,7 +37,7 @@ from phantomscope.measure.fidelity import Fidelity, check_fidelity
 from phantomscope.progress import Progress
 from phantomscope.simulate.parameters import SketchParameters
 from phantomscope.simulate.sketch import simulate_sketch
-from phantomscope.stages.data import raw_limits, unannotated
+from phantomscope.stages.data import kind_of, raw_limits, unannotated
 
 Float = NDArray[np.float32]
 
@@ -103,7 +104,15 @@ def choose_start(
     parameters = SketchParameters.load(sketch)
     diffusion = DiffusionModel.load(model)
     options = config.start
-    times = [t for t in options.candidates if t <= config.process.timesteps]
+    longest = diffusion.process.timesteps
+    if longest != config.process.timesteps:
+        raise PhantomscopeError(
+            f"the model was trained with `process.timesteps: {longest}`, the config "
+            f"says {config.process.timesteps}",
+            where=model,
+            fix="set it back, or train again",
+        )
+    times = [t for t in options.candidates if t <= longest]
     if options.value != "auto" and options.value not in times:
         times = sorted([*times, options.value])
     # Sketches with numbers that no synthetic image has.
@@ -155,6 +164,19 @@ def choose_start(
     )
 
 
+def _read_start(start: Path, timesteps: int) -> int:
+    """Read t_start and make sure that the model knows this time."""
+    content = read_json(start)
+    value = content.get("value") if isinstance(content, dict) else None
+    if not isinstance(value, int) or not 1 <= value <= timesteps:
+        raise PhantomscopeError(
+            f"t_start is {value!r}, the model knows the times 1 to {timesteps}",
+            where=start,
+            fix="delete it and run `choose-start` again, or set `value` in it",
+        )
+    return value
+
+
 def synthesise(
     config: Config, *, prepared: Path, normalisation: Path, model: Path, start: Path,
     sketches: Path, synthetic: Path,
@@ -162,8 +184,8 @@ def synthesise(
     """Turn one shard of sketches into realistic images with the same labels."""
     real, scale = unannotated(prepared), Normalisation.load(normalisation)
     diffusion = DiffusionModel.load(model)
-    part = ImageSet.open(sketches)
-    t_start = int(read_json(start)["value"])
+    part = ImageSet.open(sketches).having("type")
+    t_start = _read_start(start, diffusion.process.timesteps)
     info = {
         "stage": "synthesise",
         "seed": config.seed,
@@ -230,10 +252,11 @@ def check(
 ) -> None:  # fmt: skip
     """Score every synthetic image and object, and drop the bad ones."""
     scale, options = Normalisation.load(normalisation), config.check
-    kinds = {kind.name: kind for kind in SketchParameters.load(sketch).types}
+    parameters = SketchParameters.load(sketch)
+    check_replaceable(checked)
     partial = checked.with_name(f".{checked.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    parts = [ImageSet.open(folder) for folder in synthetic]
+    parts = [ImageSet.open(folder).having("type", "limits") for folder in synthetic]
     kept: list[dict[str, Any]] = []
     rejected: list[dict[str, Any]] = []
     objects, erased = [], 0
@@ -244,7 +267,8 @@ def check(
             row = part.row(identifier)
             labels = part.mask(identifier)
             unit = scale.to_unit(part.image(identifier), row["limits"])
-            fidelity = check_fidelity(unit, labels, kinds[row["type"]].radius[3])
+            kind = kind_of(parameters, row["type"], sketch)
+            fidelity = check_fidelity(unit, labels, kind.radius[3])
             gone = fidelity.vanished(options.min_contrast)
             row |= {
                 "objects": len(fidelity.objects),

@@ -111,14 +111,7 @@ def save(figure: Figure, out: Path) -> None:
     from PIL import Image
 
     packed = io.BytesIO()
-    for dpi, colours in (
-        (DPI, 256),
-        (DPI, 64),
-        (92, 128),
-        (92, 48),
-        (76, 64),
-        (64, 48),
-    ):
+    for dpi, greys in ((DPI, 128), (DPI, 40), (95, 40), (95, 24), (70, 24)):
         buffer = io.BytesIO()
         figure.savefig(buffer, dpi=dpi, format="png")
         picture = Image.open(buffer).convert("RGB")
