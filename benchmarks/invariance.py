@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks.laboratory import SMOKE, Laboratory, start
+from benchmarks.laboratory import Laboratory, start
 from phantomscope.config.load import load_config
 from phantomscope.engine.sample import DiffusionModel, Sampler
 from phantomscope.images.imageset import ImageSet
@@ -21,8 +21,8 @@ from phantomscope.measure.image import psnr
 from phantomscope.stages import data
 
 
-def _config(folder: Path, options: Mapping[str, Mapping[str, Any]]) -> Path:
-    content = yaml.safe_load(SMOKE.read_text())
+def _config(base: Path, folder: Path, options: Mapping[str, Mapping[str, Any]]) -> Path:
+    content = yaml.safe_load(base.read_text()) or {}
     for section, values in options.items():
         content[section] = {**content.get(section, {}), **values}
     path = folder / "config.yaml"
@@ -52,7 +52,7 @@ def hashes(
         Kill the first job after so many seconds, and run it again.
     """
     folder.mkdir(parents=True)
-    path = _config(folder, {"simulate": {"shards": shards, "images": images}})
+    path = _config(lab.base, folder, {"simulate": {"shards": shards, "images": images}})
     config = load_config(path)
     order = list(range(shards))
     if shuffled:

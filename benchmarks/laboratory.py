@@ -57,6 +57,14 @@ class Laboratory:
         self.normalisation = folder / "normalisation.json"
         self.sketch, self.model = folder / "sketch.yaml", folder / "model.pt"
         self.start = folder / "start.json"
+        self.base = SMOKE
+
+    @classmethod
+    def of_experiment(cls, results: Path, base: Path) -> Laboratory:
+        """Use the model of a finished experiment and the options of its config."""
+        found = cls(results, load_config(base))
+        found.model, found.base = results / "diffusion/model.pt", base
+        return found
 
     def prepare(self) -> None:
         """Everything up to the sketch parameters."""

@@ -1,10 +1,14 @@
 """Shared fixtures."""
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from benchmarks.laboratory import ENVIRONMENT, Laboratory
 
-from benchmarks.laboratory import Laboratory
+Snakemake = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +24,21 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
 def root() -> Path:
     """The repository."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def snakemake(root: Path) -> Snakemake:
+    """Return a function that runs Snakemake in a folder, without any profile."""
+
+    def run(
+        folder: Path, *arguments: object, snakefile: Path = root / "Snakefile",
+        **environment: str,
+    ) -> "subprocess.CompletedProcess[str]":  # fmt: skip
+        command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile]
+        command += ["--profile", "none", "--workflow-profile", "none", "--nocolor"]
+        return subprocess.run(
+            [str(part) for part in (*command, *arguments)], cwd=folder, text=True,
+            env=ENVIRONMENT | environment, capture_output=True,
+        )  # fmt: skip
+
+    return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,4 +80,13 @@ def explain_os_errors(path: str | Path) -> Iterator[None]:
             error.errno or 0, (error.strerror or str(error), "check the path and retry")
         )
         where = error.filename if error.filename is not None else path
-        raise PhantomscopeError(what, where=str(where), fix=fix) from error
+        raise PhantomscopeError(what, where=_final_name(where), fix=fix) from error
+
+
+def _final_name(path: object) -> str:
+    """Undo the temporary name of a file or folder that is being written.
+
+    The user knows the final one only.
+    """
+    partial = r"(^|/)\.([^/]+?)(\.[0-9a-f]{8})?\.partial(?=/|$)"
+    return re.sub(partial, r"\1\2", str(path))

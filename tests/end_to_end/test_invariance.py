@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-
 from benchmarks import invariance, resume
 from benchmarks.seams import seam_excess, tile_borders
+
 from phantomscope.images.imageset import ImageSet
 from phantomscope.stages import diffusion
 

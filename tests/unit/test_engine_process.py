@@ -1,5 +1,7 @@
 """The process against the textbook formulas of its special cases."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -146,7 +148,7 @@ def test_respaced_times_are_distinct_and_reach_from_start_to_the_end(start, data
     assert times[0] == start
     assert times[-1] >= 1
     assert len(times) == steps
-    assert all(a > b for a, b in zip(times[:-1], times[1:], strict=True))
+    assert all(a > b for a, b in itertools.pairwise(times))
 
 
 def test_more_steps_than_times_are_refused():
@@ -158,7 +160,7 @@ def test_transitions_end_at_the_clean_image():
     for sampler in ("ddim", "ddpm"):
         config = options.Synthesise(sampler=sampler, steps=7)
         steps = transitions(COSINE, 300, config)
-        assert [s.t for s in steps][0] == 300
+        assert next(s.t for s in steps) == 300
         assert steps[-1].u == 0
         assert steps[-1].sigma == 0
         assert len(steps) == 7

@@ -35,9 +35,7 @@ def kind(**changes) -> SketchType:
     return SketchType.model_validate(values | changes)
 
 
-@given(
-    st.floats(3, 30), st.floats(1, 3), st.floats(0, 0.1), st.integers(0, 10_000)
-)
+@given(st.floats(3, 30), st.floats(1, 3), st.floats(0, 0.1), st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
 def test_nucleus_has_the_area_of_its_radius(radius, elongation, deformation, seed):
     mask = nucleus_mask(np.random.default_rng(seed), radius, elongation, deformation)

@@ -8,6 +8,9 @@ rule write_config:
         f"{RESULTS}/benchmarks/write_config.tsv"
     conda:
         "../../envs/phantomscope.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
     params:
         config=CONFIG.model_dump(mode="json"),
     message:

@@ -18,6 +18,10 @@ _REFERENCE = "see config/README.md for type, unit and bounds of each option"
 _LONGEST_VALUE = 80
 
 
+class _RepeatedKeyError(yaml.constructor.ConstructorError):
+    """A key stands twice in one mapping."""
+
+
 class _Loader(yaml.SafeLoader):
     """YAML without repeated keys: the first of two would be dropped silently."""
 
@@ -29,7 +33,7 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             if isinstance(key_node, yaml.ScalarNode):
                 if key_node.value in seen and key_node.value != "<<":
-                    raise yaml.constructor.ConstructorError(
+                    raise _RepeatedKeyError(
                         None,
                         None,
                         f"the key {key_node.value!r} stands here twice",
@@ -62,7 +66,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise PhantomscopeError(
             f"this is no YAML: {' '.join(str(error).split())}",
             where=path,
-            fix="mind indentation (spaces, no tabs), colons and quotes",
+            fix="keep one of the two"
+            if isinstance(error, _RepeatedKeyError)
+            else "mind indentation (spaces, no tabs), colons and quotes",
         ) from error
     if content is None:
         content = {}

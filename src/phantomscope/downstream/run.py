@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -112,13 +112,13 @@ def predict_tool(
     Raises
     ------
     PhantomscopeError
-        For an unknown tool, a missing model or missing generalist weights.
+        For an unknown tool, a missing or damaged model or missing generalist weights.
     """
     load = _choose(LOADERS, tool, "used")
     info = {**images.info, "prediction": {"tool": tool, "versions": _versions(tool)}}
     if folder is not None and (folder / "training.json").is_file():
         info["prediction"]["training"] = read_json(folder / "training.json")
-    with redirect_stdout(StringIO()):
+    with redirect_stdout(StringIO()), _explain_damage(folder):
         segment = load(folder, options)
     with ImageSetWriter(out, info) as writer:
         for identifier in images.ids:
@@ -136,6 +136,22 @@ def predict_tool(
                 pixel_size=None if pd.isna(size) else float(size),
                 **{k: v for k, v in row.items() if k not in OWN_COLUMNS},
             )
+
+
+@contextmanager
+def _explain_damage(folder: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except (PhantomscopeError, ImportError):
+        raise
+    except Exception as error:
+        # The loaders of the tools raise anything on a damaged file.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PhantomscopeError(
+            f"this trained model cannot be loaded ({reason[:120]})",
+            where=folder,
+            fix="delete its folder and run `train-segmenter` again",
+        ) from error
 
 
 def loader_snippet(tool: str, folder: Path) -> str:

@@ -97,8 +97,10 @@ def _reason(error: Exception) -> str:
         return "it holds something else than tensors and plain values"
     if isinstance(error, EOFError):
         return "it is empty or cut short"
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:120]
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "zip archive" in text:
+        return "it is cut short or no archive of tensors"
+    return text[:120]
 
 
 def cpu_tensors(state: Mapping[str, Any]) -> dict[str, Any]:

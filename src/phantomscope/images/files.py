@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as imageio
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from skimage import io as skimage_io
 
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 
@@ -70,7 +70,8 @@ def read_json(path: Path) -> Any:
 def _decode(path: Path) -> NDArray[Any]:
     try:
         if path.suffix.lower() == ".png":
-            return np.asarray(skimage_io.imread(path))
+            # By name: other plugins print to the terminal when the first one fails.
+            return np.asarray(imageio.imread(path, plugin="pillow"))
         return np.asarray(tifffile.imread(path))
     except OSError:
         raise
@@ -82,11 +83,15 @@ def _decode(path: Path) -> NDArray[Any]:
         ) from error
     except Exception as error:
         # Decoders raise anything from struct.error to SyntaxError on broken files.
-        raise PhantomscopeError(
-            f"cannot be read as an image ({type(error).__name__}: {error})",
-            where=path,
-            fix="the file is damaged or no TIFF/PNG: export or copy it again",
-        ) from error
+        raise _unreadable(path, f"{type(error).__name__}: {error}") from error
+
+
+def _unreadable(path: Path, reason: str) -> PhantomscopeError:
+    return PhantomscopeError(
+        f"cannot be read as an image ({' '.join(reason.split())})",
+        where=path,
+        fix="the file is damaged or no TIFF/PNG: export or copy it again",
+    )
 
 
 def read_array(path: Path) -> NDArray[Any]:
@@ -119,11 +124,7 @@ def read_array(path: Path) -> NDArray[Any]:
             if error.errno is not None:
                 raise
             # Pillow reports damaged files as an OSError without a number.
-            raise PhantomscopeError(
-                f"cannot be read as an image ({error})",
-                where=path,
-                fix="the file is damaged or no TIFF/PNG: export or copy it again",
-            ) from error
+            raise _unreadable(path, str(error)) from error
     if array.size == 0:
         raise PhantomscopeError(
             "the image has no pixels", where=path, fix="export or copy it again"
@@ -309,6 +310,19 @@ def pixel_hash(array: NDArray[Any]) -> str:
     digest = hashlib.sha256(f"{little.dtype.str}{little.shape}".encode())
     digest.update(little.tobytes())
     return digest.hexdigest()
+
+
+def check_targets(*paths: Path) -> None:
+    """Make sure that these files can be written, before hours are spent on them."""
+    for path in paths:
+        with explain_os_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise PhantomscopeError(
+                    "a folder is in the way of this output file",
+                    where=path,
+                    fix="move it away, or choose another output file",
+                )
 
 
 def check_replaceable(folder: Path) -> None:

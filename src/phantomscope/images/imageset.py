@@ -97,7 +97,7 @@ class ImageSet:
             raise PhantomscopeError(
                 f"the id {duplicates.iloc[0]!r} occurs twice",
                 where=manifest,
-                fix="give each image a file name of its own",
+                fix="delete its folder and run the same command again",
             )
         info_file = folder / "info.json"
         info = read_json(info_file) if info_file.exists() else {}
@@ -145,7 +145,17 @@ class ImageSet:
 
     def image(self, identifier: str) -> NDArray[Any]:
         """Read one image, shape (Y, X), as stored."""
-        return read_array(self.folder / self.row(identifier)["image"])
+        return self._read(self.row(identifier)["image"])
+
+    def _read(self, name: str) -> NDArray[Any]:
+        path = self.folder / name
+        if not path.exists():
+            raise PhantomscopeError(
+                f"there is no such file, but {self.folder / 'manifest.csv'} names it",
+                where=path,
+                fix="put it back, or run the stage that makes it again",
+            )
+        return read_array(path)
 
     def has_mask(self, identifier: str) -> bool:
         """Whether this image has annotation."""
@@ -160,7 +170,7 @@ class ImageSet:
                 where=self.folder / "manifest.csv",
                 fix="give `source.labels`, or leave out what needs annotation",
             )
-        return read_array(self.folder / path)
+        return self._read(path)
 
     def without_masks(self) -> ImageSet:
         """Return the same images as if nobody had annotated them."""

@@ -12,7 +12,7 @@ from phantomscope.acquire import split
 from phantomscope.acquire.source import acquire as acquire_source
 from phantomscope.config.model import Config
 from phantomscope.errors import PhantomscopeError
-from phantomscope.images.files import write_json, write_text
+from phantomscope.images.files import check_targets, write_json, write_text
 from phantomscope.images.imageset import ImageSet, ImageSetWriter
 from phantomscope.images.noise import generator
 from phantomscope.images.normalise import Normalisation, fit_normalisation
@@ -120,6 +120,7 @@ def fit_sketch(
     objects: Path,
 ) -> None:  # fmt: skip
     """Fit the sketch parameters to the unannotated training images."""
+    check_targets(sketch, fit, objects)
     images = unannotated(prepared)
     scale = Normalisation.load(normalisation)
     groups = _grouped(images, config.fit.max_types)

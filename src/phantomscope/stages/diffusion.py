@@ -23,6 +23,7 @@ from phantomscope.engine.train import Trainer
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import (
     check_replaceable,
+    check_targets,
     pixel_hash,
     read_json,
     replace_folder,
@@ -47,6 +48,7 @@ def train_diffusion(
     state: Path,
 ) -> None:  # fmt: skip
     """Train the diffusion model on patches of the unannotated training images."""
+    check_targets(model, metrics)
     images, scale = unannotated(prepared), Normalisation.load(normalisation)
     patches = PatchSource(
         images, scale, config.train.patch, config.seed, augment=config.train.augment
@@ -95,26 +97,33 @@ def _crops(images: Sequence[Float], count: int, side: int, seed: int) -> list[Fl
     return crops
 
 
+def _times(config: Config, timesteps: int, model: Path) -> list[int]:
+    """List the times to compare: known to the model, and with a fixed value."""
+    options = config.start
+    if timesteps != config.process.timesteps:
+        raise PhantomscopeError(
+            f"the model was trained with `process.timesteps: {timesteps}`, the config "
+            f"says {config.process.timesteps}",
+            where=model,
+            fix="set it back, or train again",
+        )
+    times = [t for t in options.candidates if t <= timesteps]
+    if options.value != "auto" and options.value not in times:
+        times = sorted([*times, options.value])
+    return times
+
+
 def choose_start(
     config: Config, *, prepared: Path, normalisation: Path, sketch: Path, model: Path,
     start: Path, table: Path, start_images: Path,
 ) -> None:  # fmt: skip
     """Choose t_start from the data, with a table of every candidate."""
+    check_targets(start, table)
     images, scale = unannotated(prepared), Normalisation.load(normalisation)
     parameters = SketchParameters.load(sketch)
     diffusion = DiffusionModel.load(model)
     options = config.start
-    longest = diffusion.process.timesteps
-    if longest != config.process.timesteps:
-        raise PhantomscopeError(
-            f"the model was trained with `process.timesteps: {longest}`, the config "
-            f"says {config.process.timesteps}",
-            where=model,
-            fix="set it back, or train again",
-        )
-    times = [t for t in options.candidates if t <= longest]
-    if options.value != "auto" and options.value not in times:
-        times = sorted([*times, options.value])
+    times = _times(config, diffusion.process.timesteps, model)
     # Sketches with numbers that no synthetic image has.
     first = config.simulate.images
     drawn = [

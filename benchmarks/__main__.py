@@ -1,0 +1,182 @@
+"""`python -m benchmarks [AREA ...]`: measure, print, and store under benchmarks/."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks import bad_inputs, invariance, resume, seams
+from benchmarks.laboratory import ROOT, Laboratory, run
+from benchmarks.table import Row, load, save
+
+DEFAULT = ROOT / "config/default.yaml"
+
+
+def laboratory(folder: Path) -> tuple[Laboratory, str]:
+    """Return the demo's trained model if it is there, else a small one."""
+    results = ROOT / "results/demo"
+    if (results / "diffusion/model.pt").exists() and (results / "start.json").exists():
+        return Laboratory.of_experiment(results, DEFAULT), "model of the demo"
+    lab = Laboratory(folder / "lab")
+    lab.prepare()
+    lab.train()
+    return lab, "small model, 60 steps"
+
+
+def _ratio(table: pd.DataFrame, against: str) -> pd.Series:
+    """Row of the table with AP50 of the better synthetic tool over another method."""
+    ratios = table[table["metric"].str.contains("ratio") & (table["seed"] == "all")]
+    chosen = ratios[
+        ratios["condition"].str.contains("better tool")
+        & ratios["condition"].str.contains(against)
+    ]
+    return chosen.iloc[0]
+
+
+def _segmentation(area: str, results: Path, command: str) -> list[Row]:
+    table = pd.read_csv(results / "tables/segmentation.csv", dtype={"seed": str})
+    goals = {"annotated": ">= 1", "classical": "> 1"}
+    if area == "dsb2018":
+        goals = {"annotated": ">= 0.95", "classical": "> 1"}
+    rows = []
+    for name, goal in goals.items():
+        found = _ratio(table, {"annotated": "annotated", "classical": "otsu"}[name])
+        interval = f"95% CI {found['ci_low']:.3f} to {found['ci_high']:.3f}"
+        rows.append(
+            Row(
+                f"{area}.ap50_synthetic_over_{name}",
+                f"AP50, {found['condition']} ({interval}, "
+                f"{found['n']} x {found['unit_of_n']})",
+                "real held-out images",
+                float(found["value"]),
+                "",
+                goal,
+                command,
+            )
+        )
+    return rows
+
+
+def demo(folder: Path) -> list[Row]:
+    """Run the demo anew and time it."""
+    command = [
+        sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
+        "--directory", str(folder), "--cores", "2", "--quiet", "rules", "progress",
+    ]  # fmt: skip
+    begin = time.monotonic()
+    run(command)
+    minutes = (time.monotonic() - begin) / 60
+    again = "python -m benchmarks demo"
+    row = Row(
+        "demo.minutes", "the whole demo, without the installation", "packaged images",
+        minutes, "min", "<= 15", again,
+    )  # fmt: skip
+    for name in ("tables", "figures"):
+        target = ROOT / "benchmarks" / "results" / "demo" / name
+        if name == "tables":
+            shutil.copytree(folder / "results/demo" / name, target, dirs_exist_ok=True)
+    return [row, *_segmentation("demo", folder / "results/demo", again)]
+
+
+def dsb2018(_: Path) -> list[Row]:
+    """Read the table of a finished pilot run."""
+    results = ROOT / "results/dsb2018-pilot"
+    if not (results / "tables/segmentation.csv").exists():
+        print(
+            "dsb2018: no finished run; first "
+            "`snakemake --cores 2 --configfile config/dsb2018/pilot.yaml`"
+        )
+        return [row for row in load() if row.id.startswith("dsb2018.")]
+    target = ROOT / "benchmarks/results/dsb2018-pilot/tables"
+    shutil.copytree(results / "tables", target, dirs_exist_ok=True)
+    again = "snakemake --cores 2 --configfile config/dsb2018/pilot.yaml"
+    return _segmentation("dsb2018", results, f"{again}; python -m benchmarks dsb2018")
+
+
+def resumed(folder: Path) -> list[Row]:
+    """Kill training twenty times."""
+    same = resume.kills_identical(folder, kills=20, steps=120)
+    what = "runs killed by SIGKILL at random moments and run again: same final weights"
+    return [
+        Row("resume.kills_identical", what, "undisturbed run, 120 steps", same,
+            "of 20", "= 20", "python -m benchmarks resume")
+    ]  # fmt: skip
+
+
+def invariant(folder: Path) -> list[Row]:
+    """Divide the work in other ways; change the tiles."""
+    lab, model = laboratory(folder)
+    share, count = invariance.identical_share(lab, folder / "divided")
+    command = "python -m benchmarks invariance"
+    return [
+        Row("invariance.images_identical",
+            f"share of {count} images with the same SHA-256: 1 and 4 shards, 1 and 2 "
+            "workers, another order, and a kill", model, share, "", "= 1", command),
+        Row("invariance.micro_batch_difference",
+            "largest difference between micro-batch 1 and 8, relative to the range",
+            model, invariance.micro_batch_difference(lab), "", "<= 0.0001", command),
+        Row("invariance.tile_size_psnr",
+            "worst pair of tile sizes 64, 96 and 160, 320 x 320 px", model,
+            invariance.tile_size_psnr(lab), "dB", ">= 40", command),
+    ]  # fmt: skip
+
+
+def seam(folder: Path) -> list[Row]:
+    """Look for seams in a large image."""
+    lab, model = laboratory(folder)
+    found = seams.seam_excess(lab, 1024, tile=128, overlap=16, threads=2)
+    return [
+        Row("seams.gradient_excess",
+            "gradient power across tile borders over that elsewhere, minus 1 "
+            f"(chance: {found['expected']:.4f} +- {found['sd']:.4f})",
+            f"{model}, 1024 x 1024 px, tile 128", abs(found["excess"]), "", "<= 0.02",
+            "python -m benchmarks seams")
+    ]  # fmt: skip
+
+
+def bad(folder: Path) -> list[Row]:
+    """Give bad input of every kind."""
+    answers = bad_inputs.answered(folder)
+    good = sum(answer.ok for answer in answers)
+    return [
+        Row("bad_inputs.answered",
+            f"bad inputs ({len(answers)} tried) with one clear error: file, key, mend",
+            "every stage", good, "", ">= 40", "python -m benchmarks bad_inputs")
+    ]  # fmt: skip
+
+
+AREAS: dict[str, Callable[[Path], list[Row]]] = {
+    "demo": demo,
+    "dsb2018": dsb2018,
+    "resume": resumed,
+    "invariance": invariant,
+    "seams": seam,
+    "bad_inputs": bad,
+}
+
+
+def main() -> None:
+    """Measure the areas that were asked for, all by default."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("areas", nargs="*", help=f"of {', '.join(AREAS)}")
+    for area in parser.parse_args().areas or AREAS:
+        if area not in AREAS:
+            parser.error(f"no area {area!r}; there are {', '.join(AREAS)}")
+        print(f"== {area}", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            rows = AREAS[area](Path(folder))
+        save(area, rows)
+        for row in rows:
+            mark = "met" if row.met else "NOT met"
+            print(f"{row.id}: {row.value:.4g} {row.unit} (goal {row.goal}: {mark})")
+
+
+if __name__ == "__main__":
+    main()

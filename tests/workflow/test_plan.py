@@ -1,0 +1,323 @@
+"""What the workflow plans for each config, and that its rules are complete."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from phantomscope.config.load import load_config
+from phantomscope.stages.registry import STAGES
+
+pytestmark = pytest.mark.workflow
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGETS = ("all", "demo", "default")
+DEMO = Counter(
+    write_config=1, acquire=1, prepare=1, fit_sketch=1, simulate=2, photograph=1,
+    train_diffusion=1, choose_start=1, synthesise=2, check=1, measure_realism=1,
+    train_segmenter=7, predict=7, predict_generalist=1, evaluate=8, tabulate=1,
+    draw_figures=1, draw_segmentations=1, report=1,
+)  # fmt: skip
+UNLABELLED = {"kind": "folder", "path": "my images"}
+LABELLED = {**UNLABELLED, "labels": "my labels"}
+# Options, and how many jobs of which rule then differ from the demo.
+VARIATIONS = {
+    "folder_without_labels": (
+        {"source": UNLABELLED},
+        {"train_segmenter": 4, "predict": 4, "predict_generalist": 0, "evaluate": 0,
+         "draw_segmentations": 0},
+    ),
+    "labels_three_seeds_one_tool": (
+        {"source": LABELLED, "segment": {"seeds": [0, 1, 2], "tools": ["stardist"]}},
+        {"train_segmenter": 10, "predict": 10, "evaluate": 11},
+    ),
+    "five_shards": ({"simulate": {"shards": 5}}, {"simulate": 5, "synthesise": 5}),
+    "no_generalist": (
+        {"segment": {"generalist": False}}, {"predict_generalist": 0, "evaluate": 7},
+    ),
+    "synthetic_arm_only": (
+        {"segment": {"arms": ["synthetic"]}},
+        {"train_segmenter": 3, "predict": 3, "evaluate": 4},
+    ),
+}  # fmt: skip
+SHIPPED = sorted((ROOT / "config").rglob("*.yaml"))
+
+FACTS = """
+import json
+from snakemake.io import get_flag_value
+
+include: "{root}/workflow/Snakefile"
+
+def describe(rule):
+    reports = [get_flag_value(item, "report") for item in rule.output]
+    return {{
+        "script": str(rule.script) if rule.script else None,
+        "log": list(map(str, rule.log)),
+        "benchmark": str(rule.benchmark) if rule.benchmark else None,
+        "conda": rule.conda_env is not None,
+        "message": rule.message,
+        "docstring": rule.docstring,
+        "resources": sorted(rule.resources),
+        "reports": [
+            {{
+                "caption": item.caption.get_path_or_uri(secret_free=True)
+                if item.caption else None,
+                "category": item.category,
+                "labels": item.labels,
+            }}
+            for item in reports if item
+        ],
+    }}
+
+with open("facts.json", "w") as stream:
+    json.dump({{rule.name: describe(rule) for rule in workflow.rules}}, stream)
+"""
+
+
+def jobs(process: subprocess.CompletedProcess[str]) -> Counter[str]:
+    """Count the jobs of each rule in the output of a dry run."""
+    text = process.stdout + process.stderr
+    assert process.returncode == 0, text
+    table = re.search(r"Job stats:\n(.*?)^total +(\d+)$", text, re.S | re.M)
+    if table is None:
+        assert "Nothing to be done" in text
+        return Counter()
+    rows = re.findall(r"^(\w+) +(\d+)$", table[1], re.M)
+    found = Counter({rule: int(count) for rule, count in rows})
+    assert found.total() == int(table[2])
+    return found
+
+
+def work(process: subprocess.CompletedProcess[str]) -> Counter[str]:
+    """Count jobs, without the targets that only collect."""
+    return Counter({k: n for k, n in jobs(process).items() if k not in TARGETS})
+
+
+def changed(plan: Counter[str], changes: dict[str, int]) -> Counter[str]:
+    return Counter({k: n for k, n in {**plan, **changes}.items() if n})
+
+
+def write(path: Path, options: dict) -> Path:
+    path.write_text(yaml.safe_dump(options))
+    return path
+
+
+@pytest.fixture(scope="module")
+def facts(snakemake, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("facts")
+    snakefile = folder / "Snakefile"
+    snakefile.write_text(FACTS.format(root=ROOT))
+    process = snakemake(folder, "--list-rules", snakefile=snakefile)
+    assert process.returncode == 0, process.stderr
+    return json.loads((folder / "facts.json").read_text())
+
+
+def test_without_a_config_the_demo_is_planned(snakemake, tmp_path):
+    process = snakemake(tmp_path, "--dry-run")
+    assert work(process) == DEMO
+    assert "results/demo/report.html" in process.stdout + process.stderr
+
+
+def test_both_snakefiles_plan_the_same_work(snakemake, tmp_path):
+    for extra in ([], ["demo"]):
+        shim = snakemake(tmp_path, "--dry-run", *extra)
+        own = snakemake(
+            tmp_path, "--dry-run", *extra, snakefile=ROOT / "workflow/Snakefile"
+        )
+        assert work(shim) == work(own) == DEMO
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: str(p.relative_to(ROOT)))
+def test_shipped_configs(path, snakemake, tmp_path):
+    config = load_config(path)
+    segment = config.segment
+    trained = len(segment.tools) * len(config.arms) * len(segment.seeds) + 1
+    plan = changed(DEMO, {
+        "simulate": config.simulate.shards,
+        "synthesise": config.simulate.shards,
+        "train_segmenter": trained,
+        "predict": trained,
+        "evaluate": trained + segment.generalist,
+    })  # fmt: skip
+    assert config.has_labels
+    assert work(snakemake(tmp_path, "--dry-run", "--configfile", path)) == plan
+
+
+@pytest.mark.parametrize("name", VARIATIONS)
+def test_variations(name, snakemake, tmp_path):
+    options, changes = VARIATIONS[name]
+    path = write(tmp_path / "mine.yaml", options)
+    process = snakemake(tmp_path, "--dry-run", "--configfile", path)
+    assert work(process) == changed(DEMO, changes)
+
+
+def test_a_name_alone_runs_the_demo_under_it(snakemake, tmp_path):
+    process = snakemake(tmp_path, "--dry-run", "--config", "experiment=other")
+    assert work(process) == DEMO
+    text = process.stdout + process.stderr
+    assert "results/other/report.html" in text
+    assert "results/demo/" not in text
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"simulate": {"imagess": 3}}, "did you mean `simulate.images`?"),
+        ({"tarin": {"steps": 3}}, "did you mean `train`?"),
+        ({"seed": -1}, "bad value of `seed`"),
+    ],
+)
+@pytest.mark.parametrize("way", ["file", "option"])
+def test_a_wrong_config_ends_with_one_clear_message(
+    way, options, expected, snakemake, tmp_path
+):
+    if way == "file":
+        given = ["--configfile", write(tmp_path / "mine.yaml", options)]
+    else:
+        given = ["--config", *(f"{k}={json.dumps(v)}" for k, v in options.items())]
+    process = snakemake(tmp_path, "--cores", 1, *given)
+    text = process.stdout + process.stderr
+    assert process.returncode == 1
+    assert text.count("error: ") == 1
+    assert expected in text
+    assert ("mine.yaml" if way == "file" else "--config") in text
+    assert "Traceback" not in text
+    assert 'File "' not in text
+    assert not (tmp_path / "results").exists()
+
+
+def test_lint(snakemake, tmp_path):
+    process = snakemake(tmp_path, "--lint")
+    assert process.returncode == 0, process.stdout + process.stderr
+
+
+def test_format():
+    command = [sys.executable, "-m", "snakefmt", "--check", "Snakefile", "workflow"]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+
+
+def test_rules_are_complete(facts):
+    for name, rule in facts.items():
+        assert rule["docstring"], name
+        if name in TARGETS:
+            continue
+        assert Path(rule["script"]).name == f"{name}.py"
+        assert len(rule["log"]) == 1, name
+        assert rule["benchmark"], name
+        assert rule["conda"], name
+        assert rule["message"], name
+        assert {"mem_mb", "runtime"} <= set(rule["resources"]), name
+
+
+def test_scripts_stages_and_rules_belong_together(facts):
+    rules = {name for name in facts if name not in TARGETS}
+    assert {path.stem for path in (ROOT / "scripts").glob("*.py")} == rules
+    assert set(STAGES) <= rules
+    for name in rules:
+        text = (ROOT / "scripts" / f"{name}.py").read_text()
+        stage = re.search(r"^run\(snakemake, (\w+)\)$", text, re.M)
+        assert stage, name
+        assert stage[1] in STAGES
+
+
+def test_report_items_are_described(facts):
+    items = [item for rule in facts.values() for item in rule["reports"]]
+    assert items
+    for item in items:
+        assert item["category"]
+        assert item["labels"]
+        assert Path(item["caption"]).read_text().strip()
+    shown = {Path(item["caption"]).name for item in items} | {"workflow.rst"}
+    assert {path.name for path in (ROOT / "workflow/report").iterdir()} == shown
+
+
+@pytest.fixture(scope="module")
+def finished(snakemake, tmp_path_factory):
+    """The first rules of a tiny experiment, and a function to plan it again."""
+    folder = tmp_path_factory.mktemp("finished")
+    options = {
+        "experiment": "tiny",
+        "simulate": {"images": 2, "size": [96, 96], "shards": 1},
+        "fit": {"calibration_rounds": 1},
+        "network": {"preset": "small"},
+        "train": {"steps": 2, "batch_size": 2, "patch": 32, "warmup": 1},
+    }
+    targets = ["results/tiny/sketches/shard-000", "results/tiny/diffusion/model.pt"]
+
+    def call(*arguments: object, **changes: dict) -> subprocess.CompletedProcess[str]:
+        merged = {k: {**v, **changes.get(k, {})} if isinstance(v, dict) else v
+                  for k, v in options.items()}  # fmt: skip
+        path = write(folder / "tiny.yaml", {**changes, **merged})
+        return snakemake(folder, *arguments, "--configfile", path, "--", *targets)
+
+    process = call("--cores", 2)
+    assert process.returncode == 0, process.stderr
+    return lambda **changes: work(call("--dry-run", **changes))
+
+
+def test_finished_jobs_stay_finished(finished):
+    assert not finished()
+
+
+@pytest.mark.parametrize("option", ["checkpoint_every", "micro_batch"])
+def test_how_it_runs_plans_nothing_again(option, finished):
+    assert not finished(train={option: 1})
+
+
+def test_more_images_do_not_acquire_or_train_again(finished):
+    plan = finished(simulate={"images": 3})
+    assert plan["simulate"] == 1
+    assert not {"acquire", "prepare", "train_diffusion"} & set(plan)
+
+
+def test_longer_training_plans_the_training_alone(finished):
+    assert finished(train={"steps": 3}) == Counter(train_diffusion=1)
+
+
+def test_another_split_plans_what_follows_it(finished):
+    plan = finished(split={"margin": 32})
+    assert plan == Counter(prepare=1, fit_sketch=1, simulate=1, train_diffusion=1)
+
+
+MODULE = """
+module ps:
+    snakefile: "clone/workflow/Snakefile"
+    config: {"experiment": "mine", "simulate": {"shards": 3}}
+    prefix: "synth"
+
+use rule * from ps as ps_*
+"""
+LEFT_OUT = shutil.ignore_patterns("__pycache__")
+
+
+def test_runs_as_a_module_of_another_workflow(snakemake, tmp_path):
+    """The scripts use the library beside them, whatever is installed."""
+    for name in ("workflow", "scripts", "src", "envs"):
+        shutil.copytree(ROOT / name, tmp_path / "clone" / name, ignore=LEFT_OUT)
+    with (tmp_path / "clone/src/phantomscope/__init__.py").open("a") as stream:
+        stream.write("\nimport sys\nprint('from the clone', file=sys.stderr)\n")
+    snakefile = tmp_path / "Snakefile"
+    snakefile.write_text(MODULE)
+
+    process = snakemake(tmp_path, "--dry-run", "ps_all", snakefile=snakefile)
+    expected = changed(DEMO, {"simulate": 3, "synthesise": 3, "all": 1})
+    assert jobs(process) == Counter({f"ps_{k}": n for k, n in expected.items()})
+    assert process.stderr.count("from the clone") == 1
+    assert "not present" not in process.stderr
+    assert not re.search(r"(?<!synth/)results/", process.stdout + process.stderr)
+
+    process = snakemake(tmp_path, "--cores", 1, "ps_prepare", snakefile=snakefile)
+    assert process.returncode == 0, process.stderr
+    assert process.stderr.count("from the clone") >= 3  # the plan and two jobs
+    assert (tmp_path / "synth/results/mine/prepared/manifest.csv").is_file()
+    assert (tmp_path / "synth/results/mine/logs/prepare.log").is_file()
+    assert not (tmp_path / "results").exists()
