@@ -34,10 +34,10 @@ demo: $(READY)  ## the main job on packaged real images; ends with results/demo/
 	@echo "Report: results/demo/report.html"
 
 test: lint  ## everything: lint, unit, workflow and end-to-end tests
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 unit: $(READY)  ## fast tests only
-	@$(BIN)/python -m pytest tests/unit -n 2 --dist worksteal
+	@$(BIN)/python -m pytest tests/unit -n 2 --dist loadfile
 
 lint: $(READY)  ## ruff, mypy, snakefmt, snakemake --lint, generated files in sync
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .

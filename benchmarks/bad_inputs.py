@@ -122,7 +122,7 @@ def _run_apart(call: Invocation) -> tuple[int, str]:
     # Mounts are seen from inside only, so what was left behind is listed there.
     script = (
         f"{call.shell} || exit 77\n"
-        f'{sys.executable} -m phantomscope "$@"; code=$?\n'
+        f'"{sys.executable}" -m phantomscope "$@"; code=$?\n'
         + "".join(f'[ -e "{p}" ] && echo "LEFT BEHIND: {p}"\n' for p in call.outputs)
         + "exit $code"
     )

@@ -114,7 +114,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_state(tmp_path):
     def broken(step, size):
         return batch(step, size) * (np.nan if step == 6 else 1)
 
-    with pytest.raises(PhantomscopeError, match="loss is nan.* at step 6"):
+    with pytest.raises(PhantomscopeError, match=r"loss is nan.* at step 6"):
         trainer(tmp_path, broken).train()
     assert load_checkpoint(tmp_path / "state.pt")[1]["step"] == 4
 

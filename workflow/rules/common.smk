@@ -24,6 +24,14 @@ SHARDS = [f"{n:03d}" for n in range(CONFIG.simulate.shards)]
 GPU = int("cpu" not in (CONFIG.train.device, CONFIG.synthesise.device))
 
 
+# Options of the drawing that a fit depends on; the number of images is not one.
+FIT_OPTIONS = [
+    f"simulate.{name}"
+    for name in type(CONFIG.simulate).model_fields
+    if name not in ("images", "shards", "size")
+]
+
+
 wildcard_constraints:
     shard=r"\d{3}",
     tool="cellpose|stardist|otsu_watershed",
@@ -35,6 +43,13 @@ def tool_environment(wildcards):
     """The classical baseline needs nothing beyond the library itself."""
     name = "phantomscope" if wildcards.tool == "otsu_watershed" else wildcards.tool
     return f"../../envs/{name}.yaml"
+
+
+def pixels_of_checked(wildcards):
+    """The checked set's manifest points into the shards: they must be there."""
+    if wildcards.get("arm", "synthetic") != "synthetic":
+        return []
+    return expand(f"{RESULTS}/synthetic/shard-{{shard}}", shard=SHARDS)
 
 
 def training_set(wildcards):

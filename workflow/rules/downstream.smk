@@ -1,6 +1,7 @@
 rule train_segmenter:
     """Train a segmentation tool on one arm; `otsu_watershed` is tuned."""
     input:
+        pixels_of_checked,
         training=training_set,
     output:
         folder=directory(f"{RESULTS}/models/{{tool}}/{{arm}}/seed{{seed}}"),

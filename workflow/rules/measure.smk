@@ -27,6 +27,7 @@ rule evaluate:
 rule measure_realism:
     """Compare synthetic with real images, and look for copies of training images."""
     input:
+        pixels_of_checked,
         prepared=rules.prepare.output.prepared,
         normalisation=rules.prepare.output.normalisation,
         checked=rules.check.output.checked,

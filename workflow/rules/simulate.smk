@@ -17,7 +17,7 @@ rule fit_sketch:
         mem_mb=4000,
         runtime=60,
     params:
-        config=sections(CONFIG, "fit", "simulate", "seed"),
+        config=sections(CONFIG, "fit", "seed", *FIT_OPTIONS),
     message:
         "Fitting the sketch parameters to the unannotated images"
     script:

@@ -60,6 +60,7 @@ rule draw_figures:
     """Draw the figures of images, sketches, training and checks."""
     input:
         rules.tabulate.output.csv,
+        pixels_of_checked,
         images=rules.acquire.output.images,
         prepared=rules.prepare.output.prepared,
         objects=rules.fit_sketch.output.objects,

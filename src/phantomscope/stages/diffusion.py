@@ -53,10 +53,7 @@ def train_diffusion(
     patches = PatchSource(
         images, scale, config.train.patch, config.seed, augment=config.train.augment
     )
-    shape = {
-        "network": config.network.model_dump(),
-        "process": config.process.model_dump(),
-    }
+    shape = config.model_dump(include={"network", "process"})
     options = config.train.model_dump(exclude={"checkpoint_every", "micro_batch"})
     trainer = Trainer(
         make_network(config.network, config.seed),
