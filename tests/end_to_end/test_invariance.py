@@ -6,7 +6,7 @@ from benchmarks import invariance, resume
 from benchmarks.seams import seam_excess, tile_borders
 
 from phantomscope.images.imageset import ImageSet
-from phantomscope.stages import diffusion
+from phantomscope.stages import checking
 
 pytestmark = pytest.mark.end_to_end
 
@@ -60,7 +60,7 @@ def test_rejects_nothing_and_erases_nothing_at_smoke_limits(lab, tmp_path):
     found = invariance.hashes(lab, tmp_path / "x", shards=2, workers=2, images=4)
     assert len(found) == 4
     folders = [tmp_path / f"x/synthetic-{n}" for n in (0, 1)]
-    diffusion.check(
+    checking.check(
         lab.config, normalisation=lab.normalisation, sketch=lab.sketch,
         synthetic=folders, checked=tmp_path / "x/checked",
     )  # fmt: skip

@@ -18,7 +18,7 @@ from phantomscope.acquire.split import assert_disjoint
 from phantomscope.config.load import load_config
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
-from phantomscope.stages import data, diffusion
+from phantomscope.stages import checking, data, diffusion
 from phantomscope.tables.results import ResultRow
 from phantomscope.tables.style import TOOLS
 
@@ -271,7 +271,7 @@ def test_no_stage_of_the_unannotated_path_opens_a_label(root, results, tmp_path)
             config, **real, model=model, start=start, sketches=sketches,
             synthetic=synthetic,
         )
-        diffusion.check(
+        checking.check(
             config, normalisation=normalisation, sketch=sketch, synthetic=[synthetic],
             checked=tmp_path / "checked",
         )

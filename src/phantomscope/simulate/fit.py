@@ -130,7 +130,7 @@ def _first_guess(name: str, weight: float, measured: Measured) -> SketchType:
     # In pure noise there are blobs as well, but within its standard deviation.
     if float(objects["intensity"].median()) < measured.background.read:
         raise PhantomscopeError(
-            f"no object stands out from the noise in the training images of type {name}",
+            f"no object stands out from the noise in the images of type {name}",
             where="fit",
             fix="check `source.channel` and the images, or give `fit.parameters`",
         )

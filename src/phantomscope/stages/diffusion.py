@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from phantomscope.config.analysis import Check
 from phantomscope.config.model import Config
 from phantomscope.engine.networks import make_network
 from phantomscope.engine.patches import PatchSource
@@ -22,25 +19,22 @@ from phantomscope.engine.start import choose, forward_distances
 from phantomscope.engine.train import Trainer
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import (
-    check_replaceable,
     check_targets,
-    pixel_hash,
     read_json,
-    replace_folder,
     write_json,
-    write_ome_tiff,
     write_text,
 )
-from phantomscope.images.imageset import ImageSet, ImageSetWriter, write_manifest
+from phantomscope.images.imageset import ImageSet, ImageSetWriter
 from phantomscope.images.noise import generator
 from phantomscope.images.normalise import Normalisation, unit_to_network
-from phantomscope.measure.fidelity import Fidelity, check_fidelity
+from phantomscope.measure.fidelity import check_fidelity
 from phantomscope.progress import Progress
-from phantomscope.simulate.parameters import SketchParameters
+from phantomscope.simulate.parameters import SketchParameters, SketchType
 from phantomscope.simulate.sketch import simulate_sketch
-from phantomscope.stages.data import kind_of, raw_limits, unannotated
+from phantomscope.stages.data import raw_limits, unannotated
 
 Float = NDArray[np.float32]
+Drawn = tuple[Float, NDArray[np.uint16], SketchType]
 
 
 def train_diffusion(
@@ -110,6 +104,45 @@ def _times(config: Config, timesteps: int, model: Path) -> list[int]:
     return times
 
 
+def _bring_back(
+    config: Config, sampler: Sampler, times: Sequence[int], drawn: Sequence[Drawn],
+    images: ImageSet, scale: Normalisation, folder: Path,
+) -> list[float]:  # fmt: skip
+    """Bring sketches back from each time; return the mean label fidelity of each."""
+    info = {"stage": "choose_start", "seed": config.seed}
+    shutil.rmtree(folder.with_name(f".{folder.name}.partial"), True)
+    fidelity = []
+    with (
+        ImageSetWriter(folder, info) as writer,
+        Progress("trying t_start", len(times) * len(drawn), unit="images") as bar,
+    ):
+        for t in times:
+            scores = []
+            for n, (sketch, labels, kind) in enumerate(drawn):
+                flat = unit_to_network(sketch, scale.transform)
+                back = sampler.from_sketch(flat, f"start-{n}", t)
+                like = raw_limits(scale, images, kind.name, config.seed, n)
+                raw = scale.inverse(back, like)
+                unit = scale.to_unit(raw, like)
+                scores.append(check_fidelity(unit, labels, kind.radius[3]).f1)
+                writer.add(f"t{t:04d}-{n}", raw, labels, t=t, sketch=n)
+                bar.advance()
+            fidelity.append(float(np.mean(scores)))
+    return fidelity
+
+
+def _compared(
+    config: Config, diffusion: DiffusionModel, times: Sequence[int],
+    drawn: Sequence[Drawn], images: ImageSet, scale: Normalisation,
+) -> pd.DataFrame:  # fmt: skip
+    """Distances of noised sketches from noised crops of real images."""
+    chosen = images.ids[:: -(-len(images) // 16)]
+    real = [scale.forward(images.image(i), i) for i in chosen]
+    crops = _crops(real, 16, min(config.simulate.size), config.seed)
+    flat = [unit_to_network(sketch, scale.transform) for sketch, _, _ in drawn]
+    return forward_distances(crops, flat, diffusion.process, times)
+
+
 def choose_start(
     config: Config, *, prepared: Path, normalisation: Path, sketch: Path, model: Path,
     start: Path, table: Path, start_images: Path,
@@ -127,47 +160,20 @@ def choose_start(
         simulate_sketch(parameters, config.simulate, config.seed, first + n)
         for n in range(max(options.images, 8))
     ]
-    flat = [unit_to_network(s, scale.transform) for s, _, _ in drawn]
-    chosen = images.ids[:: -(-len(images) // 16)]
-    real = [scale.forward(images.image(i), i) for i in chosen]
-    side = min(config.simulate.size)
-    distances = forward_distances(
-        _crops(real, 16, side, config.seed), flat, diffusion.process, times
-    )
-    fidelity = []
+    found = _compared(config, diffusion, times, drawn, images, scale)
     sampler = Sampler(diffusion, config.synthesise, config.seed)
-    info = {"stage": "choose_start", "seed": config.seed}
-    shutil.rmtree(start_images.with_name(f".{start_images.name}.partial"), True)
-    with (
-        ImageSetWriter(start_images, info) as writer,
-        Progress("trying t_start", len(times) * options.images, unit="images") as bar,
-    ):
-        for t in times:
-            scores = []
-            for n in range(options.images):
-                _, labels, kind = drawn[n]
-                back = sampler.from_sketch(flat[n], f"start-{n}", t)
-                like = raw_limits(scale, images, kind.name, config.seed, n)
-                raw = scale.inverse(back, like)
-                unit = scale.to_unit(raw, like)
-                scores.append(check_fidelity(unit, labels, kind.radius[3]).f1)
-                writer.add(f"t{t:04d}-{n}", raw, labels, t=t, sketch=n)
-                bar.advance()
-            fidelity.append(float(np.mean(scores)))
-    distances["fidelity"] = fidelity
-    best = max(max(fidelity), 1e-9)
-    distances["fidelity_relative"] = distances["fidelity"] / best
-    choice = choose(distances, options)
-    write_text(table, distances.to_csv(index=False))
-    write_json(
-        start,
-        {
-            "value": choice.value,
-            "reason": choice.reason,
-            "max_distance": options.max_distance,
-            "min_fidelity": options.min_fidelity,
-        },
+    tried = drawn[: options.images]
+    found["fidelity"] = _bring_back(
+        config, sampler, times, tried, images, scale, start_images
     )
+    found["fidelity_relative"] = found["fidelity"] / max(found["fidelity"].max(), 1e-9)
+    choice = choose(found, options)
+    write_text(table, found.to_csv(index=False))
+    limits = {
+        "max_distance": options.max_distance,
+        "min_fidelity": options.min_fidelity,
+    }
+    write_json(start, {"value": choice.value, "reason": choice.reason, **limits})
 
 
 def _read_start(start: Path, timesteps: int) -> int:
@@ -222,109 +228,3 @@ def synthesise(
                     limits=like,
                 )
             progress.advance()
-
-
-def _reasons(fidelity: Fidelity, options: Check) -> list[str]:
-    count = max(len(fidelity.objects), 1)
-    vanished = fidelity.vanished(options.min_contrast).sum() / count
-    found = []
-    if vanished > options.max_vanished:
-        found.append("vanished objects")
-    if fidelity.phantoms / count > options.max_phantoms:
-        found.append("phantom objects")
-    if fidelity.agreement < options.min_agreement:
-        found.append("disagreement")
-    return found
-
-
-def _kept_row(
-    row: dict[str, Any], part: ImageSet, gone: NDArray[Any], partial: Path, final: Path
-) -> dict[str, Any]:
-    """Manifest row of a kept image; labels of vanished objects are erased."""
-    prefix = os.path.relpath(part.folder, final)
-    row = {**row, "image": f"{prefix}/{row['image']}"}
-    if not len(gone):
-        return {**row, "mask": f"{prefix}/{row['mask']}"}
-    labels = part.mask(row["id"])
-    labels = np.where(np.isin(labels, gone), 0, labels).astype(labels.dtype)
-    path = f"labels/{row['id']}.ome.tif"
-    write_ome_tiff(partial / path, labels)
-    return {**row, "mask": path, "mask_sha256": pixel_hash(labels)}
-
-
-def check(
-    config: Config, *, normalisation: Path, sketch: Path, synthetic: list[Path],
-    checked: Path,
-) -> None:  # fmt: skip
-    """Score every synthetic image and object, and drop the bad ones."""
-    scale, options = Normalisation.load(normalisation), config.check
-    parameters = SketchParameters.load(sketch)
-    check_replaceable(checked)
-    partial = checked.with_name(f".{checked.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    parts = [ImageSet.open(folder).having("type", "limits") for folder in synthetic]
-    kept: list[dict[str, Any]] = []
-    rejected: list[dict[str, Any]] = []
-    objects, erased = [], 0
-    places = {i: part for part in parts for i in part.ids}
-    with Progress("checking", len(places), unit="images") as progress:
-        for identifier in sorted(places):
-            part = places[identifier]
-            row = part.row(identifier)
-            labels = part.mask(identifier)
-            unit = scale.to_unit(part.image(identifier), row["limits"])
-            kind = kind_of(parameters, row["type"], sketch)
-            fidelity = check_fidelity(unit, labels, kind.radius[3])
-            gone = fidelity.vanished(options.min_contrast)
-            row |= {
-                "objects": len(fidelity.objects),
-                "vanished": int(gone.sum()),
-                "phantoms": fidelity.phantoms,
-                "agreement": round(fidelity.agreement, 4),
-                "contrast": round(float(fidelity.objects["contrast"].median()), 3),
-            }
-            objects.append(fidelity.objects.assign(id=identifier))
-            if reasons := _reasons(fidelity, options):
-                rejected.append({**row, "reason": "; ".join(reasons)})
-            else:
-                numbers = np.asarray(fidelity.objects["label"])[gone]
-                numbers = numbers if options.erase_vanished else numbers[:0]
-                erased += len(numbers)
-                kept.append(_kept_row(row, part, numbers, partial, checked))
-            progress.advance()
-    if not kept:
-        shutil.rmtree(partial, ignore_errors=True)
-        reason = "; ".join(sorted({r["reason"] for r in rejected}))
-        raise PhantomscopeError(
-            f"all {len(rejected)} synthetic images were rejected ({reason})",
-            where="check",
-            fix="train longer (`train.steps`), choose a smaller `start.value`, or look "
-            "at the images and relax the limits of `check`",
-        )
-    _write_checked(partial, kept, rejected, objects, erased, config)
-    replace_folder(partial, checked)
-
-
-def _write_checked(
-    partial: Path, kept: list[dict[str, Any]], rejected: list[dict[str, Any]],
-    objects: list[pd.DataFrame], erased: int, config: Config,
-) -> None:  # fmt: skip
-    reasons: dict[str, int] = {}
-    for row in rejected:
-        for reason in row["reason"].split("; "):
-            reasons[reason] = reasons.get(reason, 0) + 1
-    table = pd.concat(objects, ignore_index=True)
-    summary = {
-        "images": len(kept) + len(rejected),
-        "kept": len(kept),
-        "rejected": len(rejected),
-        "objects": len(table),
-        "erased_labels": erased,
-        "reasons": reasons,
-    }
-    write_manifest(partial, kept, {"stage": "check", "seed": config.seed})
-    columns = [*next(iter(kept or rejected)), "reason"]
-    dropped = pd.DataFrame(rejected, columns=list(dict.fromkeys(columns)))
-    write_text(partial / "rejected.csv", dropped.to_csv(index=False))
-    write_text(partial / "objects.csv", table.to_csv(index=False))
-    write_json(partial / "summary.json", summary)

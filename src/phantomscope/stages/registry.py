@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from phantomscope.stages import analysis, data, diffusion
+from phantomscope.stages import analysis, checking, data, diffusion
 
 _FUNCTIONS: tuple[Callable[..., None], ...] = (
     data.acquire,
@@ -15,7 +15,7 @@ _FUNCTIONS: tuple[Callable[..., None], ...] = (
     diffusion.train_diffusion,
     diffusion.choose_start,
     diffusion.synthesise,
-    diffusion.check,
+    checking.check,
     analysis.measure_realism,
     analysis.train_segmenter,
     analysis.predict,
