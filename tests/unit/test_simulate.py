@@ -168,6 +168,10 @@ def test_parameter_file_round_trip_and_errors(tmp_path):
         assert str(path) in str(caught.value)
 
 
+def pure_noise():
+    return np.random.default_rng(0).normal(0.5, 0.1, (128, 128)).astype(np.float32)
+
+
 def test_fit_recovers_what_was_drawn():
     """Sketches of known parameters, fitted without their labels."""
     truth = kind(clustering=0.1, density=[450.0] * 7)
@@ -175,8 +179,13 @@ def test_fit_recovers_what_was_drawn():
     for seed in range(4):
         sketch, _ = draw_sketch(truth, Simulate(), (400, 400), generator(seed))
         images.append(camera(sketch, truth, np.random.default_rng(seed)))
-    fitted, results = fit_parameters({"a": images}, Fit(), Simulate(), 0)
-    found = fitted.types[0]
+    results, skipped = fit_parameters(
+        {"a": images, "noise": [pure_noise()]}, {"a": 0.8, "noise": 0.2}, Fit(),
+        Simulate(), 0,
+    )  # fmt: skip
+    assert list(skipped) == ["noise"]
+    found = results[0].kind
+    assert found.weight == 0.8
     assert found.radius[3] == pytest.approx(truth.radius[3], rel=0.1)
     assert found.elongation[3] == pytest.approx(truth.elongation[3], rel=0.12)
     assert found.intensity[3] == pytest.approx(truth.intensity[3], rel=0.15)
@@ -188,6 +197,8 @@ def test_fit_recovers_what_was_drawn():
 
 
 def test_images_without_objects_are_refused():
-    noise = np.random.default_rng(0).normal(0.5, 0.1, (128, 128)).astype(np.float32)
+    one, two = {"a": [pure_noise()]}, {"a": [pure_noise()], "b": [pure_noise()]}
     with pytest.raises(PhantomscopeError, match="no object stands out"):
-        fit_parameters({"a": [noise]}, Fit(), Simulate(), 0)
+        fit_parameters(one, {"a": 1}, Fit(), Simulate(), 0)
+    with pytest.raises(PhantomscopeError, match="no type of image could be fitted"):
+        fit_parameters(two, {"a": 0.5, "b": 0.5}, Fit(), Simulate(), 0)

@@ -46,9 +46,7 @@ class Check(Section):
 class Cellpose(Section):
     """Training of Cellpose 3.1.1.3 from scratch."""
 
-    steps: int = option(
-        320, "Optimiser steps (0.15 to 0.35 s each on two cores).", ge=1
-    )
+    steps: int = option(400, "Optimiser steps (0.15 to 0.35 s each on one core).", ge=1)
     batch_size: int = option(8, "Patches per step.", ge=1)
     patch: int = option(64, "Side of the training patches.", unit="px", ge=32)
     learning_rate: float = option(0.005, "Highest learning rate.", gt=0)
@@ -64,7 +62,7 @@ class Cellpose(Section):
 class Stardist(Section):
     """Training of StarDist 0.9.2."""
 
-    steps: int = option(800, "Optimiser steps (0.06 s each on two cores).", ge=1)
+    steps: int = option(800, "Optimiser steps (0.07 s each on one core).", ge=1)
     batch_size: int = option(4, "Patches per step.", ge=1)
     patch: int = option(96, "Side of the training patches; a multiple of 16.",
                         unit="px", ge=32, multiple_of=16)  # fmt: skip

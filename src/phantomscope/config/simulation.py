@@ -51,7 +51,7 @@ class Fit(Section):
 class Simulate(Section):
     """Labelled sketches of nuclei."""
 
-    images: int = option(48, "How many synthetic images to make.", ge=1)
+    images: int = option(64, "How many synthetic images to make.", ge=1)
     size: tuple[Size, Size] = option(
         (192, 192), "Height and width of each.", unit="px", paper="1024 x 1024 (GOWT1)"
     )

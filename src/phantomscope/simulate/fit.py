@@ -24,7 +24,6 @@ from phantomscope.simulate.parameters import (
     LEVELS,
     Background,
     Correlation,
-    SketchParameters,
     SketchType,
 )
 from phantomscope.simulate.sketch import camera, draw_sketch
@@ -307,12 +306,53 @@ def compare_type(
 
 
 def fit_parameters(
-    groups: Mapping[str, Sequence[Image]], options: Fit, simulate: Simulate, seed: int
-) -> tuple[SketchParameters, list[FitResult]]:
-    """Fit all types of image; `groups` maps each type's name to its images."""
-    total = sum(len(images) for images in groups.values())
-    results = []
+    groups: Mapping[str, Sequence[Image]],
+    weights: Mapping[str, float],
+    options: Fit,
+    simulate: Simulate,
+    seed: int,
+) -> tuple[list[FitResult], dict[str, str]]:
+    """Fit all types of image.
+
+    Parameters
+    ----------
+    groups : Mapping
+        Images in unit intensities by the name of their type.
+    weights : Mapping
+        Share of each type among the simulated images.
+    options, simulate : Fit, Simulate
+        Options of the config.
+    seed : int
+        Seed of the calibration's sketches.
+
+    Returns
+    -------
+    results : list of FitResult
+        One per type that could be fitted.
+    skipped : dict
+        Name of each other type, and why: tissue in which no single objects stand out
+        cannot be imitated, but must not stop the rest.
+
+    Raises
+    ------
+    PhantomscopeError
+        If no type can be fitted.
+    """
+    results, skipped = [], {}
     for name, images in groups.items():
-        weight = len(images) / total
-        results.append(fit_type(name, weight, images, options, simulate, seed))
-    return SketchParameters(types=[r.kind for r in results]), results
+        try:
+            kind = fit_type(name, weights[name], images, options, simulate, seed)
+        except PhantomscopeError as error:
+            if len(groups) == 1:
+                raise
+            skipped[name] = error.what
+        else:
+            results.append(kind)
+    if not results:
+        raise PhantomscopeError(
+            "no type of image could be fitted: " + "; ".join(skipped.values()),
+            where="fit",
+            fix="give `fit.min_diameter` and `fit.max_diameter`, or write the "
+            "parameters yourself (`fit.parameters`)",
+        )
+    return results, skipped

@@ -216,6 +216,24 @@ def write_config(config: Config, *, resolved: Path) -> None:
     write_text(resolved, content)
 
 
+def _check_root(root: Path) -> None:
+    """Refuse a folder without `config.yaml`: each experiment writes one there.
+
+    What is absent below is left out, so a wrong folder would give empty tables.
+    """
+    fix = "give as `--root` the folder of a run, such as results/demo"
+    if not root.is_dir():
+        raise PhantomscopeError(
+            "the folder of the experiment does not exist", where=root, fix=fix
+        )
+    if not (root / "config.yaml").is_file():
+        raise PhantomscopeError(
+            "this is no folder of an experiment: it has no config.yaml",
+            where=root / "config.yaml",
+            fix=f"{fix}; if its stages ran by hand, write the file: `write-config`",
+        )
+
+
 def tabulate(
     config: Config, *, root: Path, csv: Path, md: Path, per_image: Path
 ) -> None:
@@ -226,6 +244,7 @@ def tabulate(
         write_tables,
     )
 
+    _check_root(root)
     write_tables(
         segmentation_rows(root, config), csv, md, confidence=config.evaluate.confidence
     )
@@ -236,6 +255,7 @@ def draw_figures(config: Config, *, root: Path, figures: list[Path]) -> None:
     """Draw the figures; each file is named after its figure."""
     from phantomscope.tables.figures import FIGURES
 
+    _check_root(root)
     for path in figures:
         path.parent.mkdir(parents=True, exist_ok=True)
         FIGURES[path.stem][0](root, config, path)
@@ -245,4 +265,5 @@ def report(config: Config, *, root: Path, html: Path) -> None:
     """Write the report: one HTML file with all pictures and tables."""
     from phantomscope.tables.report import write_report
 
+    _check_root(root)
     write_report(root, config, html)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -115,6 +116,23 @@ def _objects(results: list[FitResult]) -> pd.DataFrame:
     return pd.concat(parts)[["source", "type", *columns]]
 
 
+def _compared(
+    parameters: SketchParameters, loaded: dict[str, list[Any]], config: Config
+) -> list[FitResult]:
+    """Measure the sketches of given parameters beside the images, without a fit."""
+    pooled = [image for images in loaded.values() for image in images]
+    return [
+        compare_type(
+            kind,
+            loaded.get(kind.name, pooled),
+            config.fit,
+            config.simulate,
+            config.seed,
+        )
+        for kind in parameters.types
+    ]
+
+
 def fit_sketch(
     config: Config, *, prepared: Path, normalisation: Path, sketch: Path, fit: Path,
     objects: Path,
@@ -129,25 +147,18 @@ def fit_sketch(
         name: [scale.to_unit(images.image(i), i) for i in ids[:: -(-len(ids) // 40)]]
         for name, ids in groups.items()
     }
+    skipped: dict[str, str] = {}
     if config.fit.parameters:
         parameters = SketchParameters.load(Path(config.fit.parameters))
-        pooled = [image for images in loaded.values() for image in images]
-        results = [
-            compare_type(
-                kind, loaded.get(kind.name, pooled), config.fit, config.simulate,
-                config.seed,
-            )
-            for kind in parameters.types
-        ]  # fmt: skip
+        results = _compared(parameters, loaded, config)
     else:
-        parameters, results = fit_parameters(
-            loaded, config.fit, config.simulate, config.seed
-        )
         weights = {name: len(ids) / len(images) for name, ids in groups.items()}
-        kinds = [
-            t.model_copy(update={"weight": weights[t.name]}) for t in parameters.types
-        ]
-        parameters = SketchParameters(types=kinds)
+        results, skipped = fit_parameters(
+            loaded, weights, config.fit, config.simulate, config.seed
+        )
+        parameters = SketchParameters(types=[r.kind for r in results])
+    for name, reason in skipped.items():
+        print(f"warning: images of type {name} are not imitated: {reason}")
     report = [
         {
             "name": r.kind.name,
@@ -157,7 +168,7 @@ def fit_sketch(
         }
         for r in results
     ]
-    write_json(fit, {"types": report})
+    write_json(fit, {"types": report, "skipped": skipped})
     write_text(objects, _objects(results).to_csv(index=False))
     parameters.save(sketch)
 

@@ -109,6 +109,7 @@ def _content(root: Path, config: Config) -> dict[str, Any]:
         "copying": (say.copying(root) or (0.0, ""))[1],
         "start": _json(root / "start.json"),
         "fit": _json(root / "fit.json").get("types", []),
+        "skipped": _json(root / "fit.json").get("skipped", {}),
         "summary": _json(root / "checked" / "summary.json"),
         "models": _models(root, config),
         "total": _total(root),
