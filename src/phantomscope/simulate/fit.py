@@ -271,9 +271,10 @@ def fit_type(
     radius = _typical(images, options)
     real = measure_images(images, radius, options)
     kind = _first_guess(name, weight, real)
-    # Enough sketches for steady quantiles, at the images' own sizes.
-    repeats = max(1, -(-600 // max(len(real.objects), 1)))
-    shapes = [i.shape for i in images] * min(repeats, 4)
+    # Sketches at the images' own sizes, as many as give some 600 objects.
+    per_image = max(len(real.objects) / len(images), 1.0)
+    count = min(int(np.ceil(600 / per_image)), 4 * len(images))
+    shapes = [images[n % len(images)].shape for n in range(count)]
     best: FitResult | None = None
     distances: list[float] = []
     for _ in range(options.calibration_rounds + 1):

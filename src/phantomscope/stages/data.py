@@ -142,9 +142,9 @@ def fit_sketch(
     images = unannotated(prepared)
     scale = Normalisation.load(normalisation)
     groups = _grouped(images, config.fit.max_types)
-    # Forty images tell as much about a type as four hundred.
+    # Twenty images tell as much about a type as four hundred.
     loaded = {
-        name: [scale.to_unit(images.image(i), i) for i in ids[:: -(-len(ids) // 40)]]
+        name: [scale.to_unit(images.image(i), i) for i in ids[:: -(-len(ids) // 20)]]
         for name, ids in groups.items()
     }
     skipped: dict[str, str] = {}
