@@ -246,8 +246,22 @@ def background_model(image: Image, labels: Labels, radius: float) -> BackgroundM
         bright = float(np.median(image[inside]))
         if bright > level:
             gain = max(0.0, (variance(inside) - dark) / (bright - level))
-    weight = ndimage.gaussian_filter(far.astype(float), 2 * radius + 1)
-    slow = ndimage.gaussian_filter(np.where(far, image, 0.0), 2 * radius + 1)
-    change = slow[far] / np.maximum(weight[far], 1e-6)
     read = np.sqrt(max(dark - gain * level, 0.25 * dark))
-    return BackgroundModel(level, float(np.std(change)), float(read), gain)
+    return BackgroundModel(level, _slow_change(image, far, radius), float(read), gain)
+
+
+def _slow_change(image: Image, where: NDArray[np.bool_], radius: float) -> float:
+    """Spread of the background over distances beyond two object radii.
+
+    Blocks of a quarter of a radius first: the smoothing would take seconds otherwise.
+    """
+    side = max(1, int(radius // 4))
+    share = measure.block_reduce(where.astype(float), side, np.mean)
+    level = measure.block_reduce(np.where(where, image, 0.0), side, np.mean)
+    sigma = (2 * radius + 1) / side
+    weight = ndimage.gaussian_filter(share, sigma)
+    slow = ndimage.gaussian_filter(level, sigma)
+    use = share > 0.25
+    if not use.any():
+        return 0.0
+    return float(np.std(slow[use] / np.maximum(weight[use], 1e-6)))
