@@ -33,8 +33,8 @@ demo: $(READY)  ## the main job on packaged real images; ends with results/demo/
 	@$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --quiet rules progress
 	@echo "Report: results/demo/report.html"
 
-test: lint  ## everything: lint, unit, workflow and end-to-end tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+test: lint  ## everything: lint, unit, workflow and end-to-end tests, with coverage
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov=phantomscope --cov-report=term:skip-covered --cov-fail-under=85
 
 unit: $(READY)  ## fast tests only
 	@$(BIN)/python -m pytest tests/unit -n 2 --dist loadfile
