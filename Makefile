@@ -42,7 +42,7 @@ unit: $(READY)  ## fast tests only
 lint: $(READY)  ## ruff, mypy, snakefmt, snakemake --lint, generated files in sync
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/snakefmt --check --quiet Snakefile workflow
+	@$(BIN)/snakefmt --check Snakefile workflow
 	@$(BIN)/snakemake --lint > /dev/null
 	@$(BIN)/python -m phantomscope config --sync
 
