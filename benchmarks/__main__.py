@@ -30,10 +30,10 @@ def laboratory(folder: Path) -> tuple[Laboratory, str]:
 
 def _ratio(table: pd.DataFrame, against: str) -> pd.Series:
     """Row of the table with AP50 of the better synthetic tool over another method."""
-    ratios = table[table["metric"].str.contains("ratio") & (table["seed"] == "all")]
-    chosen = ratios[
-        ratios["condition"].str.contains("better tool")
-        & ratios["condition"].str.contains(against)
+    chosen = table[
+        (table["metric"] == f"ap_0.50 synthetic/{against}")
+        & (table["seed"] == "all")
+        & table["condition"].str.contains("better tool")
     ]
     return chosen.iloc[0]
 
@@ -45,7 +45,7 @@ def _segmentation(area: str, results: Path, command: str) -> list[Row]:
         goals = {"annotated": ">= 0.95", "classical": "> 1"}
     rows = []
     for name, goal in goals.items():
-        found = _ratio(table, {"annotated": "annotated", "classical": "otsu"}[name])
+        found = _ratio(table, {"classical": "otsu_watershed"}.get(name, name))
         interval = f"95% CI {found['ci_low']:.3f} to {found['ci_high']:.3f}"
         rows.append(
             Row(
