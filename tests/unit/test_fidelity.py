@@ -7,7 +7,12 @@ from scipy import ndimage
 
 from phantomscope.config.diffusion import Start
 from phantomscope.engine.process import Process, cosine_alpha_bar
-from phantomscope.engine.start import choose, forward_distances
+from phantomscope.engine.start import (
+    choose,
+    excess_distance,
+    forward_distances,
+    relative_fidelity,
+)
 from phantomscope.measure import morphology
 from phantomscope.measure.fidelity import check_fidelity
 
@@ -94,12 +99,26 @@ def test_distances_fall_with_noise():
     assert table["bd_intensity"].iloc[-1] < 0.01
 
 
+def test_excess_is_what_goes_beyond_real_images():
+    names = ("bd_intensity", "bd_intensity_real", "bd_texture", "bd_texture_real")
+    table = pd.DataFrame([[0.5, 0.1, 0.3, 0.0], [0.1, 0.2, 0.1, 0.3]], columns=names)
+    assert list(excess_distance(table)) == pytest.approx([0.4, 0.0])
+    same = [np.random.default_rng(n).normal(0, 0.3, (64, 64)) for n in range(8)]
+    process = Process.gaussian(cosine_alpha_bar(1000))
+    found = forward_distances(same[:4], same[4:], process, [100, 500])
+    assert (excess_distance(found) < 0.002).all()
+
+
+def test_fidelity_falls_with_noise_whatever_a_few_sketches_say():
+    found = relative_fidelity([0.9, 0.8, 0.9, 0.45])
+    assert found == pytest.approx([1.0, 0.85 / 0.9, 0.85 / 0.9, 0.5])
+
+
 def candidates(distances, fidelities):
     return pd.DataFrame(
         {
             "t": [100, 200, 300],
-            "bd_intensity": distances,
-            "bd_texture": [d / 2 for d in distances],
+            "excess": distances,
             "fidelity_relative": fidelities,
         }
     )

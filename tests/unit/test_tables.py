@@ -163,6 +163,7 @@ def _curves(root):
     table = pd.DataFrame({"t": t, "fidelity": 0.95 - (t / 1000) ** 3})
     table["fidelity_relative"] = table["fidelity"] / table["fidelity"].max()
     table["bd_intensity"], table["bd_texture"] = np.exp(-t / 90), 0.3 * np.exp(-t / 75)
+    table["bd_intensity_real"] = table["bd_texture_real"] = 1e-4
     table["kl_intensity"] = table["kl_texture"] = 0.1
     write_text(root / "tables/t_start.csv", table.to_csv(index=False))
     edges = np.linspace(0, 1, 65)

@@ -130,8 +130,9 @@ class Start(Section):
     )
     max_distance: float = option(
         0.001,
-        "Largest Bhattacharyya distance between noised images and noised sketches "
-        "(the larger of the distances of intensity and of fine texture).",
+        "Largest Bhattacharyya distance between noised images and noised sketches, "
+        "beyond that between two halves of the images (the larger of the distances of "
+        "intensity and of fine texture).",
         gt=0,
         paper="0.001 at 600",
     )
@@ -142,7 +143,7 @@ class Start(Section):
         gt=0,
         le=1,
     )
-    images: int = option(2, "Sketches to bring back per candidate.", ge=1)
+    images: int = option(3, "Sketches to bring back per candidate.", ge=1)
 
 
 class Synthesise(Section):

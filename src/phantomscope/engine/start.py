@@ -3,7 +3,8 @@
 Eschweiler & Stegmaier 2023, section 3 and figure 2 compare histograms of noised images
 and noised sketches. A fitted sketch has nearly the right histogram already, so the
 histogram of fine texture is compared as well, and what comes back is checked against
-the labels.
+the labels. Real images differ from each other, too: only what goes beyond the distance
+between two halves of them counts.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, optimize
 
 from phantomscope.config.diffusion import Start
 from phantomscope.engine.process import Process
@@ -67,23 +68,68 @@ def forward_distances(
     Returns
     -------
     DataFrame
-        t, kl_intensity, bd_intensity, kl_texture, bd_texture: Kullback-Leibler
+        t; kl_intensity, bd_intensity, kl_texture, bd_texture: Kullback-Leibler
         divergence (images from sketches, nats) and Bhattacharyya distance of
-        histograms with 256 bins over their shared range.
+        histograms with 256 bins over their shared range; bd_intensity_real,
+        bd_texture_real: the same between two halves of the real images.
     """
     rows = []
     for t in times:
-        pools = [
-            _pooled(noised(images, process, t, name))
-            for images, name in ((real, "real"), (sketches, "sketch"))
-        ]
+        first, second = (
+            noised(real, process, t, "real"),
+            noised(sketches, process, t, "sketch"),
+        )
+        pools = [_pooled(first), _pooled(second)]
+        halves = [_pooled(first[::2]), _pooled(first[1::2] or first)]
         row: dict[str, float] = {"t": t}
         for which, what in enumerate(("intensity", "texture")):
             p, q = shared_histograms(pools[0][which], pools[1][which], bins=256)
             row[f"kl_{what}"] = kl_divergence(p, q)
             row[f"bd_{what}"] = bhattacharyya_distance(p, q)
+            p, q = shared_histograms(halves[0][which], halves[1][which], bins=256)
+            row[f"bd_{what}_real"] = bhattacharyya_distance(p, q)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def excess_distance(table: pd.DataFrame) -> pd.Series:
+    """Distance of sketches from images beyond that among images, the larger of the two.
+
+    Parameters
+    ----------
+    table : DataFrame
+        What `forward_distances` gave.
+
+    Returns
+    -------
+    Series
+        At least 0, a row per time.
+    """
+    beyond = [
+        table[f"bd_{w}"] - table[f"bd_{w}_real"] for w in ("intensity", "texture")
+    ]
+    return pd.concat(beyond, axis=1).max(axis=1).clip(lower=0.0)
+
+
+def relative_fidelity(fidelity: Sequence[float]) -> NDArray[np.float64]:
+    """Label fidelity relative to the best, made to fall with time.
+
+    More noise cannot keep labels better. Where a few sketches say so, it is chance:
+    isotonic regression (pool adjacent violators) takes the mean over such times.
+
+    Parameters
+    ----------
+    fidelity : sequence of float
+        F1 of each time, times rising.
+
+    Returns
+    -------
+    ndarray
+        Between 0 and 1.
+    """
+    smooth = optimize.isotonic_regression(fidelity, increasing=False).x
+    relative: NDArray[np.float64] = smooth / max(smooth[0], 1e-9)
+    return relative
 
 
 @dataclass(frozen=True)
@@ -100,14 +146,14 @@ def choose(table: pd.DataFrame, options: Start) -> Choice:
     Parameters
     ----------
     table : DataFrame
-        t, bd_intensity, bd_texture and fidelity_relative (F1 at IoU 0.5 of an
-        independent re-segmentation, divided by that of the best candidate).
+        t, excess (`excess_distance`) and fidelity_relative (`relative_fidelity` of F1
+        at IoU 0.5 of an independent re-segmentation).
     options : Start
         Limits, or the value that the user fixed.
     """
     if options.value != "auto":
         return Choice(int(options.value), "fixed in the config (`start.value`)")
-    distance = table[["bd_intensity", "bd_texture"]].max(axis=1)
+    distance = table["excess"]
     noisy = distance <= options.max_distance
     faithful = table["fidelity_relative"] >= options.min_fidelity
     both = table[noisy & faithful]
@@ -116,9 +162,9 @@ def choose(table: pd.DataFrame, options: Start) -> Choice:
         return Choice(
             int(row["t"]),
             f"the smallest time at which noised sketches look like noised images "
-            f"(Bhattacharyya distance {distance[row.name]:.4f}, at most "
-            f"{options.max_distance:g}) and the labels survive the way back "
-            f"({row['fidelity_relative']:.0%} of the best label fidelity, at least "
+            f"(Bhattacharyya distance {distance[row.name]:.4f} beyond that among real "
+            f"images, at most {options.max_distance:g}) and the labels survive the way "
+            f"back ({row['fidelity_relative']:.0%} of the best label fidelity, at least "
             f"{options.min_fidelity:.0%})",
         )
     if faithful.any():

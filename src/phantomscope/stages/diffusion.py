@@ -15,7 +15,12 @@ from phantomscope.engine.networks import make_network
 from phantomscope.engine.patches import PatchSource
 from phantomscope.engine.process import make_process
 from phantomscope.engine.sample import DiffusionModel, Sampler
-from phantomscope.engine.start import choose, forward_distances
+from phantomscope.engine.start import (
+    choose,
+    excess_distance,
+    forward_distances,
+    relative_fidelity,
+)
 from phantomscope.engine.train import Trainer
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import (
@@ -136,9 +141,9 @@ def _compared(
     drawn: Sequence[Drawn], images: ImageSet, scale: Normalisation,
 ) -> pd.DataFrame:  # fmt: skip
     """Distances of noised sketches from noised crops of real images."""
-    chosen = images.ids[:: -(-len(images) // 16)]
+    chosen = images.ids[:: -(-len(images) // 32)]
     real = [scale.forward(images.image(i), i) for i in chosen]
-    crops = _crops(real, 16, min(config.simulate.size), config.seed)
+    crops = _crops(real, 32, min(config.simulate.size), config.seed)
     flat = [unit_to_network(sketch, scale.transform) for sketch, _, _ in drawn]
     return forward_distances(crops, flat, diffusion.process, times)
 
@@ -158,7 +163,7 @@ def choose_start(
     first = config.simulate.images
     drawn = [
         simulate_sketch(parameters, config.simulate, config.seed, first + n)
-        for n in range(max(options.images, 8))
+        for n in range(max(options.images, 32))
     ]
     found = _compared(config, diffusion, times, drawn, images, scale)
     sampler = Sampler(diffusion, config.synthesise, config.seed)
@@ -166,7 +171,8 @@ def choose_start(
     found["fidelity"] = _bring_back(
         config, sampler, times, tried, images, scale, start_images
     )
-    found["fidelity_relative"] = found["fidelity"] / max(found["fidelity"].max(), 1e-9)
+    found["fidelity_relative"] = relative_fidelity(list(found["fidelity"]))
+    found["excess"] = excess_distance(found)
     choice = choose(found, options)
     write_text(table, found.to_csv(index=False))
     limits = {

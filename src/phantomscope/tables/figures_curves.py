@@ -164,13 +164,14 @@ def _start_curves(
     lines = {"bd_intensity": ("intensity", COLOURS["synthetic"]),
              "bd_texture": ("fine texture", COLOURS["otsu_watershed"])}  # fmt: skip
     for column, (label, colour) in lines.items():
-        # Zero has no logarithm; below 1e-6 nothing differs any more.
-        values = np.maximum(table[column].to_numpy(float), 1e-6)
+        # Zero has no logarithm; below 1e-5 nothing differs any more.
+        beyond = table[column] - table[f"{column}_real"]
+        values = np.maximum(beyond.to_numpy(float), 1e-5)
         left.plot(t, values, "o-", ms=3.5, color=colour, label=label)
     left.set_yscale("log")
     _limit(left, float(start["max_distance"]), "largest allowed")
     left.set_title("noised sketches against noised images")
-    left.set_ylabel("Bhattacharyya distance")
+    left.set_ylabel("Bhattacharyya distance beyond real")
     _plain_log_ticks(left)
     legend(left, loc="best")
     right.plot(t, table["fidelity_relative"], "o-", ms=3.5, color=COLOURS["generalist"])
