@@ -164,8 +164,8 @@ def choose(table: pd.DataFrame, options: Start) -> Choice:
             f"the smallest time at which noised sketches look like noised images "
             f"(Bhattacharyya distance {distance[row.name]:.4f} beyond that among real "
             f"images, at most {options.max_distance:g}) and the labels survive the way "
-            f"back ({row['fidelity_relative']:.0%} of the best label fidelity, at least "
-            f"{options.min_fidelity:.0%})",
+            f"back ({row['fidelity_relative']:.0%} of the best label fidelity, at "
+            f"least {options.min_fidelity:.0%})",
         )
     if faithful.any():
         index = distance[faithful].idxmin()
