@@ -1,14 +1,11 @@
-"""Damaged results of earlier stages: checkpoints, manifests, JSON files."""
+"""Damaged results of earlier stages: manifests and JSON files."""
 
 from __future__ import annotations
 
-import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import torch
 import yaml
 
 from benchmarks.bad_inputs.building import (
@@ -22,76 +19,6 @@ from benchmarks.bad_inputs.building import (
 )
 from benchmarks.bad_inputs.model import Case, Invocation
 from benchmarks.laboratory import Laboratory
-from phantomscope.engine.checkpoint import load_checkpoint, save_checkpoint
-
-
-class Trap:
-    """Creates a file when somebody unpickles it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
-
-
-def model_case(name: str, spoil: Callable[[Path, Path], object], *expect: str) -> Case:
-    """Spoil a model: `spoil` gets the new path and the good model."""
-
-    def build(folder: Path, lab: Laboratory) -> Invocation:
-        path = folder / "model.pt"
-        spoil(path, lab.model)
-        call = synthesising(folder, lab, model=path)
-        trap = folder / "sprung"
-        return Invocation(call.argv, call.outputs, never=(trap,))
-
-    return Case(name, "checkpoint", build, ("model.pt", *expect))
-
-
-def _other_shapes(path: Path, model: Path) -> None:
-    tensors, meta = load_checkpoint(model)
-    name = next(iter(tensors["network"]))
-    tensors["network"][name] = torch.zeros(3)
-    save_checkpoint(path, tensors, meta)
-
-
-def _other_network(path: Path, model: Path) -> None:
-    tensors, meta = load_checkpoint(model)
-    meta["network"] = {"preset": "enormous"}
-    save_checkpoint(path, tensors, meta)
-
-
-def _other_format(path: Path, model: Path) -> None:
-    torch.save({"format": 99, "meta": "{}", "tensors": {}}, path)
-
-
-def _trapped_archive(path: Path, model: Path) -> None:
-    torch.save({"format": 1, "meta": Trap(path.with_name("sprung"))}, path)
-
-
-DAMAGED = ("damaged or of another program", "delete it and run")
-MODELS = [
-    model_case("model-cut", lambda p, m: p.write_bytes(m.read_bytes()[:500_000]),
-               *DAMAGED),
-    model_case("model-flipped-tail",
-               lambda p, m: p.write_bytes(m.read_bytes()[:-200] + bytes(200)),
-               *DAMAGED),
-    model_case("model-empty", lambda p, m: p.touch(), *DAMAGED, "cut short"),
-    model_case("model-of-text", lambda p, m: write(p, "weights\n"), *DAMAGED),
-    model_case("model-is-a-class", lambda p, m: torch.save(torch.nn.ReLU(), p),
-               *DAMAGED, "something else than tensors"),
-    model_case("model-is-a-trap",
-               lambda p, m: write(p, pickle.dumps(Trap(p.with_name("sprung")))),
-               *DAMAGED, "something else than tensors"),
-    model_case("model-is-a-trapped-archive", _trapped_archive, *DAMAGED,
-               "something else than tensors"),
-    model_case("model-of-other-format", _other_format, *DAMAGED, "format 99"),
-    model_case("model-other-shapes", _other_shapes, "no diffusion model",
-               "size mismatch", "delete it and run"),
-    model_case("model-other-network", _other_network, "`network.preset`", "enormous"),
-    model_case("model-missing", lambda p, m: None, "no such file", "check the path"),
-    model_case("model-is-a-folder", lambda p, m: p.mkdir(), "it is a folder"),
-]  # fmt: skip
 
 
 def json_case(name: str, kind: str, key: str, text: str, *expect: str) -> Case:

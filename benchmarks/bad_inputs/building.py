@@ -89,8 +89,8 @@ def camera_of(lab: Laboratory) -> Path:
     if not folder.exists():
         data.photograph(
             lab.config, sketch=lab.sketch, prepared=lab.prepared,
-            normalisation=lab.normalisation, sketches=[sketches_of(lab)],
-            camera_images=folder,
+            normalisation=lab.normalisation, sketches=sketches_of(lab),
+            photographs=folder,
         )  # fmt: skip
     return folder
 
@@ -116,7 +116,7 @@ def checking(
     """Check the camera images as if they were synthetic."""
     given = {
         "normalisation": lab.normalisation, "sketch": lab.sketch,
-        "synthetic": camera_of(lab), "checked": folder / "out", **paths,
+        "synthetic": camera_of(lab), "checks": folder / "out", **paths,
     }  # fmt: skip
     argv: list[object] = ["check", "--config", config_file(folder, options or {})]
     for key, value in given.items():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.bad_inputs.artefacts import MODELS, SETS
+from benchmarks.bad_inputs.artefacts import SETS
+from benchmarks.bad_inputs.checkpoints import CHECKPOINTS
 from benchmarks.bad_inputs.configs import CONFIGS, SKETCHES
 from benchmarks.bad_inputs.folders import FOLDERS
 from benchmarks.bad_inputs.images import IMAGES
@@ -14,7 +15,7 @@ from benchmarks.bad_inputs.system import OUTPUTS
 from benchmarks.laboratory import Laboratory
 
 CASES: list[Case] = [
-    *IMAGES, *FOLDERS, *CONFIGS, *SKETCHES, *MODELS, *SETS, *OUTPUTS, *RUNS,
+    *IMAGES, *FOLDERS, *CONFIGS, *SKETCHES, *CHECKPOINTS, *SETS, *OUTPUTS, *RUNS,
 ]  # fmt: skip
 
 

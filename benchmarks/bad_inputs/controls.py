@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from benchmarks.bad_inputs.building import (
     sketches_of,
     training,
 )
-from benchmarks.bad_inputs.model import Case, Invocation, run_here
+from benchmarks.bad_inputs.model import CANARY, Case, Invocation, Trap, run_here
 from benchmarks.laboratory import Laboratory
 from phantomscope.images.imageset import ImageSetWriter
 from phantomscope.stages import data
@@ -46,6 +47,11 @@ def _cut_state(state: Path, lab: Laboratory) -> None:
     state.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
 
 
+def _trapped_state(state: Path, lab: Laboratory) -> None:
+    # The canary of the case lies beside the folder of the state.
+    state.write_bytes(pickle.dumps(Trap(state.parents[1] / CANARY)))
+
+
 def _finished_without_metrics(folder: Path, lab: Laboratory) -> Invocation:
     call = training(folder, lab)
     run_here(call)
@@ -65,7 +71,7 @@ def _numbered(folder: Path, lab: Laboratory) -> Invocation:
     )
     data.photograph(
         lab.config, sketch=lab.sketch, prepared=prepared, normalisation=normalisation,
-        sketches=[sketches_of(lab)], camera_images=camera,
+        sketches=sketches_of(lab), photographs=camera,
     )  # fmt: skip
     call = checking(folder, lab, normalisation=normalisation, synthetic=camera)
     return Invocation(call.argv, call.outputs, code=0)
@@ -79,6 +85,8 @@ CONTROLS: list[Case] = [
     Case("state-is-a-model", "control",
          _resuming(lambda p, lab: shutil.copyfile(lab.model, p)),
          ("superseded-0.pt", "training starts anew")),
+    Case("state-is-a-trap", "control", _resuming(_trapped_state),
+         ("no archive of tensors", "training starts anew")),
     Case("finished-without-metrics", "control", _finished_without_metrics, ()),
     Case("numbered-images", "control", _numbered, ()),
 ]  # fmt: skip

@@ -9,29 +9,46 @@ import shutil
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.laboratory import ENVIRONMENT, ROOT, Laboratory
 from phantomscope.cli import main as phantomscope
+from phantomscope.errors import PhantomscopeError
 
 LONGEST = 60.0
+# Made by any code that is hidden in an input of the case: see `Trap`.
+CANARY = "sprung"
 
 
 class NotPermittedError(Exception):
     """The case cannot be set up on this machine or by this user."""
 
 
+class Trap:
+    """Makes a file, such as the canary of a case, when somebody unpickles it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
 @dataclass(frozen=True)
 class Invocation:
-    """A command on bad input.
+    """A command, or a function of the library, on bad input.
 
     Attributes
     ----------
     argv : sequence
         Arguments of `phantomscope`.
+    function : callable, optional
+        Called instead of a command: for parts of the library that no command reaches.
     outputs : tuple of Path
         What must not appear, or not change if it was there before.
     code : int
@@ -41,15 +58,16 @@ class Invocation:
     mounts : bool
         Whether that line mounts something.
     never : tuple of Path
-        What must not exist in any case.
+        What must not exist in any case, beside the canary.
     """
 
-    argv: Sequence[object]
+    argv: Sequence[object] = ()
     outputs: tuple[Path, ...] = ()
     code: int = 1
     shell: str = ""
     mounts: bool = False
     never: tuple[Path, ...] = ()
+    function: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,11 +109,27 @@ def run_here(call: Invocation) -> tuple[int, str]:
     """Run in this process: importing everything anew would take seconds."""
     text = io.StringIO()
     with redirect_stderr(text), redirect_stdout(text):
-        try:
-            code = phantomscope([str(a) for a in call.argv])
-        except SystemExit as stop:  # how argparse ends
-            code = int(stop.code or 0)
+        if call.function is not None:
+            code = _call(call.function)
+        else:
+            try:
+                code = phantomscope([str(a) for a in call.argv])
+            except SystemExit as stop:  # how argparse ends
+                code = int(stop.code or 0)
     return code, text.getvalue()
+
+
+def _call(function: Callable[[], object]) -> int:
+    """Call a function; print what it raises, and return a status as commands do."""
+    try:
+        function()
+    except PhantomscopeError as error:
+        print(error)
+        return 1
+    except Exception:
+        traceback.print_exc()
+        return 2
+    return 0
 
 
 def _run_apart(call: Invocation) -> tuple[int, str]:
@@ -157,5 +191,6 @@ def check(case: Case, folder: Path, lab: Laboratory) -> Answer:
         faults += [f"made no {p.name}" for p in call.outputs if not p.exists()]
     elif snapshot(call.outputs) != before:
         faults.append("changed an output")
-    faults += [f"{path.name} exists" for path in call.never if path.exists()]
+    never = (*call.never, folder / CANARY)
+    faults += [f"{path.name} exists" for path in never if path.exists()]
     return Answer(case.name, case.kind, not faults, text, "; ".join(faults))

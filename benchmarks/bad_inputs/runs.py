@@ -17,7 +17,7 @@ from benchmarks.bad_inputs.building import (
     training,
     write,
 )
-from benchmarks.bad_inputs.model import Case, Invocation, NotPermittedError
+from benchmarks.bad_inputs.model import Case, Invocation, NotPermittedError, run_here
 from benchmarks.laboratory import SMOKE, Laboratory
 from phantomscope.config.load import load_config
 from phantomscope.images.imageset import ImageSetWriter
@@ -55,7 +55,10 @@ def _fitting(folder: Path) -> Invocation:
 
 
 def _all_rejected(folder: Path, lab: Laboratory) -> Invocation:
-    return checking(folder, lab, {"check": {"min_agreement": 1.0}})
+    call = checking(folder, lab, {"check": {"min_agreement": 1.0}})
+    run_here(call)
+    argv = ["gather", "--config", SMOKE, "--parts", *call.outputs]
+    return Invocation([*argv, "--gathered", folder / "all"], (folder / "all",))
 
 
 def _too_many_steps(folder: Path, lab: Laboratory) -> Invocation:

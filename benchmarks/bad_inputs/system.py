@@ -35,7 +35,7 @@ def _over_own_images(folder: Path, lab: Laboratory) -> Invocation:
 
 def _over_a_folder(folder: Path, lab: Laboratory) -> Invocation:
     write(folder / "thesis/chapter.txt", b"precious")
-    return checking(folder, lab, checked=folder / "thesis")
+    return checking(folder, lab, checks=folder / "thesis")
 
 
 def _model_over_a_folder(folder: Path, lab: Laboratory) -> Invocation:

@@ -1,16 +1,16 @@
-"""The command line: `phantomscope init`, `phantomscope config` and every stage."""
+"""The command line: `init`, `config`, `verify` and every stage."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from phantomscope import __version__
 from phantomscope.config.load import load_config, make_config
-from phantomscope.errors import PhantomscopeError, explain_os_errors
+from phantomscope.errors import PhantomscopeError
+from phantomscope.stages.perform import exit_status, perform
 
 
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,6 +38,18 @@ def _add_config(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--sync", action="store_true", help="check that the generated files are current"
     )
     what.add_argument("--show", action="store_true", help="print the defaults")
+
+
+def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "verify", help="compare results with their provenance records",
+        description="Compare everything in a folder of results with its provenance "
+        "records: files, pixels, and whether each was made from what is there now.",
+    )  # fmt: skip
+    parser.add_argument("results", type=Path, help="folder, such as results/demo")
+    parser.add_argument(
+        "--quick", action="store_true", help="do not read the pixels of images"
+    )
 
 
 def _add_stages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -69,12 +81,13 @@ def _add_stages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def make_parser(stages: bool = True) -> argparse.ArgumentParser:
-    """Build the parser; `init` and `config` do without the stages (and torch)."""
+    """Build the parser; other commands do without the stages (and torch)."""
     parser = argparse.ArgumentParser(prog="phantomscope", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_init(commands)
     _add_config(commands)
+    _add_verify(commands)
     if stages:
         _add_stages(commands)
     return parser
@@ -104,39 +117,34 @@ def _config(options: argparse.Namespace) -> None:
         )
 
 
+def _verify(options: argparse.Namespace) -> None:
+    from phantomscope.verify import verify
+
+    report = verify(options.results, quick=options.quick)
+    print(report.render(), flush=True)
+    if not report.ok:
+        raise PhantomscopeError(
+            "these results are not what their records say",
+            where=options.results,
+            fix="mend each of the problems above",
+        )
+
+
 def _stage(options: argparse.Namespace) -> None:
     from phantomscope.stages.arguments import arguments
     from phantomscope.stages.registry import STAGES
 
     function = STAGES[options.stage]
     config = load_config(options.config) if options.config else make_config({})
-    function(config, **{a.name: getattr(options, a.name) for a in arguments(function)})
+    keywords = {a.name: getattr(options, a.name) for a in arguments(function)}
+    perform(function, config, keywords, config.model_dump(mode="json"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    light = bool(argv) and argv[0] in ("init", "config", "--version")
+    light = bool(argv) and argv[0] in ("init", "config", "verify", "--version")
     options = make_parser(stages=not light).parse_args(argv)
-    try:
-        # Files are explained where they are read and written; this is for the rest.
-        with explain_os_errors("the command line"):
-            if options.command == "init":
-                _init(options)
-            elif options.command == "config":
-                _config(options)
-            else:
-                _stage(options)
-    except PhantomscopeError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        return 130
-    except Exception:
-        traceback.print_exc()
-        print(
-            "error: this is a fault of phantomscope, please report it", file=sys.stderr
-        )
-        return 2
-    return 0
+    commands = {"init": _init, "config": _config, "verify": _verify}
+    command = commands.get(options.command, _stage)
+    return exit_status(lambda: command(options), "the command line")

@@ -1,4 +1,7 @@
-"""One line of live progress with rate and time left; quiet lines in a log file."""
+"""One line of live progress with rate and time left; quiet lines in a log file.
+
+Every long loop has one, so this is also where it stops cleanly when it is asked to.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import sys
 import time
 from types import TracebackType
 from typing import Self, TextIO
+
+from phantomscope.interrupt import CleanStop
 
 
 def clock(seconds: float) -> str:
@@ -16,7 +21,7 @@ def clock(seconds: float) -> str:
 
 
 class Progress:
-    """Progress of a loop.
+    """Progress of a loop, which a signal or a time limit ends between two steps.
 
     Parameters
     ----------
@@ -51,6 +56,7 @@ class Progress:
         self.live = self.stream.isatty()
         self._begin = self._shown = time.monotonic()
         self._start = start
+        self._stop = CleanStop()
 
     @property
     def elapsed(self) -> float:
@@ -63,15 +69,24 @@ class Progress:
         return (self.done - self._start) * self.per_step / max(self.elapsed, 1e-9)
 
     def __enter__(self) -> Self:
+        self._stop.__enter__()
         return self
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Count steps and show the line when it is due."""
+        """Count steps and show the line when it is due.
+
+        Raises
+        ------
+        StopRequestedError
+            If the process has to stop; not after the last step.
+        """
         self.done += steps
         now = time.monotonic()
         if now - self._shown >= (0.2 if self.live else 15.0):
             self._shown = now
             self._show(note)
+        if self.done < self.total:
+            self._stop.check()
 
     def _show(self, note: str, end: bool = False) -> None:
         speed = self.rate / self.per_step
@@ -94,6 +109,7 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._stop.__exit__(kind, error, trace)
         # A loop of under a second needs no line in a log.
         if kind is None and (self.live or self.elapsed > 1):
             self._show("", end=True)

@@ -1,10 +1,12 @@
 """The same seed gives the same image, however the work is divided or interrupted."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from benchmarks import invariance, resume
 from benchmarks.seams import seam_excess, tile_borders
 
+from phantomscope.images.files import read_json
 from phantomscope.images.imageset import ImageSet
 from phantomscope.stages import checking
 
@@ -59,12 +61,20 @@ def test_finished_training_stays_and_another_length_starts_anew(lab, tmp_path):
 def test_rejects_nothing_and_erases_nothing_at_smoke_limits(lab, tmp_path):
     found = invariance.hashes(lab, tmp_path / "x", shards=2, workers=2, images=4)
     assert len(found) == 4
-    folders = [tmp_path / f"x/synthetic-{n}" for n in (0, 1)]
-    checking.check(
-        lab.config, normalisation=lab.normalisation, sketch=lab.sketch,
-        synthetic=folders, checked=tmp_path / "x/checked",
-    )  # fmt: skip
+    parts = [tmp_path / f"x/checks/{n}" for n in (0, 1)]
+    for n, part in enumerate(parts):
+        checking.check(
+            lab.config, normalisation=lab.normalisation, sketch=lab.sketch,
+            synthetic=tmp_path / f"x/synthetic-{n}", checks=part,
+        )  # fmt: skip
+    checking.gather(lab.config, parts=parts, gathered=tmp_path / "x/checked")
     checked = ImageSet.open(tmp_path / "x/checked")
+    checked.verify()
+    assert pd.read_csv(tmp_path / "x/checked/rejected.csv").empty
+    summary = read_json(tmp_path / "x/checked/summary.json")
+    assert summary["images"] == summary["kept"] == 4
+    objects = pd.read_csv(tmp_path / "x/checked/objects.csv")
+    assert summary["objects"] == len(objects)
     assert checked.ids == sorted(found)
     assert {"agreement", "phantoms", "vanished", "contrast"} <= set(checked.table)
     for identifier in checked.ids:

@@ -21,6 +21,7 @@ from phantomscope.images.imageset import ImageSet
 from phantomscope.stages import checking, data, diffusion
 from phantomscope.tables.results import ResultRow
 from phantomscope.tables.style import TOOLS
+from phantomscope.verify import verify
 
 pytestmark = pytest.mark.end_to_end
 
@@ -150,12 +151,20 @@ def test_image_sets_are_as_recorded(results):
     assert set(prepared.table["split"]) == {"train", "test"}
     drawn = {
         identifier
-        for shard in sorted((results / "synthetic").iterdir())
+        for shard in sorted((results / "synthetic").glob("shard-???"))
         for identifier in ImageSet.open(shard).ids
     }
     assert len(drawn) == 6
     rejected = pd.read_csv(results / "checked/rejected.csv")
     assert drawn == {*ImageSet.open(results / "checked").ids, *rejected["id"]}
+
+
+def test_every_file_of_a_finished_run_is_accounted_for(results):
+    report = verify(results)
+    assert report.ok, report.render()
+    assert not report.unaccounted
+    assert not report.unrecorded
+    assert not report.partial
 
 
 def test_every_job_left_a_log_and_its_costs(results):
@@ -167,7 +176,7 @@ def test_every_job_left_a_log_and_its_costs(results):
         for kind in ("logs", "benchmarks")
     }  # fmt: skip
     assert stems["logs"] == stems["benchmarks"]
-    assert len(stems["logs"]) == 40
+    assert len(stems["logs"]) == 44
 
 
 def test_a_second_run_does_nothing(smoke, finished):
@@ -256,8 +265,8 @@ def test_no_stage_of_the_unannotated_path_opens_a_label(root, results, tmp_path)
         )
         data.simulate(config, sketch=sketch, sketches=sketches)
         data.photograph(
-            config, **real, sketch=sketch, sketches=[sketches],
-            camera_images=tmp_path / "camera",
+            config, **real, sketch=sketch, sketches=sketches,
+            photographs=tmp_path / "camera",
         )
         diffusion.train_diffusion(
             config, **real, model=model, metrics=tmp_path / "metrics.jsonl",
@@ -272,8 +281,11 @@ def test_no_stage_of_the_unannotated_path_opens_a_label(root, results, tmp_path)
             synthetic=synthetic,
         )
         checking.check(
-            config, normalisation=normalisation, sketch=sketch, synthetic=[synthetic],
-            checked=tmp_path / "checked",
+            config, normalisation=normalisation, sketch=sketch, synthetic=synthetic,
+            checks=tmp_path / "checks",
+        )
+        checking.gather(
+            config, parts=[tmp_path / "checks"], gathered=tmp_path / "checked"
         )
     # fmt: on
     images = str((prepared / "images").resolve())

@@ -13,8 +13,9 @@ from phantomscope.cli import main
 from phantomscope.config.load import make_config, sections
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.progress import Progress, clock
+from phantomscope.provenance import load
 from phantomscope.stages import rule
-from phantomscope.stages.arguments import arguments, convert, summary
+from phantomscope.stages.arguments import Output, arguments, convert, summary
 from phantomscope.stages.registry import STAGES
 
 
@@ -127,15 +128,20 @@ def job(tmp_path, **changes):
         "params": Named(config={"seed": 4, "train": {"steps": 3}}),
         "wildcards": Named(),
         "log": [str(tmp_path / "logs/example.log")],
+        "resources": {"gpu": 0},
         "config": {"train": {"checkpoint_every": 9}},
     }
     return Snakemake(**(values | changes))
 
 
-def example(config, *, images: list[Path], shard: int = 0, folder: Path | None = None):
+def example(
+    config, *, images: list[Path], result: Output, shard: int = 0,
+    folder: Path | None = None,
+):  # fmt: skip
     """Show what arrived."""
     print(config.seed, config.train.steps, config.train.checkpoint_every)
     print(images, shard, folder)
+    result.write_text("done")
 
 
 def ending(monkeypatch):
@@ -148,9 +154,15 @@ def ending(monkeypatch):
 
 def test_rule_maps_names_to_keywords(tmp_path, monkeypatch):
     codes = ending(monkeypatch)
-    given = job(tmp_path, input=Named(images="a"), wildcards=Named(shard="002"))
+    (tmp_path / "a").write_text("input")
+    given = job(
+        tmp_path, input=Named(images=str(tmp_path / "a")),
+        output=Named(result=str(tmp_path / "b")), wildcards=Named(shard="002"),
+    )  # fmt: skip
     rule.run(given, example)
     assert codes[-1] == 0
+    record = load(tmp_path / "b.provenance.json")
+    assert (record.stage, record.arguments) == ("example", {"shard": 2})
     log = (tmp_path / "logs/example.log").read_text()
     assert log.splitlines()[0] == "4 3 9"
     assert "2 None" in log

@@ -302,7 +302,7 @@ def test_unknown_option(tmp_path: Path, text: str, unknown: str, fix: str) -> No
         ("train: {augment: maybe}", "train.augment", "valid boolean"),
         ("train: {learning_rate: [1]}", "train.learning_rate", "(given: [1])"),
         ("experiment: 2026-01-15", "experiment", "valid string"),
-        ("source: {kind: web}", "source.kind", "'package' or 'folder'"),
+        ("source: {kind: web}", "source.kind", "'folder' or 'dataset'"),
         ("segment: {tools: cellpose}", "segment.tools", "valid list"),
         ("segment: {tools: [unet]}", "segment.tools.0", "'cellpose' or 'stardist'"),
         ("simulate: {size: [64]}", "simulate.size.1", "required"),

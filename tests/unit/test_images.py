@@ -21,7 +21,8 @@ from phantomscope.images.files import (
     write_ome_tiff,
     write_text,
 )
-from phantomscope.images.imageset import ImageSet, ImageSetWriter, concatenate
+from phantomscope.images.imageset import ImageSet, ImageSetWriter
+from phantomscope.images.join import concatenate, join_tables
 from phantomscope.images.normalise import (
     Normalisation,
     fit_normalisation,
@@ -211,6 +212,7 @@ def kill_after(folder, count, info=None):
     writer = ImageSetWriter(folder, info or {"n": 1}).__enter__()
     for number in range(count):
         writer.add(f"i{number}", some_image(number), some_image(number, high=3))
+    writer._lock.close()  # as the system frees it
     return writer
 
 
@@ -233,6 +235,7 @@ def test_a_killed_writer_is_taken_up(tmp_path, torn):
     again = ImageSetWriter(tmp_path / "set", {"n": 1}).__enter__()
     assert len(again.rows) == kept
     again.add(f"i{kept}", some_image(kept), some_image(kept, high=3))
+    again._lock.close()
     with ImageSetWriter(tmp_path / "set", {"n": 1}) as last:
         assert len(last.rows) == kept + 1
         for number in range(5):
@@ -321,10 +324,36 @@ def _json(path, text):
 
 
 def test_concatenated_sets_point_to_the_pixels(tmp_path):
-    one = make_set(tmp_path / "deep" / "one", {"b": some_image(0)})
-    two = make_set(tmp_path / "two", {"a": some_image(1)})
-    concatenate(tmp_path / "both", [one, two], {"of": 2})
-    both = ImageSet.open(tmp_path / "both")
-    assert both.ids == ["a", "b"]
+    make_set(tmp_path / "deep" / "one", {"b": some_image(0)})
+    make_set(tmp_path / "two", {"a": some_image(1)})
+    parts = [tmp_path / "deep" / "one", tmp_path / "two"]
+    partial, final = tmp_path / ".both.partial", tmp_path / "both"
+    assert concatenate(partial, final, parts, {"of": 2}) == 2
+    partial.rename(final)
+    both = ImageSet.open(final)
+    assert both.ids == ["b", "a"]
     both.verify()
     assert not list((tmp_path / "both").glob("**/*.tif"))
+
+
+def test_a_sample_of_a_set_is_spread_over_it(tmp_path):
+    make_set(tmp_path / "set", {f"{n:02}": some_image(n) for n in range(10)})
+    assert ImageSet.open(tmp_path / "set", most=4).ids == ["00", "03", "06", "09"]
+    assert ImageSet.open(tmp_path / "set", most=10).ids == [
+        f"{n:02}" for n in range(10)
+    ]
+
+
+def test_joined_tables_keep_their_cells_as_text(tmp_path):
+    (tmp_path / "a.csv").write_text("id,value\n007,0.10\nx,1e-3\n")
+    (tmp_path / "b.csv").write_text('id,note\n"a,b",new\nc,\n')
+    sources = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    assert join_tables(tmp_path / "all.csv", sources) == 4
+    assert (tmp_path / "all.csv").read_text() == (
+        'id,value,note\n007,0.10,\nx,1e-3,\n"a,b",,new\nc,,\n'
+    )
+    assert join_tables(tmp_path / "half.csv", sources, every=2) == 2
+    (tmp_path / "b.csv").write_text("id,note\nonly\n")
+    with pytest.raises(PhantomscopeError, match="number of cells"):
+        join_tables(tmp_path / "all.csv", sources)
+    assert "new" in (tmp_path / "all.csv").read_text()

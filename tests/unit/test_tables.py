@@ -5,7 +5,6 @@ import io
 import json
 import math
 import re
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from skimage.measure import label as components
 
 from phantomscope.config.load import make_config
 from phantomscope.images.files import write_json, write_text
-from phantomscope.images.imageset import ImageSet, ImageSetWriter, concatenate
+from phantomscope.images.imageset import ImageSet, ImageSetWriter, write_manifest
 from phantomscope.images.normalise import fit_normalisation
 from phantomscope.measure.instance import object_records, pool, score_image
 from phantomscope.measure.statistics import bootstrap_interval
@@ -110,15 +109,15 @@ def _sketches(root, tests, norm, like, side):
     for n, name in enumerate(i for part in parts for i in part.ids):
         rows.append({"id": name, "objects": 20, "vanished": n % 4, "phantoms": n % 3,
                      "agreement": 0.9 - 0.05 * n, "contrast": 4.0 + n})  # fmt: skip
-    for part in parts:
-        for row in rows:
-            if row["id"] in part.table.index:
-                for key, value in row.items():
-                    part.table.loc[row["id"], key] = value
-    kept = [p.select() for p in parts]
-    kept[1] = replace(kept[1], table=kept[1].table.drop(index="sketch-000007"))
-    concatenate(root / "checked", kept, {"stage": "check"})
-    rejected = pd.DataFrame([{**rows[7], "reason": "disagreement"}])
+    found = [
+        {**part.row(name), **row, "image": f"../synthetic/shard-{n:03d}/images/{name}"
+         ".ome.tif", "mask": f"../synthetic/shard-{n:03d}/labels/{name}.ome.tif"}
+        for n, part in enumerate(parts)
+        for name, row in ((row["id"], row) for row in rows)
+        if name in part.table.index
+    ]  # fmt: skip
+    write_manifest(root / "checked", found[:7], {"stage": "check"})
+    rejected = pd.DataFrame([{**found[7], "reason": "disagreement"}])
     write_text(root / "checked/rejected.csv", rejected.to_csv(index=False))
     contrast = np.random.default_rng(0).gamma(4, 1.5, 160)
     objects = pd.DataFrame({"id": "x", "label": 1, "contrast": contrast})

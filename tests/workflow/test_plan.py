@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from phantomscope.config.load import load_config
+from phantomscope.planning.work import shard_count
 from phantomscope.stages.registry import STAGES
 
 pytestmark = pytest.mark.workflow
@@ -21,11 +22,12 @@ pytestmark = pytest.mark.workflow
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = ("all", "demo", "default")
 DEMO = Counter(
-    write_config=1, acquire=1, prepare=1, fit_sketch=1, simulate=2, photograph=1,
-    train_diffusion=1, choose_start=1, synthesise=2, check=1, measure_realism=1,
+    write_config=1, acquire=1, prepare=1, fit_sketch=1, simulate=2, photograph=2,
+    train_diffusion=1, choose_start=1, synthesise=2, check=2, gather=2, measure_realism=1,
     train_segmenter=7, predict=7, predict_generalist=1, evaluate=8, tabulate=1,
     draw_figures=1, draw_segmentations=1, report=1,
 )  # fmt: skip
+SHARDED = ("simulate", "photograph", "synthesise", "check")
 UNLABELLED = {"kind": "folder", "path": "my images"}
 LABELLED = {**UNLABELLED, "labels": "my labels"}
 # Options, and how many jobs of which rule then differ from the demo.
@@ -39,7 +41,7 @@ VARIATIONS = {
         {"source": LABELLED, "segment": {"seeds": [0, 1, 2], "tools": ["stardist"]}},
         {"train_segmenter": 10, "predict": 10, "evaluate": 11},
     ),
-    "five_shards": ({"simulate": {"shards": 5}}, {"simulate": 5, "synthesise": 5}),
+    "five_shards": ({"simulate": {"shards": 5}}, dict.fromkeys(SHARDED, 5)),
     "no_generalist": (
         {"segment": {"generalist": False}}, {"predict_generalist": 0, "evaluate": 7},
     ),
@@ -48,7 +50,7 @@ VARIATIONS = {
         {"train_segmenter": 3, "predict": 3, "evaluate": 4},
     ),
 }  # fmt: skip
-SHIPPED = sorted((ROOT / "config").rglob("*.yaml"))
+SHIPPED = sorted({*(ROOT / "config").rglob("*.yaml")} - {ROOT / "config/datasets.yaml"})
 
 FACTS = """
 import json
@@ -141,8 +143,7 @@ def test_shipped_configs(path, snakemake, tmp_path):
     segment = config.segment
     trained = len(segment.tools) * len(config.arms) * len(segment.seeds) + 1
     plan = changed(DEMO, {
-        "simulate": config.simulate.shards,
-        "synthesise": config.simulate.shards,
+        **dict.fromkeys(SHARDED, shard_count(config)),
         "train_segmenter": trained,
         "predict": trained,
         "evaluate": trained + segment.generalist,
@@ -309,7 +310,7 @@ def test_runs_as_a_module_of_another_workflow(snakemake, tmp_path):
     snakefile.write_text(MODULE)
 
     process = snakemake(tmp_path, "--dry-run", "ps_all", snakefile=snakefile)
-    expected = changed(DEMO, {"simulate": 3, "synthesise": 3, "all": 1})
+    expected = changed(DEMO, {**dict.fromkeys(SHARDED, 3), "all": 1})
     assert jobs(process) == Counter({f"ps_{k}": n for k, n in expected.items()})
     assert process.stderr.count("from the clone") == 1
     assert "not present" not in process.stderr

@@ -1,5 +1,38 @@
+# Compute nodes of clusters often have no internet.
+localrules:
+    download,
+
+
+rule download:
+    """Download one file of a public data set, or copy it from a mirror."""
+    output:
+        target=f"{CONFIG.source.downloads}/{{dataset}}/{{file}}",
+    log:
+        f"{RESULTS}/logs/download/{{dataset}}/{{file}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/download/{{dataset}}/{{file}}.tsv"
+    wildcard_constraints:
+        dataset="[a-z0-9_]+",
+        file="[^/]+",
+    conda:
+        "../../envs/phantomscope.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=720,
+    params:
+        config=sections(
+            CONFIG, "source.kind", "source.dataset", "source.registry", "source.mirror"
+        ),
+    message:
+        "Downloading {wildcards.file} of {wildcards.dataset}"
+    script:
+        "../../scripts/download.py"
+
+
 rule acquire:
-    """Make an image set of the packaged images or of your own folder."""
+    """Make an image set of the packaged images, your own folder or a public data set."""
+    input:
+        files=CONFIG.source.downloaded,
     output:
         images=directory(f"{RESULTS}/images"),
     log:
@@ -13,6 +46,8 @@ rule acquire:
         runtime=60,
     params:
         config=sections(CONFIG, "source"),
+        # Another layout in the registry makes another image set.
+        entry=CONFIG.source.entry and CONFIG.source.entry.model_dump(mode="json"),
     message:
         "Reading the images"
     script:

@@ -10,10 +10,11 @@ if SOURCE.exists():
 
 from phantomscope.config.load import make_config, sections
 from phantomscope.errors import PhantomscopeError
+from phantomscope.planning.work import resolved
 
 try:
-    CONFIG = make_config(
-        config, ", ".join(map(str, workflow.configfiles)) or "--config"
+    CONFIG = resolved(
+        make_config(config, ", ".join(map(str, workflow.configfiles)) or "--config")
     )
 except PhantomscopeError as error:
     # One clear message: a WorkflowError would point to this line, not to the config.
@@ -22,18 +23,31 @@ except PhantomscopeError as error:
 RESULTS = f"results/{CONFIG.name}"
 SHARDS = [f"{n:03d}" for n in range(CONFIG.simulate.shards)]
 GPU = int("cpu" not in (CONFIG.train.device, CONFIG.synthesise.device))
+# Training and synthesis stop cleanly before the time limit of a cluster's job; each
+# resubmission is one more time slice. Elsewhere nothing ends them, so nothing is retried.
+SLICES = 20 if workflow.resource_settings.nodes else None
+
+
+def grown(amount):
+    """Up to three times as much at later attempts: memory or time may have failed it."""
+    return lambda wildcards, attempt: amount * min(attempt, 3)
 
 
 # Options of the drawing that a fit depends on; the number of images is not one.
-FIT_OPTIONS = [
+DIVISION = ("shards", "job_minutes")
+DRAWING = [
     f"simulate.{name}"
     for name in type(CONFIG.simulate).model_fields
-    if name not in ("images", "shards", "size")
+    if name not in DIVISION
+]
+FIT_OPTIONS = [
+    name for name in DRAWING if name not in ("simulate.images", "simulate.size")
 ]
 
 
 wildcard_constraints:
-    shard=r"\d{3}",
+    shard=r"\d\d\d+",
+    gathered="checked|camera",
     tool="cellpose|stardist|otsu_watershed",
     arm="synthetic|annotated|sketch",
     seed=r"\d+",
@@ -45,11 +59,33 @@ def tool_environment(wildcards):
     return f"../../envs/{name}.yaml"
 
 
-def pixels_of_checked(wildcards):
-    """The checked set's manifest points into the shards: they must be there."""
-    if wildcards.get("arm", "synthetic") != "synthetic":
-        return []
-    return expand(f"{RESULTS}/synthetic/shard-{{shard}}", shard=SHARDS)
+def shards_of(*names):
+    """Folders of all shards."""
+    return expand(f"{RESULTS}/{{name}}/shard-{{shard}}", name=names, shard=SHARDS)
+
+
+def parts_to_gather(wildcards):
+    """The sets that are joined into one manifest."""
+    names = {"checked": "checks", "camera": "photographs"}
+    return shards_of(names[wildcards.gathered])
+
+
+def pixels_of_gathered(wildcards):
+    """A gathered manifest points into the shards: they must be there."""
+    pixels = {
+        "synthetic": ["synthetic", "checks"],
+        "sketch": ["photographs"],
+        "annotated": [],
+    }
+    arms = [wildcards.arm] if "arm" in wildcards.keys() else list(pixels)
+    return [path for arm in arms for path in shards_of(*pixels[arm])]
+
+
+def gpus_of_tool(wildcards):
+    """GPUs that a tool can use: the TensorFlow of StarDist is that for the CPU."""
+    return (
+        GPU if wildcards.get("tool", "generalist") in ("cellpose", "generalist") else 0
+    )
 
 
 def training_set(wildcards):
@@ -61,7 +97,7 @@ def training_set(wildcards):
 def segment_sections(wildcards):
     """The options that shape a training of this tool."""
     own = "classical" if wildcards.tool == "otsu_watershed" else wildcards.tool
-    return sections(CONFIG, f"segment.{own}", "segment.threads")
+    return sections(CONFIG, f"segment.{own}", "segment.images", "segment.threads")
 
 
 def trained(pattern):

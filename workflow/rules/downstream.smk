@@ -1,7 +1,7 @@
 rule train_segmenter:
     """Train a segmentation tool on one arm; `otsu_watershed` is tuned."""
     input:
-        pixels_of_checked,
+        pixels_of_gathered,
         training=training_set,
     output:
         folder=directory(f"{RESULTS}/models/{{tool}}/{{arm}}/seed{{seed}}"),
@@ -13,8 +13,9 @@ rule train_segmenter:
         tool_environment
     threads: CONFIG.segment.threads
     resources:
-        mem_mb=6000,
-        runtime=720,
+        gpu=gpus_of_tool,
+        mem_mb=grown(6000),
+        runtime=grown(720),
     params:
         config=segment_sections,
     message:
@@ -38,8 +39,9 @@ rule predict:
         tool_environment
     threads: CONFIG.segment.threads
     resources:
-        mem_mb=6000,
-        runtime=120,
+        gpu=gpus_of_tool,
+        mem_mb=grown(6000),
+        runtime=grown(120),
     params:
         config=sections(CONFIG, "segment.threads"),
     message:
@@ -62,8 +64,9 @@ rule predict_generalist:
         "../../envs/cellpose.yaml"
     threads: CONFIG.segment.threads
     resources:
-        mem_mb=6000,
-        runtime=120,
+        gpu=gpus_of_tool,
+        mem_mb=grown(6000),
+        runtime=grown(120),
     params:
         config=sections(CONFIG, "segment.threads"),
         tool="generalist",

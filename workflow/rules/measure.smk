@@ -14,8 +14,8 @@ rule evaluate:
     conda:
         "../../envs/phantomscope.yaml"
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=grown(2000),
+        runtime=grown(60),
     params:
         config=sections(CONFIG, "evaluate"),
     message:
@@ -27,11 +27,11 @@ rule evaluate:
 rule measure_realism:
     """Compare synthetic with real images, and look for copies of training images."""
     input:
-        pixels_of_checked,
+        pixels_of_gathered,
         prepared=rules.prepare.output.prepared,
         normalisation=rules.prepare.output.normalisation,
-        checked=rules.check.output.checked,
-        camera_images=rules.photograph.output.camera_images,
+        checked=f"{RESULTS}/checked",
+        camera_images=f"{RESULTS}/camera",
     output:
         realism=f"{RESULTS}/realism.json",
         memorisation=f"{RESULTS}/memorisation.csv",
@@ -43,8 +43,8 @@ rule measure_realism:
     conda:
         "../../envs/phantomscope.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=grown(4000),
+        runtime=grown(60),
     params:
         config=sections(CONFIG, "seed"),
     message:

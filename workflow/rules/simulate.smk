@@ -14,8 +14,8 @@ rule fit_sketch:
     conda:
         "../../envs/phantomscope.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=grown(4000),
+        runtime=grown(60),
     params:
         config=sections(CONFIG, "fit", "seed", *FIT_OPTIONS),
     message:
@@ -37,8 +37,8 @@ rule simulate:
     conda:
         "../../envs/phantomscope.yaml"
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=grown(2000),
+        runtime=grown(60),
     params:
         config=sections(CONFIG, "simulate", "seed"),
     message:
@@ -48,26 +48,26 @@ rule simulate:
 
 
 rule photograph:
-    """Sketches with the fitted camera noise: the arm without diffusion."""
+    """One shard of sketches with the fitted camera noise: the arm without diffusion."""
     input:
         sketch=rules.fit_sketch.output.sketch,
         prepared=rules.prepare.output.prepared,
         normalisation=rules.prepare.output.normalisation,
-        sketches=expand(rules.simulate.output.sketches, shard=SHARDS),
+        sketches=rules.simulate.output.sketches,
     output:
-        camera_images=directory(f"{RESULTS}/camera"),
+        photographs=directory(f"{RESULTS}/photographs/shard-{{shard}}"),
     log:
-        f"{RESULTS}/logs/photograph.log",
+        f"{RESULTS}/logs/photograph.{{shard}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/photograph.tsv"
+        f"{RESULTS}/benchmarks/photograph.{{shard}}.tsv"
     conda:
         "../../envs/phantomscope.yaml"
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=grown(2000),
+        runtime=grown(60),
     params:
         config=sections(CONFIG, "seed"),
     message:
-        "Adding camera noise to the sketches"
+        "Adding camera noise to the sketches, shard {wildcards.shard}"
     script:
         "../../scripts/photograph.py"

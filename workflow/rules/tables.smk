@@ -6,11 +6,12 @@ rule write_config:
         f"{RESULTS}/logs/write_config.log",
     benchmark:
         f"{RESULTS}/benchmarks/write_config.tsv"
+    localrule: True
     conda:
         "../../envs/phantomscope.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=grown(1000),
+        runtime=grown(10),
     params:
         config=CONFIG.model_dump(mode="json"),
     message:
@@ -42,11 +43,12 @@ rule tabulate:
         f"{RESULTS}/logs/tabulate.log",
     benchmark:
         f"{RESULTS}/benchmarks/tabulate.tsv"
+    localrule: True
     conda:
         "../../envs/phantomscope.yaml"
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=grown(2000),
+        runtime=grown(60),
     params:
         config=CONFIG.model_dump(mode="json"),
         root=subpath(input.config, parent=True),
@@ -60,13 +62,13 @@ rule draw_figures:
     """Draw the figures of images, sketches, training and checks."""
     input:
         rules.tabulate.output.csv,
-        pixels_of_checked,
+        pixels_of_gathered,
         images=rules.acquire.output.images,
         prepared=rules.prepare.output.prepared,
         objects=rules.fit_sketch.output.objects,
         metrics=rules.train_diffusion.output.metrics,
         start=rules.choose_start.output.start,
-        checked=rules.check.output.checked,
+        checked=f"{RESULTS}/checked",
         realism=rules.measure_realism.output.realism,
         config=rules.write_config.output.resolved,
     output:
@@ -125,8 +127,8 @@ rule draw_figures:
     conda:
         "../../envs/phantomscope.yaml"
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=grown(3000),
+        runtime=grown(60),
     params:
         config=CONFIG.model_dump(mode="json"),
         root=subpath(input.config, parent=True),
@@ -162,8 +164,8 @@ rule draw_segmentations:
     conda:
         "../../envs/phantomscope.yaml"
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=grown(3000),
+        runtime=grown(60),
     params:
         config=CONFIG.model_dump(mode="json"),
         root=subpath(input.config, parent=True),
@@ -191,8 +193,8 @@ rule report:
     conda:
         "../../envs/phantomscope.yaml"
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=grown(3000),
+        runtime=grown(60),
     params:
         config=CONFIG.model_dump(mode="json"),
         root=subpath(input.config, parent=True),

@@ -11,12 +11,13 @@ rule train_diffusion:
     benchmark:
         f"{RESULTS}/benchmarks/train_diffusion.tsv"
     priority: 10
+    retries: SLICES
     conda:
         "../../envs/phantomscope.yaml"
     threads: CONFIG.train.threads
     resources:
         gpu=GPU,
-        mem_mb=6000,
+        mem_mb=grown(6000),
         runtime=1440,
     params:
         config=sections(CONFIG, "network", "process", "train", "seed"),
@@ -49,10 +50,10 @@ rule choose_start:
     threads: CONFIG.synthesise.threads
     resources:
         gpu=GPU,
-        mem_mb=6000,
-        runtime=120,
+        mem_mb=grown(6000),
+        runtime=grown(120),
     params:
-        config=sections(CONFIG, "start", "simulate", "process", "synthesise", "seed"),
+        config=sections(CONFIG, "start", *DRAWING, "process", "synthesise", "seed"),
     message:
         "Choosing t_start from the data"
     script:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from phantomscope.acquire.dataset import acquire_dataset, entry_of
+from phantomscope.acquire.download import download
 from phantomscope.acquire.folder import acquire_folder
 from phantomscope.acquire.package import acquire_package
 from phantomscope.config.data import Source
+from phantomscope.errors import PhantomscopeError
 
 
-def acquire(source: Source, folder: Path) -> None:
+def acquire(source: Source, folder: Path, files: Sequence[Path] = ()) -> None:
     """Make an image set of what the config names.
 
     Parameters
@@ -19,13 +23,44 @@ def acquire(source: Source, folder: Path) -> None:
     folder : Path
         Folder of the new set: images (Y, X) of uint8, uint16 or float32 in the
         units of the files, labels (Y, X) of uint16 or uint32.
+    files : sequence of Path
+        Downloaded files of a public data set; empty: those in ``source.downloads``.
 
     Raises
     ------
     PhantomscopeError
-        As `acquire_package` and `acquire_folder`.
+        As `acquire_package`, `acquire_folder` and `acquire_dataset`.
     """
     if source.kind == "package":
         acquire_package(folder)
+    elif source.kind == "dataset":
+        acquire_dataset(source, files, folder)
     else:
         acquire_folder(source, folder)
+
+
+def fetch(source: Source, target: Path) -> None:
+    """Download one file of a data set, or copy it from the mirror.
+
+    Parameters
+    ----------
+    source : Source
+        Section ``source`` of the config: data set and mirror.
+    target : Path
+        Where to put it; its name says which file it is.
+
+    Raises
+    ------
+    PhantomscopeError
+        If the data set has no such file, and as `download`.
+    """
+    files = {file.name: file for file in entry_of(source).files}
+    if target.name not in files:
+        raise PhantomscopeError(
+            f"the data set {source.dataset!r} has no file {target.name!r}",
+            where=target,
+            fix=f"its files are {', '.join(files)}",
+        )
+    file = files[target.name]
+    url = f"{source.mirror.rstrip('/')}/{file.name}" if source.mirror else file.url
+    download(url, target, size=file.size, sha256=file.sha256)

@@ -106,6 +106,12 @@ class Segment(Section):
         "Add the zero-shot Cellpose generalist (cyto3) when its weights are on this "
         "machine; the table says so when they are not.",
     )
+    images: int = option(
+        2000,
+        "At most so many images of a training set are loaded, evenly spread over it. A "
+        "short training sees no more.",
+        ge=1,
+    )
     threads: int = option(1, "CPU threads of each training.", ge=1)
     cellpose: Cellpose = option(Cellpose, "Cellpose.")
     stardist: Stardist = option(Stardist, "StarDist.")

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 from typing import Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
+from phantomscope.config.datasets import (
+    Dataset,
+    known_axes,
+    load_registry,
+    suggestion,
+)
 from phantomscope.config.option import Section, option
 
 
 class Source(Section):
     """Where the images come from."""
 
-    kind: Literal["package", "folder"] = option(
+    kind: Literal["package", "folder", "dataset"] = option(
         "package",
         "`package`: the real fluorescence nuclei that come inside the StarDist "
-        "package; `folder`: your own TIFF or PNG images.",
+        "package; `folder`: your own TIFF or PNG images; `dataset`: a public data set, "
+        "which is downloaded.",
     )
     path: str | None = option(
         None, "Folder of images (only for `folder`); relative to where you run."
@@ -25,6 +33,26 @@ class Source(Section):
         None,
         "Folder of instance label images with the same file names. They are used "
         "only by the annotated arm and by the evaluation.",
+    )
+    registry: str | None = option(
+        None,
+        "File that lists the public data sets. Empty: `config/datasets.yaml` where you "
+        "run, else that of this program.",
+    )
+    dataset: str | None = option(
+        None, "Name of a public data set in the registry (only for `dataset`)."
+    )
+    mirror: str | None = option(
+        None,
+        "Folder or base URL to take the data set's files from instead of their "
+        "publisher, by the names that they have in the registry: for machines without "
+        "internet. Sizes and hashes are checked all the same.",
+    )
+    downloads: str = option(
+        "data",
+        "Folder for downloaded files, which experiments share; relative to where you "
+        "run.",
+        min_length=1,
     )
     axes: str = option(
         "",
@@ -50,13 +78,23 @@ class Source(Section):
     @field_validator("axes")
     @classmethod
     def _axes_known(cls, axes: str) -> str:
-        axes = axes.upper()
-        if axes and (sorted(axes) not in (["X", "Y"], ["C", "X", "Y"])):
-            raise ValueError(
-                f"axes {axes!r} are not supported: use 'YX', 'CYX' or 'YXC' "
-                "(each letter once, Y and X present)"
-            )
-        return axes
+        return known_axes(axes)
+
+    @field_validator("dataset")
+    @classmethod
+    def _dataset_known(cls, name: str | None, others: ValidationInfo) -> str | None:
+        if name is not None:
+            known = list(load_registry(others.data.get("registry")))
+            if name not in known:
+                raise ValueError(f"no such data set; {suggestion(name, known)}")
+        return name
+
+    @field_validator("downloads")
+    @classmethod
+    def _no_wildcards(cls, downloads: str) -> str:
+        if "{" in downloads or "}" in downloads:
+            raise ValueError("braces are wildcards in a workflow: use another folder")
+        return str(PurePath(downloads))
 
     @field_validator("group")
     @classmethod
@@ -77,13 +115,37 @@ class Source(Section):
     def _consistent(self) -> Self:
         if self.kind == "folder" and not self.path:
             raise ValueError("`kind: folder` needs `path`, the folder of your images")
-        if self.kind == "package" and (self.path or self.labels):
+        if self.kind != "folder" and (self.path or self.labels):
             raise ValueError("`path` and `labels` belong to `kind: folder`")
+        if self.kind == "dataset" and not self.dataset:
+            raise ValueError("`kind: dataset` needs `dataset`, the name of a data set")
+        if self.kind != "dataset" and (self.dataset or self.mirror):
+            raise ValueError("`dataset` and `mirror` belong to `kind: dataset`")
+        if self.kind == "dataset" and self.axes:
+            raise ValueError("the registry says `axes` and `channel` of a data set")
         if ("C" in self.axes) != (self.channel is not None):
             raise ValueError(
                 "`axes` with a `C` and `channel` go together: say which channel to use"
             )
         return self
+
+    @property
+    def entry(self) -> Dataset | None:
+        """What the registry says about the data set; None for other sources."""
+        return load_registry(self.registry)[self.dataset] if self.dataset else None
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether annotation comes with the images."""
+        if self.entry is not None:
+            return self.entry.layout.labels is not None
+        return self.kind == "package" or self.labels is not None
+
+    @property
+    def downloaded(self) -> list[str]:
+        """Paths of the data set's files, once downloaded; empty for other sources."""
+        files = self.entry.files if self.entry is not None else []
+        return [f"{self.downloads}/{self.dataset}/{file.name}" for file in files]
 
 
 class Split(Section):

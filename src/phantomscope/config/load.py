@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,21 @@ from phantomscope.config.model import Config
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 
 _REFERENCE = "see config/README.md for type, unit and bounds of each option"
+# A config has a few kB. What is far larger was made to stop programs, or by mistake.
+_LARGEST_FILE = 2_000_000
+_MOST_VALUES = 100_000
+_LONGEST_NUMBER = 100
 _LONGEST_VALUE = 80
+_LONGEST_MESSAGE = 300
+_MOST_PROBLEMS = 20
 
 
-class _RepeatedKeyError(yaml.constructor.ConstructorError):
-    """A key stands twice in one mapping."""
+class _RefusedError(yaml.constructor.ConstructorError):
+    """YAML that could be read, but should not be; knows how to mend it."""
+
+    def __init__(self, what: str, fix: str, node: yaml.Node) -> None:
+        super().__init__(None, None, what, node.start_mark)
+        self.fix = fix
 
 
 class _Loader(yaml.SafeLoader):
@@ -33,14 +44,69 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             if isinstance(key_node, yaml.ScalarNode):
                 if key_node.value in seen and key_node.value != "<<":
-                    raise _RepeatedKeyError(
-                        None,
-                        None,
+                    raise _RefusedError(
                         f"the key {key_node.value!r} stands here twice",
-                        key_node.start_mark,
+                        "keep one of the two",
+                        key_node,
                     )
                 seen.add(key_node.value)
         return super().construct_mapping(node, deep)
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        """Build the content, unless its aliases make it endless."""
+        if _count_values(node, {}) > _MOST_VALUES:
+            raise _RefusedError(
+                f"it has more than {_MOST_VALUES} values, aliases (*name) written out",
+                "write options without aliases; none may stand inside what it names",
+                node,
+            )
+        return super().construct_document(node)
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """Build a number; YAML allows integers of any length."""
+        if len(node.value) <= _LONGEST_NUMBER:
+            whole = node.tag.endswith(":int")
+            construct = self.construct_yaml_int if whole else self.construct_yaml_float
+            value: int | float = construct(node)
+            if isinstance(value, float) or value.bit_length() <= 64:
+                return value
+        raise _RefusedError(
+            "this number has too many digits", "put text into quotes", node
+        )
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_number)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_number)
+
+
+def _count_values(node: yaml.Node, known: dict[int, float]) -> float:
+    """Count the values below a node as if its aliases were written out."""
+    if id(node) not in known:
+        known[id(node)] = float("inf")  # an alias of what is not complete yet
+        below = node.value if isinstance(node, yaml.CollectionNode) else []
+        children = [
+            child for item in below
+            for child in (item if isinstance(item, tuple) else (item,))
+        ]  # fmt: skip
+        known[id(node)] = 1 + sum(_count_values(child, known) for child in children)
+    return known[id(node)]
+
+
+def _read_small_text(path: Path) -> str:
+    with explain_os_errors(path), path.open("rb") as stream:
+        data = stream.read(_LARGEST_FILE + 1)
+    if len(data) > _LARGEST_FILE:
+        raise PhantomscopeError(
+            f"this file has more than {_LARGEST_FILE} bytes",
+            where=path,
+            fix="give a YAML file: a config has a few kB",
+        )
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PhantomscopeError(
+            "this is not a text file", where=path, fix="give a YAML file (UTF-8)"
+        ) from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -52,22 +118,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
         If the file is missing, is no YAML, has a key twice in one mapping or holds
         something else than a mapping.
     """
-    with explain_os_errors(path):
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise PhantomscopeError(
-                "this is not a text file", where=path, fix="give a YAML file (UTF-8)"
-            ) from error
+    text = _read_small_text(path)
     try:
         content = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (
+        yaml.YAMLError, ValueError, LookupError, AttributeError, ArithmeticError,
+        RecursionError,
+    ) as error:  # fmt: skip
         # ValueError: what looks like a date or a number, such as 2026-02-30.
+        known = isinstance(error, yaml.YAMLError | ValueError | RecursionError)
+        reason = str(error) if known else "a value does not fit its tag (!!)"
         raise PhantomscopeError(
-            f"this is no YAML: {' '.join(str(error).split())}",
+            f"this is no YAML: {_cut(' '.join(reason.split()))}",
             where=path,
-            fix="keep one of the two"
-            if isinstance(error, _RepeatedKeyError)
+            fix=error.fix
+            if isinstance(error, _RefusedError)
             else "mind indentation (spaces, no tabs), colons and quotes",
         ) from error
     if content is None:
@@ -79,6 +144,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
             fix="start from what `phantomscope init FOLDER` writes",
         )
     return content
+
+
+def _cut(text: str, longest: int = _LONGEST_MESSAGE) -> str:
+    return text if len(text) <= longest else text[:longest] + " ..."
+
+
+def _shown(value: object) -> str:
+    """Return a value as it may stand in a message, whatever its size."""
+    short = reprlib.Repr()
+    short.maxlevel = 3
+    short.maxstring = short.maxother = short.maxlong = _LONGEST_VALUE
+    try:
+        return _cut(short.repr(value), _LONGEST_VALUE)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return "a number of very many digits"
 
 
 def _section_of(info: FieldInfo | None) -> type[BaseModel] | None:
@@ -130,13 +210,13 @@ def _explain_unknown(location: tuple[int | str, ...], where: str) -> Phantomscop
     known = list((section or Config).model_fields)
     plain = name.lower().replace("-", "_")
     beside = key.removesuffix(name)
-    similar = difflib.get_close_matches(plain, known, 1, 0.5)
+    similar = difflib.get_close_matches(plain[:_LONGEST_VALUE], known, 1, 0.5)
     close = _full_keys(name) or [beside + other for other in similar]
     if close:
         fix = "did you mean " + " or ".join(f"`{other}`" for other in close) + "?"
     else:
         fix = f"known here: {', '.join(known)}"
-    return PhantomscopeError(f"unknown option `{key}`", where=where, fix=fix)
+    return PhantomscopeError(f"unknown option `{_cut(key)}`", where=where, fix=fix)
 
 
 def _explain(errors: list[Mapping[str, Any]], where: str) -> PhantomscopeError:
@@ -147,20 +227,17 @@ def _explain(errors: list[Mapping[str, Any]], where: str) -> PhantomscopeError:
     key = _key_and_section(error["loc"])[0] or "(whole config)"
     if error["type"] == "model_type":
         return PhantomscopeError(
-            f"`{key}` is a section: it holds options, not {error['input']!r:.80}",
+            f"`{key}` is a section: it holds options, not {_shown(error['input'])}",
             where=where,
             fix="write its options below it, indented by two spaces",
         )
     messages = [str(item["msg"]).removeprefix("Value error, ") for item in errors]
-    message = ", or: ".join(dict.fromkeys(messages))
+    message = _cut(", or: ".join(dict.fromkeys(messages)))
     given = error.get("input")
     if not isinstance(given, Mapping | BaseModel):
-        text = repr(given)
-        if len(text) > _LONGEST_VALUE:
-            text = text[:_LONGEST_VALUE] + " ..."
-        message += f" (given: {text})"
+        message += f" (given: {_shown(given)})"
     return PhantomscopeError(
-        f"bad value of `{key}`: {message}", where=where, fix=_REFERENCE
+        f"bad value of `{_cut(key)}`: {message}", where=where, fix=_REFERENCE
     )
 
 
@@ -240,7 +317,10 @@ def make_config(options: Mapping[str, Any], where: str = "the config") -> Config
         return result
     if len(result) == 1:
         raise result[0]
-    others = "\n".join(f"- {problem.what}; {problem.fix}" for problem in result)
+    lines = [f"- {problem.what}; {problem.fix}" for problem in result[:_MOST_PROBLEMS]]
+    if len(result) > _MOST_PROBLEMS:
+        lines.append(f"- and {len(result) - _MOST_PROBLEMS} more")
+    others = "\n".join(lines)
     raise PhantomscopeError(
         f"{len(result)} options are wrong:\n{others}",
         where=where,
@@ -254,7 +334,11 @@ def load_config(path: Path) -> Config:
 
 
 # Options that change how a stage runs, but not what it makes.
-RUNTIME_OPTIONS = (("train", "checkpoint_every"), ("train", "micro_batch"))
+RUNTIME_OPTIONS = (
+    ("train", "checkpoint_every"),
+    ("train", "micro_batch"),
+    ("simulate", "job_minutes"),
+)
 
 
 def sections(config: Config, *names: str) -> dict[str, Any]:

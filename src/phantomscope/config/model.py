@@ -57,7 +57,7 @@ class Config(Section):
     @property
     def has_labels(self) -> bool:
         """Whether annotation is there for the annotated arm and the evaluation."""
-        return self.source.kind == "package" or self.source.labels is not None
+        return self.source.has_labels
 
     @property
     def arms(self) -> list[str]:

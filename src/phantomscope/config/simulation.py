@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from phantomscope.config.option import Section, option
 
 Size = Annotated[int, Field(ge=16, le=65536)]
+Shards = Annotated[int, Field(ge=1)]
 
 
 class Fit(Section):
@@ -55,11 +56,19 @@ class Simulate(Section):
     size: tuple[Size, Size] = option(
         (192, 192), "Height and width of each.", unit="px", paper="1024 x 1024 (GOWT1)"
     )
-    shards: int = option(
-        2,
-        "Into how many independent jobs simulation and synthesis are divided. The "
-        "images do not depend on it.",
-        ge=1,
+    shards: Literal["auto"] | Shards = option(
+        "auto",
+        "Into how many independent jobs simulation, synthesis and check are divided. "
+        "`auto`: so many that one synthesis takes `job_minutes` on one core, by the "
+        "rates of `phantomscope plan`; at least 2, at most 2000 and at most one per "
+        "image. The images do not depend on it.",
+    )
+    job_minutes: float = option(
+        30.0,
+        "How long one synthesis should take when `shards` is `auto`: shorter jobs "
+        "wait less and lose less when killed, longer ones start less often.",
+        unit="min",
+        gt=0,
     )
     placement: Literal["fitted", "non_overlapping"] = option(
         "fitted",
@@ -115,7 +124,7 @@ class Simulate(Section):
             raise ValueError(
                 "`nucleolus_contrast` needs [low, high], such as [0.2, 0.5]"
             )
-        if self.shards > self.images:
+        if self.shards != "auto" and self.shards > self.images:
             raise ValueError(
                 f"`shards` ({self.shards}) must not exceed `images` ({self.images})"
             )

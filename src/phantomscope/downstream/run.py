@@ -20,6 +20,8 @@ from phantomscope.downstream.common import Array, Segmenter, count_objects
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.files import read_json, replace_folder, write_json
 from phantomscope.images.imageset import ImageSet, ImageSetWriter
+from phantomscope.locks import only_writer
+from phantomscope.progress import Progress
 
 Value = TypeVar("Value")
 Trainer = Callable[[list[Array], list[Array], Segment, Path, int], None]
@@ -68,7 +70,7 @@ def train_tool(
     images, labels = _annotated(training)
     folder = Path(folder)
     partial_folder = folder.with_name(f".{folder.name}.partial")
-    with explain_os_errors(folder):
+    with only_writer(folder), explain_os_errors(folder):
         shutil.rmtree(partial_folder, ignore_errors=True)
         partial_folder.mkdir(parents=True)
         start = time.monotonic()
@@ -120,22 +122,25 @@ def predict_tool(
         info["prediction"]["training"] = read_json(folder / "training.json")
     with redirect_stdout(StringIO()), _explain_damage(folder):
         segment = load(folder, options)
-    with ImageSetWriter(out, info) as writer:
+    with (
+        ImageSetWriter(out, info) as writer,
+        Progress("segmenting", len(images), unit="images") as progress,
+    ):
         for identifier in images.ids:
-            if identifier in writer:
-                continue
-            row = images.row(identifier)
-            image = images.image(identifier)
-            with redirect_stdout(StringIO()):
-                prediction = segment(image)
-            size = row["pixel_size"]
-            writer.add(
-                identifier,
-                image,
-                prediction,
-                pixel_size=None if pd.isna(size) else float(size),
-                **{k: v for k, v in row.items() if k not in OWN_COLUMNS},
-            )
+            if identifier not in writer:
+                row = images.row(identifier)
+                image = images.image(identifier)
+                with redirect_stdout(StringIO()):
+                    prediction = segment(image)
+                size = row["pixel_size"]
+                writer.add(
+                    identifier,
+                    image,
+                    prediction,
+                    pixel_size=None if pd.isna(size) else float(size),
+                    **{k: v for k, v in row.items() if k not in OWN_COLUMNS},
+                )
+            progress.advance()
 
 
 @contextmanager

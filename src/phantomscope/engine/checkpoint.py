@@ -7,8 +7,11 @@ import io
 import json
 import os
 import pickle
+import pickletools
+import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,19 @@ from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.files import atomic_file
 
 FORMAT = 1
+# All that a pickle of tensors and plain values calls; torch itself allows more, such
+# as `bytearray` of any size.
+_CALLS = {
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    *(
+        f"torch {kind}Storage"
+        for kind in (
+            "Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char",
+            "Byte", "Bool",
+        )
+    ),
+}  # fmt: skip
 
 
 def fingerprint(content: Mapping[str, Any]) -> str:
@@ -61,11 +77,12 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises
     ------
     PhantomscopeError
-        If the file is missing, cut short, no checkpoint, of another format, or holds
-        anything else than tensors and plain values.
+        If the file is missing, cut short, damaged in any bit, no checkpoint, of
+        another format, or holds anything else than finite tensors and plain values.
     """
     with explain_os_errors(path):
         try:
+            _check_archive(path)
             with warnings.catch_warnings():
                 # About other pickle protocols: the error says all there is to say.
                 warnings.simplefilter("ignore")
@@ -75,12 +92,20 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             tensors, meta = content["tensors"], json.loads(content["meta"])
             if not (isinstance(tensors, dict) and isinstance(meta, dict)):
                 raise ValueError("it holds no named tensors")
+            _check_tensors(tensors)
             return tensors, meta
         except OSError:
             raise
+        except MemoryError as error:
+            raise PhantomscopeError(
+                "this checkpoint does not fit into memory",
+                where=path,
+                fix="ask for more memory",
+            ) from error
         except (
-            RuntimeError, ValueError, KeyError, TypeError, EOFError, AttributeError,
-            IndexError, pickle.UnpicklingError, zipfile.BadZipFile,
+            RuntimeError, ValueError, LookupError, TypeError, EOFError, AttributeError,
+            ArithmeticError, struct.error, zlib.error, pickle.UnpicklingError,
+            zipfile.BadZipFile,
         ) as error:  # fmt: skip
             raise PhantomscopeError(
                 f"this checkpoint is damaged or of another program ({_reason(error)})",
@@ -90,6 +115,68 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             ) from error
 
 
+def _check_archive(path: Path) -> None:
+    """Refuse what `save_checkpoint` does not write, before torch opens it.
+
+    torch compares no checksum, unpacks what was compressed to nothing, and takes the
+    first of two records of one name.
+    """
+    with path.open("rb") as stream:
+        magic, size = stream.read(4), stream.seek(0, os.SEEK_END)
+    if not size:
+        raise EOFError
+    if magic != b"PK\3\4":
+        raise ValueError("it is no archive of tensors")
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+        names = [record.filename for record in records]
+        stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
+        if not stored or sum(record.file_size for record in records) > size:
+            raise ValueError("its records are compressed")
+        if len(set(names)) < len(names):
+            raise ValueError("two of its records have the same name")
+        for record in records:
+            with archive.open(record) as content:
+                while content.read(1 << 24):
+                    pass  # compares the checksum at the end
+        pickles = [name for name in names if name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise ValueError("it is no archive of tensors")
+        _check_calls(archive.read(pickles[0]))
+
+
+def _check_calls(pickled: bytes) -> None:
+    """Refuse a pickle that calls anything but what builds tensors."""
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name == "GLOBAL" and argument in _CALLS:
+            continue
+        if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX") or (
+            opcode.name.startswith("EXT")
+        ):
+            raise pickle.UnpicklingError(f"it calls {argument}")
+
+
+def _check_tensors(tensors: Mapping[str, Any]) -> None:
+    """Refuse NaN, infinite and pretended values at any depth."""
+    waiting, seen = [tensors], set()
+    while waiting:
+        value: Any = waiting.pop()
+        if id(value) in seen:  # pickles may refer to one object many times
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            if not value.is_contiguous():
+                raise ValueError("it has a tensor without values of its own")
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise ValueError("it has values that are NaN or infinite")
+        elif isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+        elif not isinstance(value, str | int | float | None):
+            raise ValueError(f"it holds a {type(value).__name__}")
+
+
 def _reason(error: Exception) -> str:
     """Say in one line why a file is no checkpoint."""
     if isinstance(error, pickle.UnpicklingError):
@@ -97,9 +184,9 @@ def _reason(error: Exception) -> str:
         return "it holds something else than tensors and plain values"
     if isinstance(error, EOFError):
         return "it is empty or cut short"
+    if isinstance(error, zipfile.BadZipFile | zlib.error):
+        return "it is damaged, cut short or no archive of tensors"
     text = " ".join(str(error).split()) or type(error).__name__
-    if "zip archive" in text:
-        return "it is cut short or no archive of tensors"
     return text[:120]
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from phantomscope.engine.process import Process
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.files import write_text
 from phantomscope.images.noise import derive_key
+from phantomscope.interrupt import StopRequestedError
+from phantomscope.locks import only_writer
 from phantomscope.progress import Progress
 
 Batch = Callable[[int, int], NDArray[np.float32]]
@@ -220,26 +223,48 @@ class Trainer:
         write_text(self.metrics_file, "".join(kept))
 
     def train(self) -> None:
-        """Train to the last step, saving the state on the way."""
+        """Train to the last step, saving the state on the way.
+
+        Raises
+        ------
+        StopRequestedError
+            On a signal or before a time limit, after the state was saved.
+        """
         options = self.options
         torch.set_num_threads(options.threads)
-        begin = time.monotonic()
+        with only_writer(self._checkpoint):
+            first = self.resume()
+            with Progress(
+                "training", options.steps, start=first, unit="images",
+                per_step=options.batch_size,
+            ) as progress:  # fmt: skip
+                self._go_on(progress)
+
+    def _go_on(self, progress: Progress) -> None:
+        options, begin = self.options, time.monotonic()
         losses: list[float] = []
-        first = self.resume()
-        with Progress(
-            "training", options.steps, start=first, unit="images",
-            per_step=options.batch_size,
-        ) as progress:  # fmt: skip
-            while self.run.step < options.steps:
-                losses.append(self._step())
-                self.run.step += 1
-                progress.advance(note=f"loss {np.mean(losses[-50:]):.4f}")
-                due = self.run.step % options.checkpoint_every == 0
-                if due or self.run.step == options.steps:
-                    # Metrics first: the state decides which of them count.
-                    self._log(float(np.mean(losses)), progress, begin)
-                    losses.clear()
-                    self.run.save(self._checkpoint, self.mark)
+        recent: deque[float] = deque(maxlen=50)
+
+        def save() -> None:
+            # Metrics first: the state decides which of them count.
+            self._log(float(np.mean(losses)), progress, begin)
+            losses.clear()
+            self.run.save(self._checkpoint, self.mark)
+
+        while self.run.step < options.steps:
+            losses.append(self._step())
+            recent.append(losses[-1])
+            self.run.step += 1
+            if self.run.step % options.checkpoint_every == 0:
+                save()
+            try:
+                progress.advance(note=f"loss {np.mean(recent):.4f}")
+            except StopRequestedError:
+                if losses:
+                    save()
+                raise
+        if losses:
+            save()
 
     def _log(self, loss: float, progress: Progress, begin: float) -> None:
         line = {

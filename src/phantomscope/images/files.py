@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import uuid
@@ -67,12 +68,26 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+def _read_tiff(path: Path) -> NDArray[Any]:
+    with tifffile.TiffFile(path) as file, np.errstate(all="ignore"):
+        # What is not stored would be read as zeros: gigabytes of them if the size in
+        # the header is damaged.
+        for page in file.series[0].pages if file.series else ():
+            if page is None:
+                continue
+            parts = math.prod(page.chunked)
+            stored = sum(count > 0 for count in page.databytecounts)
+            if stored < parts:
+                raise ValueError(f"{parts - stored} of {parts} parts are missing")
+        return np.asarray(file.asarray())
+
+
 def _decode(path: Path) -> NDArray[Any]:
     try:
         if path.suffix.lower() == ".png":
             # By name: other plugins print to the terminal when the first one fails.
             return np.asarray(imageio.imread(path, plugin="pillow"))
-        return np.asarray(tifffile.imread(path))
+        return _read_tiff(path)
     except OSError:
         raise
     except MemoryError as error:

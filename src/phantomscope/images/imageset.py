@@ -7,9 +7,9 @@ citation, how it was made) and lossless OME-TIFF files. Nothing loads a whole se
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,7 @@ from phantomscope.images.files import (
     write_ome_tiff,
     write_text,
 )
+from phantomscope.locks import only_writer
 
 COLUMNS = (
     "id", "image", "mask", "split", "group", "axes", "height", "width", "pixel_size",
@@ -63,11 +64,20 @@ class ImageSet:
     info: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, folder: Path | str) -> ImageSet:
-        """Open a set; only the manifest is read."""
+    def open(cls, folder: Path | str, most: int | None = None) -> ImageSet:
+        """Open a set; only the manifest is read.
+
+        Parameters
+        ----------
+        folder : Path
+            Holds `manifest.csv`.
+        most : int, optional
+            Keep at most so many images, evenly spread, and no more in memory.
+        """
         folder = Path(folder)
         manifest = folder / "manifest.csv"
         with explain_os_errors(manifest):
+            every = 1 if most is None else -(-_count_rows(manifest) // most)
             try:
                 # Only an empty cell is missing: an image may be called "NA".
                 table = pd.read_csv(
@@ -75,6 +85,10 @@ class ImageSet:
                     dtype=dict.fromkeys(TEXT_COLUMNS, str),
                     keep_default_na=False,
                     na_values=[""],
+                    # The header is line 0.
+                    skiprows=None
+                    if every <= 1
+                    else lambda line: line > 0 and (line - 1) % every > 0,
                 )
             except (ValueError, UnicodeDecodeError) as error:
                 raise PhantomscopeError(
@@ -192,6 +206,12 @@ class ImageSet:
                     )
 
 
+def _count_rows(manifest: Path) -> int:
+    """Count the lines below the header."""
+    with manifest.open("rb") as stream:
+        return sum(1 for _ in stream) - 1
+
+
 def _check_cells(table: pd.DataFrame, manifest: Path) -> None:
     """Refuse rows that somebody's edit left without a name, a file or a size."""
     sizes = table[["height", "width"]].apply(pd.to_numeric, errors="coerce")
@@ -212,12 +232,17 @@ def _check_cells(table: pd.DataFrame, manifest: Path) -> None:
 
 
 def write_manifest(
-    folder: Path, rows: Sequence[Mapping[str, Any]], info: Mapping[str, Any]
+    folder: Path,
+    rows: Sequence[Mapping[str, Any]],
+    info: Mapping[str, Any],
+    columns: Sequence[str] = COLUMNS,
 ) -> None:
-    """Write `manifest.csv` and `info.json` of a set."""
-    table = pd.DataFrame(rows, columns=None if rows else list(COLUMNS))
-    extra = [name for name in table.columns if name not in COLUMNS]
-    table = table.reindex(columns=[*COLUMNS, *extra])
+    """Write `manifest.csv` and `info.json` of a set.
+
+    `columns` are there even without any row.
+    """
+    names = dict.fromkeys([*COLUMNS, *columns, *(key for row in rows for key in row)])
+    table = pd.DataFrame(rows, columns=list(names))
     write_json(folder / "info.json", dict(info))
     write_text(folder / "manifest.csv", table.to_csv(index=False))
 
@@ -234,6 +259,10 @@ class ImageSetWriter:
         Final folder of the set.
     info : Mapping
         Content of `info.json`: everything that shaped the set.
+    resume : bool
+        Whether to take up such a set; else it is begun anew.
+
+    While it is open, it is the only writer of this set: another one waits.
 
     Examples
     --------
@@ -241,8 +270,11 @@ class ImageSetWriter:
     ...     writer.add("a", image, mask, split="train")
     """
 
-    def __init__(self, folder: Path | str, info: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path | str, info: Mapping[str, Any], *, resume: bool = True
+    ) -> None:
         self.folder = Path(folder)
+        self.resume = resume
         self.info = json.loads(json.dumps(dict(info)))
         self.partial = self.folder.with_name(f".{self.folder.name}.partial")
         self.rows: dict[str, dict[str, Any]] = {}
@@ -252,14 +284,17 @@ class ImageSetWriter:
         return self.partial / "journal.jsonl"
 
     def __enter__(self) -> Self:
-        with explain_os_errors(self.folder):
-            check_replaceable(self.folder)
-            if self.partial.exists():
-                self._take_up()
-            if not self.rows:
-                shutil.rmtree(self.partial, ignore_errors=True)
-                self.partial.mkdir(parents=True)
-                write_json(self.partial / "info.json", self.info)
+        check_replaceable(self.folder)
+        with ExitStack() as stack:
+            stack.enter_context(only_writer(self.folder))
+            with explain_os_errors(self.folder):
+                if self.resume and self.partial.exists():
+                    self._take_up()
+                if not self.rows:
+                    shutil.rmtree(self.partial, ignore_errors=True)
+                    self.partial.mkdir(parents=True)
+                    write_json(self.partial / "info.json", self.info)
+            self._lock = stack.pop_all()
         return self
 
     def _take_up(self) -> None:
@@ -331,33 +366,16 @@ class ImageSetWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is not None:
-            return
-        # In the order of the ids, so that a set taken up again is the same file.
-        rows = [self.rows[identifier] for identifier in sorted(self.rows)]
-        write_manifest(self.partial, rows, self.info)
-        self._journal.unlink(missing_ok=True)
-        replace_folder(self.partial, self.folder)
+        with self._lock:
+            if kind is None:
+                # In order of the ids: a set taken up again is the same file.
+                rows = [self.rows[identifier] for identifier in sorted(self.rows)]
+                write_manifest(self.partial, rows, self.info)
+                self._journal.unlink(missing_ok=True)
+                replace_folder(self.partial, self.folder)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{type(value).__name__} cannot stand in a manifest")
-
-
-def concatenate(
-    folder: Path | str, parts: Sequence[ImageSet], info: Mapping[str, Any]
-) -> None:
-    """Write a set whose manifest points into other sets; no pixel is copied."""
-    folder = Path(folder)
-    rows = []
-    for part in parts:
-        prefix = os.path.relpath(part.folder, folder)
-        for identifier in part.ids:
-            row = part.row(identifier)
-            row["image"] = f"{prefix}/{row['image']}"
-            row["mask"] = f"{prefix}/{row['mask']}" if row["mask"] else ""
-            rows.append(row)
-    rows.sort(key=lambda row: str(row["id"]))
-    write_manifest(folder, rows, info)

@@ -27,17 +27,22 @@ from phantomscope.measure.distribution import (
 from phantomscope.measure.instance import object_records, score_image
 from phantomscope.measure.memorisation import nearest_patch
 from phantomscope.measure.spectral import radial_power_spectrum, spectral_distance
+from phantomscope.stages.arguments import Output, Place
 from phantomscope.stages.data import unannotated
 
 Float = NDArray[np.float32]
 PATCH = 64
+# So many images of a set tell its intensities and its texture.
+MOST = 60
 
 
 def train_segmenter(
-    config: Config, *, training: Path, folder: Path, tool: str, arm: str, seed: int = 0
-) -> None:
+    config: Config, *, training: Path, folder: Output, tool: str, arm: str,
+    seed: int = 0,
+) -> None:  # fmt: skip
     """Train one tool on one arm: synthetic, annotated or sketch."""
-    images = ImageSet.open(training)
+    most = None if arm == "annotated" else config.segment.images
+    images = ImageSet.open(training, most=most)
     if arm == "annotated":
         images = images.select(split="train")
         if not any(images.has_mask(i) for i in images.ids):
@@ -50,7 +55,7 @@ def train_segmenter(
 
 
 def predict(
-    config: Config, *, prepared: Path, predictions: Path, tool: str,
+    config: Config, *, prepared: Path, predictions: Output, tool: str,
     folder: Path | None = None,
 ) -> None:  # fmt: skip
     """Segment the real test part with a trained tool."""
@@ -63,7 +68,7 @@ def predict(
 
 
 def evaluate(
-    config: Config, *, prepared: Path, predictions: Path, scores: Path
+    config: Config, *, prepared: Path, predictions: Path, scores: Output
 ) -> None:
     """Compare predictions with the annotation of the real test part."""
     truth = ImageSet.open(prepared).select(split="test")
@@ -91,7 +96,7 @@ def evaluate(
     write_text(scores / "objects.csv", pd.concat(objects).to_csv(index=False))
 
 
-def _units(images: ImageSet, scale: Normalisation, most: int = 60) -> list[Float]:
+def _units(images: ImageSet, scale: Normalisation, most: int = MOST) -> list[Float]:
     """Read some images in unit intensities, spread over the set."""
     ids = images.ids[:: -(-len(images) // most)]
     rows = [images.row(i) for i in ids]
@@ -111,15 +116,15 @@ def _mean_spectrum(images: Sequence[Float], grid: NDArray[Any]) -> list[float]:
 
 def measure_realism(
     config: Config, *, prepared: Path, normalisation: Path, checked: Path,
-    camera_images: Path, realism: Path, memorisation: Path, pairs: Path,
+    camera_images: Path, realism: Output, memorisation: Output, pairs: Output,
 ) -> None:  # fmt: skip
     """Compare synthetic with real training images, and look for copies of them."""
     scale = Normalisation.load(normalisation)
     real_set = unannotated(prepared)
     sets = {
         "real": _units(real_set, scale),
-        "synthetic": _units(ImageSet.open(checked), scale),
-        "camera": _units(ImageSet.open(camera_images), scale),
+        "synthetic": _units(ImageSet.open(checked, most=MOST), scale),
+        "camera": _units(ImageSet.open(camera_images, most=MOST), scale),
     }
     pixels = {k: np.concatenate([i.ravel() for i in v]) for k, v in sets.items()}
     low, high = np.percentile(pixels["real"], [0.01, 99.95])
@@ -210,7 +215,7 @@ def _memorisation(
             writer.add(f"pair-{n:02d}-patch", patch, score=score)
 
 
-def write_config(config: Config, *, resolved: Path) -> None:
+def write_config(config: Config, *, resolved: Output) -> None:
     """Write the whole config, with all defaults filled in."""
     content = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     write_text(resolved, content)
@@ -235,7 +240,7 @@ def _check_root(root: Path) -> None:
 
 
 def tabulate(
-    config: Config, *, root: Path, csv: Path, md: Path, per_image: Path
+    config: Config, *, root: Place, csv: Output, md: Output, per_image: Output
 ) -> None:
     """Put all scores into one table of results."""
     from phantomscope.tables.results import (
@@ -251,7 +256,7 @@ def tabulate(
     write_text(per_image, per_image_table(root).to_csv(index=False))
 
 
-def draw_figures(config: Config, *, root: Path, figures: list[Path]) -> None:
+def draw_figures(config: Config, *, root: Place, figures: list[Output]) -> None:
     """Draw the figures; each file is named after its figure."""
     from phantomscope.tables.figures import FIGURES
 
@@ -261,7 +266,7 @@ def draw_figures(config: Config, *, root: Path, figures: list[Path]) -> None:
         FIGURES[path.stem][0](root, config, path)
 
 
-def report(config: Config, *, root: Path, html: Path) -> None:
+def report(config: Config, *, root: Place, html: Output) -> None:
     """Write the report: one HTML file with all pictures and tables."""
     from phantomscope.tables.report import write_report
 

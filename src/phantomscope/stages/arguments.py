@@ -10,15 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# What a stage writes, and a folder that is neither read nor written as a whole; every
+# other path is an input.
+Output = typing.Annotated[Path, "output"]
+Place = typing.Annotated[Path, "place"]
+
 
 @dataclass(frozen=True)
 class Argument:
-    """A keyword of a stage: its name, plain type, whether a list, and default."""
+    """A keyword of a stage: its name, plain type, whether a list, and default.
+
+    `role` is ``input``, ``output`` or ``place`` for paths, ``value`` for the rest.
+    """
 
     name: str
     kind: type
     many: bool
     default: Any
+    role: str
 
     @property
     def required(self) -> bool:
@@ -28,7 +37,7 @@ class Argument:
 
 def arguments(function: Callable[..., None]) -> list[Argument]:
     """List the keywords of a stage, other than the config."""
-    hints = typing.get_type_hints(function)
+    hints = typing.get_type_hints(function, include_extras=True)
     found = []
     for name, parameter in inspect.signature(function).parameters.items():
         if name == "config":
@@ -38,7 +47,10 @@ def arguments(function: Callable[..., None]) -> list[Argument]:
             hint, many = typing.get_args(hint)[0], True
         elif isinstance(hint, types.UnionType):
             hint = next(h for h in typing.get_args(hint) if h is not type(None))
-        found.append(Argument(name, hint, many, parameter.default))
+        role = "input" if hint is Path else "value"
+        if typing.get_origin(hint) is typing.Annotated:
+            hint, role = typing.get_args(hint)
+        found.append(Argument(name, hint, many, parameter.default, role))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,14 @@ import pandas as pd
 
 from phantomscope.acquire import split
 from phantomscope.acquire.source import acquire as acquire_source
+from phantomscope.acquire.source import fetch
 from phantomscope.config.model import Config
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import check_targets, write_json, write_text
 from phantomscope.images.imageset import ImageSet, ImageSetWriter
 from phantomscope.images.noise import generator
 from phantomscope.images.normalise import Normalisation, fit_normalisation
+from phantomscope.planning.work import shard_count
 from phantomscope.progress import Progress
 from phantomscope.simulate.fit import (
     FitResult,
@@ -26,6 +27,7 @@ from phantomscope.simulate.fit import (
 )
 from phantomscope.simulate.parameters import SketchParameters, SketchType
 from phantomscope.simulate.sketch import camera, simulate_sketch, sketch_identifier
+from phantomscope.stages.arguments import Output
 
 
 def unannotated(prepared: Path) -> ImageSet:
@@ -43,15 +45,20 @@ def unannotated(prepared: Path) -> ImageSet:
     return images
 
 
+# How the work is divided, which does not shape an image.
+DIVISION = {"images", "shards", "job_minutes"}
+
+
 def shard_indices(config: Config, shard: int) -> list[int]:
-    """Numbers of the images of one shard: every n-th, so that shards are even."""
-    if not 0 <= shard < config.simulate.shards:
+    """Numbers of the images of one shard: a block of them, in order."""
+    total, count = config.simulate.images, shard_count(config)
+    if not 0 <= shard < count:
         raise PhantomscopeError(
-            f"there is no shard {shard}: `simulate.shards` is {config.simulate.shards}",
-            where="--shard",
-            fix=f"shards count from 0 to {config.simulate.shards - 1}",
+            f"there is no shard {shard}: there are {count}",
+            where="--shard / simulate.shards",
+            fix=f"shards count from 0 to {count - 1}",
         )
-    return list(range(shard, config.simulate.images, config.simulate.shards))
+    return list(range(shard * total // count, (shard + 1) * total // count))
 
 
 def kind_of(parameters: SketchParameters, name: str, sketch: Path) -> SketchType:
@@ -66,13 +73,23 @@ def kind_of(parameters: SketchParameters, name: str, sketch: Path) -> SketchType
     )
 
 
-def acquire(config: Config, *, images: Path) -> None:
-    """Make an image set of the packaged images or of your folder."""
-    acquire_source(config.source, images)
+def download(config: Config, *, target: Output) -> None:
+    """Download one file of a public data set, or copy it from a mirror."""
+    fetch(config.source, target)
+
+
+def acquire(
+    config: Config,
+    *,
+    images: Output,
+    files: list[Path] = [],  # noqa: B006 (read only)
+) -> None:
+    """Make an image set of the packaged images, your folder or a public data set."""
+    acquire_source(config.source, images, files)
 
 
 def prepare(
-    config: Config, *, images: Path, prepared: Path, normalisation: Path
+    config: Config, *, images: Path, prepared: Output, normalisation: Output
 ) -> None:
     """Divide into training and test part and fit the intensity range."""
     split.prepare(ImageSet.open(images), config.split, config.seed, prepared)
@@ -134,8 +151,8 @@ def _compared(
 
 
 def fit_sketch(
-    config: Config, *, prepared: Path, normalisation: Path, sketch: Path, fit: Path,
-    objects: Path,
+    config: Config, *, prepared: Path, normalisation: Path, sketch: Output,
+    fit: Output, objects: Output,
 ) -> None:  # fmt: skip
     """Fit the sketch parameters to the unannotated training images."""
     check_targets(sketch, fit, objects)
@@ -173,16 +190,17 @@ def fit_sketch(
     parameters.save(sketch)
 
 
-def simulate(config: Config, *, sketch: Path, sketches: Path, shard: int = 0) -> None:
+def simulate(config: Config, *, sketch: Path, sketches: Output, shard: int = 0) -> None:
     """Draw one shard of labelled sketches."""
     parameters = SketchParameters.load(sketch)
+    numbers = shard_indices(config, shard)
     info = {
         "stage": "simulate",
         "seed": config.seed,
-        "options": config.simulate.model_dump(),
+        "numbers": [numbers[0], numbers[-1]],
+        "options": config.simulate.model_dump(exclude=DIVISION),
         "parameters": parameters.model_dump(),
     }
-    numbers = shard_indices(config, shard)
     with (
         ImageSetWriter(sketches, info) as writer,
         Progress("drawing sketches", len(numbers), unit="images") as progress,
@@ -217,32 +235,35 @@ def raw_limits(
 
 def photograph(
     config: Config, *, sketch: Path, prepared: Path, normalisation: Path,
-    sketches: list[Path], camera_images: Path,
+    sketches: Path, photographs: Output,
 ) -> None:  # fmt: skip
-    """Photograph the sketches with the fitted camera model: the arm without diffusion.
+    """Photograph one shard of sketches with the fitted camera model.
 
-    The camera adds the noise that was measured on the images to the soft-edged sketch.
+    This is the arm without diffusion: the camera adds the noise that was measured on
+    the images to the soft-edged sketch.
     """
     parameters = SketchParameters.load(sketch)
     real, scale = unannotated(prepared), Normalisation.load(normalisation)
+    part = ImageSet.open(sketches).having("type")
     info = {"stage": "photograph", "seed": config.seed}
-    shutil.rmtree(camera_images.with_name(f".{camera_images.name}.partial"), True)
-    with ImageSetWriter(camera_images, info) as writer:
-        for folder in sketches:
-            part = ImageSet.open(folder).having("type")
-            for identifier in part.ids:
-                row = part.row(identifier)
-                number = int(identifier.rsplit("-", 1)[1])
-                rng = generator(config.seed, "camera", number)
-                kind = kind_of(parameters, row["type"], sketch)
-                unit = camera(part.image(identifier), kind, rng)
-                like = raw_limits(scale, real, row["type"], config.seed, number)
-                writer.add(
-                    identifier,
-                    scale.from_unit(unit, like),
-                    part.mask(identifier).astype(np.uint16),
-                    split="train",
-                    seed=config.seed,
-                    type=row["type"],
-                    limits=like,
-                )
+    with (
+        ImageSetWriter(photographs, info, resume=False) as writer,
+        Progress("photographing", len(part), unit="images") as progress,
+    ):
+        for identifier in part.ids:
+            row = part.row(identifier)
+            number = int(identifier.rsplit("-", 1)[1])
+            rng = generator(config.seed, "camera", number)
+            kind = kind_of(parameters, row["type"], sketch)
+            unit = camera(part.image(identifier), kind, rng)
+            like = raw_limits(scale, real, row["type"], config.seed, number)
+            writer.add(
+                identifier,
+                scale.from_unit(unit, like),
+                part.mask(identifier).astype(np.uint16),
+                split="train",
+                seed=config.seed,
+                type=row["type"],
+                limits=like,
+            )
+            progress.advance()

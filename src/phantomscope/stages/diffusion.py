@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from phantomscope.measure.fidelity import check_fidelity
 from phantomscope.progress import Progress
 from phantomscope.simulate.parameters import SketchParameters, SketchType
 from phantomscope.simulate.sketch import simulate_sketch
+from phantomscope.stages.arguments import Output, Place
 from phantomscope.stages.data import raw_limits, unannotated
 
 Float = NDArray[np.float32]
@@ -43,8 +43,8 @@ Drawn = tuple[Float, NDArray[np.uint16], SketchType]
 
 
 def train_diffusion(
-    config: Config, *, prepared: Path, normalisation: Path, model: Path, metrics: Path,
-    state: Path,
+    config: Config, *, prepared: Path, normalisation: Path, model: Output,
+    metrics: Output, state: Place,
 ) -> None:  # fmt: skip
     """Train the diffusion model on patches of the unannotated training images."""
     check_targets(model, metrics)
@@ -115,10 +115,9 @@ def _bring_back(
 ) -> list[float]:  # fmt: skip
     """Bring sketches back from each time; return the mean label fidelity of each."""
     info = {"stage": "choose_start", "seed": config.seed}
-    shutil.rmtree(folder.with_name(f".{folder.name}.partial"), True)
     fidelity = []
     with (
-        ImageSetWriter(folder, info) as writer,
+        ImageSetWriter(folder, info, resume=False) as writer,
         Progress("trying t_start", len(times) * len(drawn), unit="images") as bar,
     ):
         for t in times:
@@ -150,7 +149,7 @@ def _compared(
 
 def choose_start(
     config: Config, *, prepared: Path, normalisation: Path, sketch: Path, model: Path,
-    start: Path, table: Path, start_images: Path,
+    start: Output, table: Output, start_images: Output,
 ) -> None:  # fmt: skip
     """Choose t_start from the data, with a table of every candidate."""
     check_targets(start, table)
@@ -197,7 +196,7 @@ def _read_start(start: Path, timesteps: int) -> int:
 
 def synthesise(
     config: Config, *, prepared: Path, normalisation: Path, model: Path, start: Path,
-    sketches: Path, synthetic: Path,
+    sketches: Path, synthetic: Output,
 ) -> None:  # fmt: skip
     """Turn one shard of sketches into realistic images with the same labels."""
     real, scale = unannotated(prepared), Normalisation.load(normalisation)

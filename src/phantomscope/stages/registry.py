@@ -7,6 +7,7 @@ from collections.abc import Callable
 from phantomscope.stages import analysis, checking, data, diffusion
 
 _FUNCTIONS: tuple[Callable[..., None], ...] = (
+    data.download,
     data.acquire,
     data.prepare,
     data.fit_sketch,
@@ -16,6 +17,7 @@ _FUNCTIONS: tuple[Callable[..., None], ...] = (
     diffusion.choose_start,
     diffusion.synthesise,
     checking.check,
+    checking.gather,
     analysis.measure_realism,
     analysis.train_segmenter,
     analysis.predict,

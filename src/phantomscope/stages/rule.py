@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,6 +13,7 @@ from phantomscope.config.load import RUNTIME_OPTIONS, make_config
 from phantomscope.config.model import Config
 from phantomscope.errors import PhantomscopeError
 from phantomscope.stages.arguments import arguments, convert
+from phantomscope.stages.perform import exit_status, perform
 
 
 class _Tee:
@@ -88,15 +88,18 @@ def run(snakemake: Any, stage: Callable[..., None]) -> None:
     with log.open("w", encoding="utf-8") as stream:
         sys.stdout = sys.stderr = _Tee(sys.__stderr__, stream)  # type: ignore
         logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-        try:
-            stage(_config(snakemake), **_keywords(snakemake, stage))
-        except PhantomscopeError as error:
-            print(f"{error}\n  rule:  {snakemake.rule}, log: {log}", file=sys.stderr)
-            stop(1)
-        except Exception:
-            traceback.print_exc()
-            stop(1)
-        stop(0)
+
+        def work() -> None:
+            perform(
+                stage,
+                _config(snakemake),
+                _keywords(snakemake, stage),
+                dict(snakemake.params.config),
+                gpus=int(snakemake.resources.get("gpu", 0)),
+            )
+
+        note = f"\n  rule:  {snakemake.rule}, log: {log}"
+        stop(exit_status(work, snakemake.rule, note))
 
 
 def stop(code: int) -> None:

@@ -59,13 +59,12 @@ def read_lines(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def shards(folder: Path) -> list[ImageSet]:
-    """Open the set in `folder`, or the sets in its shards."""
+def shards(folder: Path, most: int = 10) -> list[ImageSet]:
+    """Open the set in `folder`, or some of its shards, evenly spread."""
     if (folder / "manifest.csv").exists():
         return [ImageSet.open(folder)]
-    return [
-        ImageSet.open(path.parent) for path in sorted(folder.glob("*/manifest.csv"))
-    ]
+    found = sorted(path.parent.name for path in folder.glob("*/manifest.csv"))
+    return [ImageSet.open(folder / name) for name in pick(found, most)]
 
 
 def holder(sets: Sequence[ImageSet], identifier: str) -> ImageSet | None:

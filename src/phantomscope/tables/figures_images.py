@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
 Array = NDArray[Any]
+MOST_ROWS = 20_000
 
 
 @styled
@@ -250,7 +251,7 @@ def _aligned(sample: Array, patch: Array) -> Array:
 
 def check_table(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return kept and rejected images; vanished and phantoms as shares of objects."""
-    kept = pd.DataFrame(ImageSet.open(root / "checked").table)
+    kept = pd.DataFrame(ImageSet.open(root / "checked", most=MOST_ROWS).table)
     rejected = read_table(root / "checked" / "rejected.csv")
     parts = []
     for table in (kept, rejected):
@@ -287,7 +288,7 @@ def plot_checks(root: Path, config: Config, out: Path) -> None:
     grid[0].set_ylabel("images")
     grid[3].set_ylabel("objects")
     if names:
-        _rejected_strip(parts[1, 0], root, rejected.set_index("id"), names)
+        _rejected_strip(parts[1, 0], root, rejected.set_index("id", drop=False), names)
     save(figure, out)
 
 
@@ -319,14 +320,11 @@ def _rejected_strip(
     part: SubFigure, root: Path, rejected: pd.DataFrame, names: list[str]
 ) -> None:
     norm = Normalisation.load(root / "normalisation.json")
-    synthetic = shards(root / "synthetic")
+    images = ImageSet(root / "checked", rejected)
     grid = np.ravel(part.subplots(1, 5, squeeze=False))
     for axes in grid:
         axes.set_axis_off()
     for axes, name in zip(grid, names, strict=False):
-        images = holder(synthetic, name)
-        if images is None:
-            continue
         show(axes, crop(display_unit(norm, images, name), 160))
         outlines(axes, crop(images.mask(name), 160), LABEL, width=0.9)
         axes.set_title(str(rejected.loc[name, "reason"]), fontsize=8, pad=4,

@@ -1,0 +1,238 @@
+"""The registry of public data sets: where they are, and how they are laid out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from phantomscope.config.option import Section
+from phantomscope.errors import PhantomscopeError
+
+REGISTRY = Path("config/datasets.yaml")
+# From src/phantomscope/config to the root of a checkout.
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+def known_axes(axes: str) -> str:
+    """Return axes of an image file in upper case; others are a `ValueError`."""
+    axes = axes.upper()
+    if axes and (sorted(axes) not in (["X", "Y"], ["C", "X", "Y"])):
+        raise ValueError(
+            f"axes {axes!r} are not supported: use 'YX', 'CYX' or 'YXC' "
+            "(each letter once, Y and X present)"
+        )
+    return axes
+
+
+def _plain_name(name: str) -> str:
+    if not name or "/" in name or "\\" in name or name.startswith("."):
+        raise ValueError("not the name of a file: no folder, no dot in front")
+    return name
+
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class DatasetFile(Section):
+    """One file to download.
+
+    `size` is in bytes; null where the publisher states none. Without `sha256` the hash
+    is pinned at the first download.
+    """
+
+    name: Annotated[str, AfterValidator(_plain_name)]
+    url: Text
+    size: Annotated[int, Field(ge=1)] | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _on_the_web(cls, url: str) -> str:
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise ValueError("an address begins with https:// or http://")
+        return url
+
+
+class Layout(Section):
+    """Where images and labels lie inside the archives of a data set.
+
+    Attributes
+    ----------
+    images, labels : str
+        Path of a member, with ``{id}`` for the name of the image, ``{split}`` for the
+        published split and ``*`` for any part of a name. Labels with a ``*`` are one
+        binary mask per object; without, one instance label image per image. In a set of
+        several archives, a path begins with the name of its archive.
+    axes, channel
+        As in the section ``source``.
+    dtype : str, optional
+        Type to store images as; none may lose precision.
+    keep : str
+        ``fluorescence``: only grey images (R = G = B) with a dark background.
+    """
+
+    images: Text
+    labels: Text | None = None
+    axes: Annotated[str, AfterValidator(known_axes)] = ""
+    channel: Annotated[int, Field(ge=0)] | None = None
+    dtype: Literal["uint8", "uint16", "float32"] | None = None
+    keep: Literal["all", "fluorescence"] = "all"
+
+    @property
+    def one_mask_per_object(self) -> bool:
+        """Whether each label file is the binary mask of one object."""
+        return self.labels is not None and "*" in self.labels
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name, pattern in (("images", self.images), ("labels", self.labels)):
+            if pattern is not None and pattern.count("{id}") != 1:
+                raise ValueError(f"`{name}` needs {{id}} exactly once")
+            if pattern is not None and pattern.count("{split}") > 1:
+                raise ValueError(f"`{name}` has {{split}} twice")
+        if "{split}" in (self.labels or "") and "{split}" not in self.images:
+            raise ValueError("`labels` has a {split}, `images` has none")
+        if ("C" in self.axes) != (self.channel is not None):
+            raise ValueError("`axes` with a `C` and `channel` go together")
+        if self.keep == "fluorescence" and self.axes not in ("", "YX", "YXC"):
+            raise ValueError("`keep: fluorescence` needs the axes YX or YXC")
+        return self
+
+
+class Dataset(Section):
+    """A public data set."""
+
+    title: Text
+    files: Annotated[list[DatasetFile], Field(min_length=1)]
+    licence: Text
+    citation: Text
+    homepage: Text
+    layout: Layout
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [file.name for file in self.files]
+        if len(set(names)) != len(names):
+            raise ValueError(f"`files` names a file twice: {names}")
+        return self
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+_ENTRIES = TypeAdapter(dict[Name, Dataset])
+
+
+def find_registry(given: str | None = None) -> Path:
+    """Return the file of the registry.
+
+    Parameters
+    ----------
+    given : str, optional
+        Option ``source.registry``. Else ``config/datasets.yaml`` is looked for in the
+        current directory, then in the checkout of this program.
+
+    Raises
+    ------
+    PhantomscopeError
+        If it is at neither place.
+    """
+    if given is not None:
+        return Path(given)
+    for path in (REGISTRY, CHECKOUT / REGISTRY):
+        if path.is_file():
+            return path
+    raise PhantomscopeError(
+        f"there is no registry of data sets, neither {REGISTRY} nor "
+        f"{CHECKOUT / REGISTRY}",
+        where="source.registry",
+        fix="run in the folder of the workflow, or name the file",
+        example="source:\n  registry: path/to/datasets.yaml",
+    )
+
+
+def load_registry(given: str | None = None) -> dict[str, Dataset]:
+    """Read the registry of data sets.
+
+    Parameters
+    ----------
+    given : str, optional
+        As in `find_registry`.
+
+    Returns
+    -------
+    dict
+        Name to data set.
+
+    Raises
+    ------
+    PhantomscopeError
+        If the file is missing, is no YAML, or has unknown keys or bad values.
+    """
+    path = find_registry(given)
+    changed = path.stat().st_mtime_ns if path.is_file() else 0
+    return _read(path.absolute(), changed)
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, changed: int) -> dict[str, Dataset]:
+    """Read a registry; `changed` is when it was, so that an edit is seen."""
+    # `load` imports the models of all sections, one of which imports this module.
+    from phantomscope.config.load import read_yaml
+
+    try:
+        return _ENTRIES.validate_python(read_yaml(path))
+    except ValidationError as error:
+        problems = [_explain(item, path) for item in error.errors()]
+    if len(problems) == 1:
+        raise problems[0]
+    lines = "\n".join(f"- {problem.what}; {problem.fix}" for problem in problems)
+    raise PhantomscopeError(
+        f"{len(problems)} entries are wrong:\n{lines}",
+        where=path,
+        fix="mend each of them; the head of config/datasets.yaml explains the keys",
+    )
+
+
+def suggestion(name: str, known: list[str]) -> str:
+    """Say what somebody who wrote `name` may have meant."""
+    close = difflib.get_close_matches(name.lower(), known, 1, 0.5)
+    if close:
+        return f"did you mean `{close[0]}`?"
+    return f"known here: {', '.join(known)}"
+
+
+def _explain(error: Mapping[str, Any], path: Path) -> PhantomscopeError:
+    """Explain what pydantic says about one key."""
+    location = [part for part in error["loc"] if part != "[key]"]
+    key = ".".join(map(str, location))
+    if error["type"] == "extra_forbidden":
+        section: type[BaseModel] = Dataset
+        if len(location) > 2:
+            section = DatasetFile if location[1] == "files" else Layout
+        return PhantomscopeError(
+            f"unknown key `{key}`",
+            where=path,
+            fix=suggestion(str(location[-1]), list(section.model_fields)),
+        )
+    message = str(error["msg"]).removeprefix("Value error, ")
+    given = repr(error["input"])
+    if not isinstance(error["input"], Mapping) and len(given) <= 80:
+        message += f" (given: {given})"
+    return PhantomscopeError(
+        f"bad value of `{key}`: {message}",
+        where=path,
+        fix="the head of config/datasets.yaml explains the keys",
+    )

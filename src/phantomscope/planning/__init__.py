@@ -1,0 +1,1 @@
+"""How much a config makes the workflow do, and how long it takes."""

@@ -1,0 +1,349 @@
+"""`phantomscope plan`: jobs, time, memory and disk of a config before it runs."""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from phantomscope.config.load import load_config, make_config
+from phantomscope.config.model import Config
+from phantomscope.errors import PhantomscopeError
+from phantomscope.planning.rates import Rates, packaged_rates
+from phantomscope.planning.runs import rates_from_run
+from phantomscope.planning.sources import Images, source_images
+from phantomscope.planning.work import Work, resolved, works
+
+COLUMNS = ("stage", "jobs", "min/job", "core h", "GPU h", "disk GB", "peak GB", "rate")
+NO_RATE = "no measured rate"
+CPU_BOUND = (
+    "no measured GPU rate: the CPU rate is used as an upper bound; give --rates of a "
+    "finished run on your GPU"
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Jobs that share a rate.
+
+    Attributes
+    ----------
+    name : str
+        Rule, and preset or tool.
+    jobs : int
+        How many there are.
+    unit : str
+        What their work is counted in.
+    units : float
+        Work of all jobs.
+    minutes : float or None
+        Of one job, on average; None without a rate.
+    core_hours, gpu_hours : float
+        Of all jobs.
+    disk_bytes : float or None
+        Of all jobs; None where nobody measured it.
+    peak_bytes : float or None
+        Memory of one job, at the size that was measured.
+    rate : str
+        Where the rate comes from.
+    """
+
+    name: str
+    jobs: int
+    unit: str
+    units: float
+    minutes: float | None
+    core_hours: float
+    gpu_hours: float
+    disk_bytes: float | None
+    peak_bytes: float | None
+    rate: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a config costs.
+
+    Attributes
+    ----------
+    title : str
+        What is planned.
+    stages : tuple of Stage
+        In the order of the workflow.
+    wall_minutes : float
+        From the first start to the last end.
+    jobs_at_once, gpus : int
+        On so many cores (or jobs of a cluster) and GPUs.
+    notes : tuple of str
+        What the reader has to know.
+    """
+
+    title: str
+    stages: tuple[Stage, ...]
+    wall_minutes: float
+    jobs_at_once: int
+    gpus: int
+    notes: tuple[str, ...]
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """Jobs, core hours, GPU hours, disk and the highest memory of a job."""
+        stages = self.stages
+        return {
+            "jobs": sum(s.jobs for s in stages),
+            "core_hours": sum(s.core_hours for s in stages),
+            "gpu_hours": sum(s.gpu_hours for s in stages),
+            "disk_bytes": sum(s.disk_bytes or 0.0 for s in stages),
+            "peak_bytes": max((s.peak_bytes or 0.0 for s in stages), default=0.0),
+        }
+
+    def plain(self) -> dict[str, Any]:
+        """Return the plan as plain values, for JSON."""
+        return asdict(self) | {"totals": self.totals}
+
+
+def wall_seconds(
+    work: Sequence[Work], seconds: Sequence[float], jobs_at_once: int, gpus: int = 0
+) -> float:
+    """Return how long work takes when jobs start as soon as they can.
+
+    Parameters
+    ----------
+    work : sequence of Work
+        What a job waits for stands before it; the jobs of one `Work` wait for all
+        jobs of those before.
+    seconds : sequence of float
+        Of one job of each.
+    jobs_at_once : int
+        Jobs that run side by side.
+    gpus : int
+        Jobs that run side by side on GPUs; 0: none needs one.
+    """
+    order = sorted(range(len(work)), key=lambda n: not work[n].first)
+    to_start = [one.jobs for one in work]
+    to_end = {one.name: one.jobs for one in work}
+    running: list[tuple[float, int]] = []
+    now, on_gpu = 0.0, 0
+    while True:
+        for n in order:
+            if any(to_end[name] for name in work[n].after):
+                continue
+            needs = bool(gpus and work[n].gpu)
+            while (
+                to_start[n]
+                and len(running) < jobs_at_once
+                and not (needs and on_gpu == gpus)
+            ):
+                heapq.heappush(running, (now + seconds[n], n))
+                to_start[n] -= 1
+                on_gpu += needs
+        if not running:
+            return now
+        now, n = heapq.heappop(running)
+        to_end[work[n].name] -= 1
+        on_gpu -= bool(gpus and work[n].gpu)
+
+
+def _stage(group: Sequence[Work], rates: Rates, gpus: int) -> Stage:
+    first, jobs = group[0], sum(one.jobs for one in group)
+    units = sum(one.jobs * one.units for one in group)
+    stored = sum(one.jobs * one.stored for one in group)
+    rate, device = rates.find(first.key, bool(gpus and first.gpu))
+    seconds = rate.seconds(units / jobs) if rate else 0.0
+    on_gpu = bool(gpus and first.gpu)
+    source = f"{rate.measured_on}, n = {rate.n}" if rate else NO_RATE
+    if rate and on_gpu and device == "cpu":
+        source += " (CPU rate as an upper bound)"
+    per_unit = rates.disk.get(first.disk_key)
+    memory = rate.max_rss_mb if rate else None
+    return Stage(
+        first.key, jobs, first.unit, units,
+        seconds / 60 if rate else None,
+        jobs * first.threads * seconds / 3600,
+        jobs * seconds / 3600 if on_gpu else 0.0,
+        None if per_unit is None else stored * per_unit,
+        None if memory is None else memory * 2**20,
+        source,
+    )  # fmt: skip
+
+
+def make_plan(
+    config: Config, rates: Rates, jobs_at_once: int, images: Images, gpus: int = 0
+) -> Plan:
+    """Estimate what a config costs.
+
+    Parameters
+    ----------
+    config : Config
+        The config; `simulate.shards` may be ``auto``.
+    rates : Rates
+        Of the package or of a finished run.
+    jobs_at_once : int
+        Jobs that run side by side: cores of a machine with one thread per job, or the
+        jobs that a cluster grants.
+    images : Images
+        The source images.
+    gpus : int
+        GPUs that are used at once; 0: jobs that could use one run on the CPU.
+    """
+    config = resolved(config)
+    work = works(config, images)
+    by_key: dict[str, list[Work]] = {}
+    for one in work:
+        by_key.setdefault(one.key, []).append(one)
+    stages = {key: _stage(group, rates, gpus) for key, group in by_key.items()}
+    seconds = [60 * (stages[one.key].minutes or 0.0) for one in work]
+    height, width = config.simulate.size
+    title = (
+        f"{config.name}: {config.simulate.images:,} synthetic images of {height} x "
+        f"{width} px in {config.simulate.shards:,} shards, from {images.count:,} source "
+        f"images ({images.pixels / 1e6:,.3g} Mpx)"
+    )
+    return Plan(
+        title, tuple(stages.values()),
+        wall_seconds(work, seconds, jobs_at_once, gpus) / 60,
+        jobs_at_once, gpus, tuple(_notes(config, work, stages, rates, gpus)),
+    )  # fmt: skip
+
+
+def _notes(
+    config: Config, work: Sequence[Work], stages: dict[str, Stage], rates: Rates,
+    gpus: int,
+) -> list[str]:  # fmt: skip
+    asking = [one for one in work if one.gpu]
+    notes = []
+    if gpus and any(rates.find(one.key, True)[1] == "cpu" for one in asking):
+        notes.append(CPU_BOUND)
+    if asking and not gpus:
+        notes.append(
+            "jobs that can use a GPU are planned on the CPU; with GPUs give --gpus N"
+        )
+    without = [name for name, stage in stages.items() if stage.minutes is None]
+    if without:
+        notes.append(f"{NO_RATE}, left out of all sums: {', '.join(without)}")
+    unknown = [name for name, stage in stages.items() if stage.disk_bytes is None]
+    if unknown:
+        notes.append(f"no measured size, left out of disk: {', '.join(unknown)}")
+    if max(one.threads for one in work) > 1:
+        notes.append(
+            "rates hold for the threads they were measured with (packaged: 1); with "
+            "more threads a job takes less time than this"
+        )
+    return notes
+
+
+def _gigabytes(value: float | None) -> str:
+    return "?" if value is None else f"{value / 1e9:,.3f}"
+
+
+def render(plan: Plan) -> str:
+    """Return the plan as an aligned table with its sources."""
+    sources = list(dict.fromkeys(stage.rate for stage in plan.stages))
+    rows = [COLUMNS]
+    for stage in plan.stages:
+        minutes = "?" if stage.minutes is None else f"{stage.minutes:,.2f}"
+        rows.append(
+            (stage.name, f"{stage.jobs:,}", minutes, f"{stage.core_hours:,.3f}",
+             f"{stage.gpu_hours:,.3f}", _gigabytes(stage.disk_bytes),
+             _gigabytes(stage.peak_bytes), f"[{sources.index(stage.rate) + 1}]")
+        )  # fmt: skip
+    totals = plan.totals
+    rows.append(
+        ("total", f"{totals['jobs']:,.0f}", "", f"{totals['core_hours']:,.3f}",
+         f"{totals['gpu_hours']:,.3f}", _gigabytes(totals["disk_bytes"]),
+         _gigabytes(totals["peak_bytes"]), "")
+    )  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0])]
+                  + [cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)])
+        for row in rows
+    ]  # fmt: skip
+    with_gpus = f" and {plan.gpus} GPU(s)" if plan.gpus else ""
+    return "\n".join(
+        [
+            plan.title,
+            "",
+            *(line.rstrip() for line in lines),
+            "",
+            f"wall time with {plan.jobs_at_once:,} job(s) at once{with_gpus}: "
+            f"{_duration(plan.wall_minutes)}",
+            "",
+            "An estimate: rates were measured elsewhere or at another size. Peak memory "
+            "is that of the measured jobs.",
+            *(f"- {note}" for note in plan.notes),
+            *(f"[{n}] {source}" for n, source in enumerate(sources, 1)),
+        ]
+    )
+
+
+def _duration(minutes: float) -> str:
+    for limit, size, unit in ((120, 1, "minutes"), (48 * 60, 60, "hours")):
+        if minutes < limit:
+            return f"{minutes / size:.1f} {unit}"
+    return f"{minutes / 1440:,.1f} days"
+
+
+# The command line
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `phantomscope plan`."""
+    parser.add_argument("--config", type=Path, help="config file (default: the demo)")
+    parser.add_argument(
+        "--rates", type=Path, metavar="FOLDER",
+        help="finished run to take rates from, such as results/demo",
+    )  # fmt: skip
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N",
+        help="jobs at once: cores, or jobs of a cluster (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gpus", type=int, metavar="N",
+        help="GPUs at once (default: 1 if the config says cuda, else 0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--source-images", type=int, metavar="N", help="number of source images"
+    )
+    parser.add_argument(
+        "--source-pixels", type=int, metavar="P", help="pixels of each source image"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> str:
+    """Return what `phantomscope plan` prints.
+
+    Raises
+    ------
+    PhantomscopeError
+        For a bad config or folder of a run, or numbers that cannot be.
+    """
+    config = load_config(options.config) if options.config else make_config({})
+    needs_gpu = "cuda" in (config.train.device, config.synthesise.device)
+    gpus = int(needs_gpu) if options.gpus is None else options.gpus
+    if options.jobs < 1 or gpus < 0:
+        raise PhantomscopeError(
+            f"{options.jobs} jobs and {gpus} GPUs at once cannot be",
+            where="--jobs, --gpus",
+            fix="give at least one job, and no negative number of GPUs",
+        )
+    if needs_gpu and not gpus:
+        raise PhantomscopeError(
+            "the config asks for a GPU (`device: cuda`), but there is none",
+            where="--gpus",
+            fix="give at least 1, or write `device: auto`",
+        )
+    rates = packaged_rates()
+    if options.rates:
+        rates = rates_from_run(options.rates).over(rates)
+    images = source_images(
+        config, count=options.source_images, pixels=options.source_pixels
+    )
+    plan = make_plan(config, rates, options.jobs, images, gpus)
+    return json.dumps(plan.plain(), indent=2) if options.json else render(plan)

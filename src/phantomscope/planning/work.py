@@ -1,0 +1,336 @@
+"""What a config makes the workflow do: jobs, their work, and what they write.
+
+The functions below `works` are the table to correct when a rule changes. Nothing heavy
+is imported, since the Snakefile asks for the number of shards whenever it is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from phantomscope.config.model import Config
+from phantomscope.planning.rates import packaged_rates
+from phantomscope.planning.sources import Images, split_images
+
+FEWEST_SHARDS = 2  # so that two cores are busy
+MOST_SHARDS = 2000  # more jobs burden Snakemake and the queue of a cluster
+STRIDE = 8  # of the network, with either preset
+ITEM_BYTES = {"uint8": 1, "uint16": 2, "float32": 4}
+LABEL_BYTES = 2
+IMAGES_OF_TYPE = 20  # that `fit_sketch` looks at
+IMAGES_COMPARED = 60  # of each set, by `measure_realism`
+
+
+@dataclass(frozen=True)
+class Work:
+    """Jobs of one kind.
+
+    Attributes
+    ----------
+    rule : str
+        Rule of the workflow.
+    jobs : int
+        How many jobs there are.
+    units : float
+        Work of each job, in `unit`.
+    unit : str
+        What is counted.
+    after : tuple of str
+        Names of the work that must be finished before.
+    variant : str
+        What sets the rate besides the rule: the network's preset or the tool.
+    part : str
+        Tells work of the same rule and variant apart.
+    gpu : bool
+        Whether a GPU is requested.
+    threads : int
+        CPU threads of each job.
+    first : bool
+        Whether it goes first when several jobs could start.
+    stored : float
+        What each job writes: bytes of images before compression, else files of a
+        size that is measured, or what their size is proportional to.
+    store : str
+        Dtype of the images that are written; empty for other files.
+    """
+
+    rule: str
+    jobs: int
+    units: float
+    unit: str
+    after: tuple[str, ...]
+    variant: str = ""
+    part: str = ""
+    gpu: bool = False
+    threads: int = 1
+    first: bool = False
+    stored: float = 1.0
+    store: str = ""
+
+    @property
+    def key(self) -> str:
+        """Name of its rate: the rule, and the variant if there is one."""
+        return f"{self.rule}/{self.variant}" if self.variant else self.rule
+
+    @property
+    def name(self) -> str:
+        """A name of its own, for `after`."""
+        return ".".join(filter(None, (self.rule, self.variant, self.part)))
+
+    @property
+    def disk_key(self) -> str:
+        """Name of the measured bytes per unit of `stored`."""
+        return self.store or self.key
+
+
+def tiled_length(size: int, tile: int, overlap: int) -> int:
+    """Return the length of an axis over all its tiles, overlaps included.
+
+    Parameters
+    ----------
+    size : int
+        Length of the image along the axis, px.
+    tile, overlap : int
+        Largest tile, and its overlap on each side, px.
+    """
+    count = math.ceil(size / (tile - 2 * overlap))
+    core = math.ceil(size / count / STRIDE) * STRIDE
+    side = min(tile, core + 2 * overlap)
+    return math.ceil(size / (side - 2 * overlap)) * side
+
+
+def network_pixels(config: Config) -> int:
+    """Pixels that the network sees for one synthetic image, over all steps."""
+    options = config.synthesise
+    height, width = (
+        tiled_length(size, options.tile, options.overlap)
+        for size in config.simulate.size
+    )
+    return options.steps * height * width
+
+
+def shard_count(config: Config) -> int:
+    """Return the number of shards: that of the config, or from the target duration.
+
+    It depends on the config and the packaged rates alone, not on the machine or on
+    earlier runs, so that a finished run stays finished elsewhere.
+
+    Parameters
+    ----------
+    config : Config
+        `simulate.shards` is a number or ``auto``.
+
+    Returns
+    -------
+    int
+        With ``auto`` at least 2, at most 2000 and at most the number of images.
+    """
+    options = config.simulate
+    if options.shards != "auto":
+        return options.shards
+    preset = config.network.preset
+    wants_gpu = config.synthesise.device == "cuda"
+    rate, _ = packaged_rates().find(f"synthesise/{preset}", wants_gpu)
+    if rate is None:
+        raise ValueError(f"there is no packaged rate of the preset {preset!r}")
+    seconds = rate.seconds_per_unit * options.images * network_pixels(config)
+    wanted = math.ceil(seconds / (60 * options.job_minutes))
+    return min(max(wanted, FEWEST_SHARDS), MOST_SHARDS, options.images)
+
+
+def resolved(config: Config) -> Config:
+    """Return the config with the number of shards filled in."""
+    simulate = config.simulate.model_copy(update={"shards": shard_count(config)})
+    return config.model_copy(update={"simulate": simulate})
+
+
+def works(config: Config, images: Images) -> list[Work]:
+    """List the work of a config.
+
+    Parameters
+    ----------
+    config : Config
+        With a number of shards; see `resolved`.
+    images : Images
+        The source images.
+
+    Returns
+    -------
+    list of Work
+        In the order of the workflow: what a job waits for stands before it.
+    """
+    train, test = split_images(config, images)
+    training = _training(config, train)
+    predictions = _predictions(config, test, training)
+    scores = _scores(predictions, test) if config.has_labels else []
+    return [
+        *_preparation(config, images, train.pixels + test.pixels),
+        *_sketches(config, train),
+        *_diffusion(config, train),
+        *_gathered(config, train),
+        *training,
+        *predictions,
+        *scores,
+        *_tables([work.name for work in scores], [work.name for work in predictions]),
+    ]
+
+
+def _raw(pixels: float, dtype: str, labels: bool = True) -> float:
+    """Bytes of images and their labels before compression."""
+    return pixels * (ITEM_BYTES[dtype] + LABEL_BYTES * labels)
+
+
+def _asks_for_gpu(config: Config, tool: str = "") -> bool:
+    """Whether a job asks for a GPU; StarDist's TensorFlow is that for the CPU."""
+    return tool != "stardist" and "cpu" not in (config.train.device, config.synthesise.device)
+
+
+def _preparation(config: Config, images: Images, kept: int) -> list[Work]:
+    dtype, labels = images.dtype, config.has_labels
+    files = len(config.source.downloaded)
+    download = [Work("download", files, 1, "files", ())] if files else []
+    # By group, the prepared set points to the pixels of the acquired one.
+    copied = kept if kept < images.pixels else 0
+    return [
+        Work("write_config", 1, 1, "job", ()),
+        *download,
+        Work("acquire", 1, images.pixels, "pixels", tuple(w.name for w in download),
+             stored=_raw(images.pixels, dtype, labels), store=dtype),
+        Work("prepare", 1, images.pixels, "pixels", ("acquire",),
+             stored=_raw(copied, dtype, labels), store=dtype),
+    ]  # fmt: skip
+
+
+def _fitted_pixels(config: Config, train: Images) -> int:
+    """Pixels that are measured: real images, and sketches of them in each round."""
+    counts = sorted(train.shapes.items(), key=lambda item: -item[1])
+    own = config.fit.max_types - (len(counts) > config.fit.max_types)
+    groups = [counts[n : n + 1] for n in range(own)] + [counts[own:]]
+    seen = 0.0
+    for group in groups:
+        count = sum(n for _, n in group)
+        taken = math.ceil(count / max(math.ceil(count / IMAGES_OF_TYPE), 1))
+        pixels = sum(n * h * w for (h, w), n in group)
+        seen += pixels * taken / max(count, 1)
+    return round(seen * (config.fit.calibration_rounds + 2))
+
+
+def _sketches(config: Config, train: Images) -> list[Work]:
+    shards = _shards(config)
+    height, width = config.simulate.size
+    pixels = config.simulate.images * height * width / shards
+    return [
+        Work("fit_sketch", 1, _fitted_pixels(config, train), "pixels", ("prepare",)),
+        Work("simulate", shards, pixels, "pixels", ("fit_sketch",),
+             stored=_raw(pixels, "float32"), store="float32"),
+        Work("photograph", shards, pixels, "pixels", ("simulate",),
+             stored=_raw(pixels, train.dtype), store=train.dtype),
+    ]  # fmt: skip
+
+
+def _shards(config: Config) -> int:
+    if config.simulate.shards == "auto":
+        raise ValueError("the number of shards must be resolved first")
+    return config.simulate.shards
+
+
+def _diffusion(config: Config, train: Images) -> list[Work]:
+    options, dtype = config.train, train.dtype
+    preset, gpu, threads = (
+        config.network.preset, _asks_for_gpu(config), config.synthesise.threads,
+    )  # fmt: skip
+    seen = options.steps * options.batch_size * options.patch**2
+    times = {t for t in config.start.candidates if t <= config.process.timesteps}
+    if config.start.value != "auto":
+        times.add(config.start.value)
+    tried = len(times) * config.start.images
+    height, width = config.simulate.size
+    images = config.simulate.images / _shards(config)
+    return [
+        Work("train_diffusion", 1, seen, "pixels", ("prepare",), preset, gpu=gpu,
+             threads=options.threads, first=True),
+        Work("choose_start", 1, tried * network_pixels(config), "network pixels",
+             ("fit_sketch", f"train_diffusion.{preset}"), preset, gpu=gpu,
+             threads=threads, first=True,
+             stored=_raw(tried * height * width, dtype), store=dtype),
+        Work("synthesise", _shards(config), images * network_pixels(config),
+             "network pixels", ("simulate", f"choose_start.{preset}"), preset, gpu=gpu,
+             threads=threads, first=True,
+             stored=_raw(images * height * width, dtype), store=dtype),
+        Work("check", _shards(config), images * height * width, "pixels",
+             (f"synthesise.{preset}",), first=True, stored=images),
+    ]  # fmt: skip
+
+
+def _gathered(config: Config, train: Images) -> list[Work]:
+    """Work on all shards together."""
+    images = config.simulate.images
+    height, width = config.simulate.size
+    drawn = min(images, IMAGES_COMPARED) * height * width
+    return [
+        Work("gather", 1, images, "images", ("check",), part="checked", stored=images),
+        Work("gather", 1, images, "images", ("photograph",), part="camera",
+             stored=images),
+        Work("measure_realism", 1, train.pixels_of(IMAGES_COMPARED) + 2 * drawn,
+             "pixels", ("gather.checked", "gather.camera")),
+    ]  # fmt: skip
+
+
+def _training(config: Config, train: Images) -> list[Work]:
+    options = config.segment
+    sets = {"synthetic": "gather.checked", "annotated": "prepare",
+            "sketch": "gather.camera"}  # fmt: skip
+    work = []
+    for tool in options.tools:
+        own = options.cellpose if tool == "cellpose" else options.stardist
+        seen = own.steps * own.batch_size * own.patch**2
+        work += [
+            Work("train_segmenter", len(options.seeds), seen, "pixels", (sets[arm],),
+                 tool, arm, gpu=_asks_for_gpu(config, tool), threads=options.threads)
+            for arm in config.arms
+        ]  # fmt: skip
+    if config.has_labels:
+        tried = train.pixels_of(options.images) * len(options.classical.sigmas)
+        work.append(
+            Work("train_segmenter", 1, tried, "pixels", ("prepare",),
+                 "otsu_watershed", "annotated", threads=options.threads)
+        )  # fmt: skip
+    return work
+
+
+def _predictions(config: Config, test: Images, trained: Sequence[Work]) -> list[Work]:
+    threads, stored = config.segment.threads, _raw(test.pixels, test.dtype)
+    work = [
+        Work("predict", one.jobs, test.pixels, "pixels", (one.name,), one.variant,
+             one.part, gpu=one.gpu, threads=threads, stored=stored, store=test.dtype)
+        for one in trained
+    ]  # fmt: skip
+    if config.has_labels and config.segment.generalist:
+        # Without its weights, which are seldom there, it does nothing.
+        work.append(
+            Work("predict_generalist", 1, 1, "job", ("prepare",),
+                 gpu=_asks_for_gpu(config, "generalist"), threads=threads)
+        )  # fmt: skip
+    return work
+
+
+def _scores(predictions: Sequence[Work], test: Images) -> list[Work]:
+    return [
+        Work("evaluate", one.jobs, 1, "job", (one.name,),
+             part=one.name, stored=test.pixels)
+        for one in predictions
+    ]  # fmt: skip
+
+
+def _tables(scores: Sequence[str], predictions: Sequence[str]) -> list[Work]:
+    work = [
+        Work("tabulate", 1, 1, "job", ("write_config", *scores)),
+        Work("draw_figures", 1, 1, "job", ("tabulate", "measure_realism")),
+    ]
+    if scores:
+        after = ("write_config", *scores)
+        work.append(Work("draw_segmentations", 1, 1, "job", after))
+    drawn = tuple(one.name for one in work)
+    return [*work, Work("report", 1, 1, "job", (*drawn, *predictions))]

@@ -1,0 +1,231 @@
+"""A web server on this machine that misbehaves as it is told.
+
+    with Server() as server:
+        url = server.add("a.zip", content, faults=[status(500), cut(1000)])
+        download(url, target)
+        assert server.requests[-1].range == "bytes=1000-"
+
+Each request for a file takes the next of its faults; without one left, the server
+behaves: it knows ranges, `If-Range`, and strong validators.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
+# Longest that a hanging answer holds a thread, if nobody closes the server.
+LONGEST_HANG = 10.0
+
+Fault = Callable[["Handler"], None]
+
+
+@dataclass
+class File:
+    """A file that is served, and how."""
+
+    content: bytes
+    etag: str = '"v1"'
+    modified: str = DATE
+    ranges: bool = True
+    length: bool = True
+    faults: list[Fault] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client asked for."""
+
+    path: str
+    range: str
+    if_range: str
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request."""
+
+    server: _Http
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *values: Any) -> None:
+        """Keep quiet."""
+
+    def do_GET(self) -> None:
+        """Serve a file, or do what its next fault does."""
+        wanted = self.headers.get("Range", ""), self.headers.get("If-Range", "")
+        self.server.requests.append(Request(self.path, *wanted))
+        self.close_connection = True
+        file = self.server.files.get(self.path)
+        if file is None:
+            self.send_error(404)
+        elif file.faults:
+            file.faults.pop(0)(self)
+        else:
+            self.answer(file)
+
+    @property
+    def file(self) -> File:
+        """The file that was asked for."""
+        return self.server.files[self.path]
+
+    def answer(self, file: File, most: int | None = None) -> None:
+        """Send the file, or the part asked for; at most so many bytes of it."""
+        start = self._start(file)
+        if start is not None and start >= len(file.content):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(file.content)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        body = file.content[start or 0 :]
+        self.send_response(200 if start is None else 206)
+        if start is not None:
+            total = len(file.content)
+            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+        for name, value in (("ETag", file.etag), ("Last-Modified", file.modified)):
+            if value:
+                self.send_header(name, value)
+        if file.length:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:most])
+        self.wfile.flush()
+
+    def _start(self, file: File) -> int | None:
+        """First byte asked for; None: all of it."""
+        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        known = self.headers.get("If-Range", "") in ("", file.etag, file.modified)
+        return int(wanted[1]) if wanted and known and file.ranges else None
+
+    def hang(self) -> None:
+        """Send nothing more until the server closes."""
+        self.server.closing.wait(LONGEST_HANG)
+
+    def reset(self) -> None:
+        """End the connection at once, without a goodbye."""
+        # What the client has not read yet is lost with it.
+        time.sleep(0.05)
+        now = struct.pack("ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
+        self.connection.close()
+
+
+def status(code: int, **headers: str) -> Fault:
+    """Answer with an error; ``Retry_After="1"`` sets ``Retry-After``."""
+
+    def fault(handler: Handler) -> None:
+        handler.send_response(code)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    return fault
+
+
+def cut(after: int) -> Fault:
+    """End the connection after so many bytes of what was announced."""
+    return lambda handler: handler.answer(handler.file, after)
+
+
+def reset(after: int) -> Fault:
+    """Break the connection (RST) after so many bytes."""
+
+    def fault(handler: Handler) -> None:
+        handler.answer(handler.file, after)
+        handler.reset()
+
+    return fault
+
+
+def hang(after: int | None = None) -> Fault:
+    """Stop sending after so many bytes; None: before any answer."""
+
+    def fault(handler: Handler) -> None:
+        if after is not None:
+            handler.answer(handler.file, after)
+        handler.hang()
+
+    return fault
+
+
+def instead(content: bytes, kind: str = "text/html") -> Fault:
+    """Answer with other content, as a login page does."""
+
+    def fault(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", kind)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    return fault
+
+
+def moved(path: str) -> Fault:
+    """Lead to another file of this server."""
+    return status(302, Location=f"/{path}")
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, File] = {}
+        self.requests: list[Request] = []
+        self.closing = threading.Event()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that hang up are no news."""
+
+
+class Server:
+    """The server; `requests` is what it was asked for, in order."""
+
+    def __init__(self) -> None:
+        self._http = _Http()
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
+
+    @property
+    def url(self) -> str:
+        """Base address, without a slash at the end."""
+        return f"http://127.0.0.1:{self._http.server_port}"
+
+    @property
+    def requests(self) -> list[Request]:
+        """What was asked for so far."""
+        return self._http.requests
+
+    def add(
+        self, path: str, content: bytes, faults: Sequence[Fault] = (), **how: Any
+    ) -> str:
+        """Serve a file and return its address; `how` are further fields of `File`."""
+        self._http.files[f"/{path}"] = File(content, faults=list(faults), **how)
+        return f"{self.url}/{path}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._http.closing.set()
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()

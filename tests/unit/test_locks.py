@@ -1,0 +1,124 @@
+"""One writer per output and one job per GPU, whatever happens to the others."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from phantomscope.devices import VISIBLE, claimed_device, count_devices
+from phantomscope.images.imageset import ImageSet, ImageSetWriter
+from phantomscope.locks import only_writer, try_lock, unlock
+
+IMAGE = np.random.default_rng(0).integers(0, 9999, (24, 32)).astype(np.uint16)
+HOLD = """
+import sys, time
+from pathlib import Path
+from phantomscope.locks import only_writer
+
+with only_writer(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def holding(path: Path) -> subprocess.Popen[str]:
+    """Start a process that writes `path` until it is killed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "locked\n"
+    return process
+
+
+def test_a_second_writer_waits_until_the_first_is_gone(tmp_path, capfd):
+    path = tmp_path / "set"
+    process = holding(path)
+    begin = time.monotonic()
+    threading.Timer(0.7, os.kill, (process.pid, signal.SIGKILL)).start()
+    with only_writer(path):
+        assert time.monotonic() - begin >= 0.6
+    process.communicate()
+    said = capfd.readouterr().err
+    assert f"process {process.pid} on" in said
+    assert str(path) in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_writers_of_one_set_do_not_mix(tmp_path):
+    path = tmp_path / "set"
+    process = holding(path)
+    threading.Timer(0.5, process.kill).start()
+    with ImageSetWriter(path, {}) as writer:
+        writer.add("a", IMAGE)
+    assert process.wait() == -signal.SIGKILL
+    process.communicate()
+    ImageSet.open(path).verify()
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_writer_that_fails_frees_its_set(tmp_path):
+    with pytest.raises(RuntimeError), ImageSetWriter(tmp_path / "set", {}):
+        raise RuntimeError
+    with ImageSetWriter(tmp_path / "set", {}) as writer:
+        writer.add("a", IMAGE)
+
+
+def test_a_lock_is_taken_once(tmp_path):
+    path = tmp_path / "lock"
+    first = try_lock(path)
+    assert first is not None
+    assert try_lock(path) is None
+    unlock(path, first)
+    second = try_lock(path)
+    assert second is not None
+    unlock(path, second)
+
+
+def test_each_job_gets_a_gpu_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.delenv(VISIBLE, raising=False)
+    folder = tmp_path / "locks"
+    with claimed_device(1, count=2, folder=folder) as first:
+        assert os.environ[VISIBLE] == first == "0"
+        del os.environ[VISIBLE]  # as another process would see it
+        with claimed_device(1, count=2, folder=folder) as second:
+            assert second == "1"
+        os.environ[VISIBLE] = first
+    assert VISIBLE not in os.environ
+    with claimed_device(None, count=2, folder=folder) as again:
+        assert again == "0"
+
+
+def test_a_gpu_that_is_freed_goes_to_who_waits(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv(VISIBLE, raising=False)
+    held = [try_lock(tmp_path / f"{n}.lock") for n in range(2)]
+    timer = threading.Timer(0.5, unlock, (tmp_path / "1.lock", held[1]), {"keep": True})
+    timer.start()
+    with claimed_device(1, count=2, folder=tmp_path) as mine:
+        assert mine == "1"
+    assert "all 2 GPUs are in use" in capsys.readouterr().err
+    assert held[0] is not None
+    unlock(tmp_path / "0.lock", held[0])
+
+
+def test_what_a_scheduler_chose_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv(VISIBLE, "3")
+    with claimed_device(1, count=4, folder=tmp_path) as mine:
+        assert mine is None
+        assert os.environ[VISIBLE] == "3"
+    with claimed_device(0, count=4, folder=tmp_path):
+        assert os.environ[VISIBLE] == ""  # Snakemake counts this job as one for the CPU
+    assert os.environ[VISIBLE] == "3"
+
+
+def test_gpus_are_counted_by_their_device_files(tmp_path):
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null"):
+        (tmp_path / name).touch()
+    assert count_devices(tmp_path) == 2
+    assert count_devices(tmp_path / "nowhere") == 0
