@@ -10,6 +10,7 @@ import argparse
 import csv
 import platform
 import shutil
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -18,12 +19,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import yaml
 from scipy.optimize import nnls
 
-from benchmarks.laboratory import run, stage
+from benchmarks.laboratory import ROOT, run, stage
+from benchmarks.table import Row
 from phantomscope.images.files import write_json
 from phantomscope.planning.rates import PACKAGED, Rate, Rates
-from phantomscope.planning.runs import measured, open_run, stored_bytes
+from phantomscope.planning.runs import measured, open_run, rates_from_run, stored_bytes
+
+# A few minutes, for what longer runs lack: the small network.
+SMALL = {
+    "experiment": "demo-small",
+    "scale": "smoke",
+    "simulate": {"images": 16, "shards": 2},
+    "fit": {"calibration_rounds": 1},
+    "network": {"preset": "small"},
+    "train": {"steps": 240, "warmup": 10},
+    "start": {"candidates": [100, 300], "max_distance": 1.0, "min_fidelity": 0.1,
+              "images": 2},
+    "check": {"max_vanished": 1.0, "max_phantoms": 100, "min_agreement": 0.0},
+    "segment": {"cellpose": {"steps": 20}, "stardist": {"steps": 40}},
+    "evaluate": {"resamples": 50},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,14 +97,14 @@ def measure(runs: Sequence[Path], where: str) -> Rates:
     points: dict[tuple[str, str], list[Point]] = defaultdict(list)
     names: dict[tuple[str, str], list[str]] = defaultdict(list)
     sizes: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for run in map(open_run, runs):
-        for key, jobs in measured(run).items():
-            kind = (run.device if jobs.gpu else "cpu", key)
+    for opened in map(open_run, runs):
+        for key, jobs in measured(opened).items():
+            kind = (opened.device if jobs.gpu else "cpu", key)
             median = float(np.median(jobs.seconds))
             found = Point(jobs.units, median, len(jobs.seconds), jobs.max_rss_mb)
             points[kind].append(found)
-            names[kind].append(run.results.name)
-        for disk_key, size in stored_bytes(run).items():
+            names[kind].append(opened.results.name)
+        for disk_key, size in stored_bytes(opened).items():
             sizes[disk_key].append(size)
     devices: dict[str, dict[str, Rate]] = defaultdict(dict)
     for (device, key), group in points.items():
@@ -104,6 +122,15 @@ def measure(runs: Sequence[Path], where: str) -> Rates:
         for key, found in sizes.items()
     }
     return Rates(devices, disk)
+
+
+def run_small(folder: Path) -> Path:
+    """Run the small experiment in a folder; return its results."""
+    config = folder / "small.yaml"
+    config.write_text(yaml.safe_dump(SMALL))
+    run([sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
+         "--cores", "1", "--configfile", str(config)], cwd=folder)  # fmt: skip
+    return folder / "results" / str(SMALL["experiment"])
 
 
 def _copies(shard: Path, folder: Path, count: int) -> list[Path]:
@@ -152,16 +179,34 @@ def ratios(results: Path, rates: Rates) -> dict[str, float]:
 
     ``total`` is that of all jobs together.
     """
-    run = open_run(results)
+    opened = open_run(results)
     found, predicted, taken = {}, 0.0, 0.0
-    for key, jobs in measured(run).items():
-        rate, _ = rates.find(key, jobs.gpu and run.device == "cuda")
+    for key, jobs in measured(opened).items():
+        rate, _ = rates.find(key, jobs.gpu and opened.device == "cuda")
         if rate is not None:
             seconds = len(jobs.seconds) * rate.seconds(jobs.units)
             found[key] = seconds / sum(jobs.seconds)
             predicted += seconds
             taken += sum(jobs.seconds)
     return found | {"total": predicted / taken}
+
+
+def planned(_: Path) -> list[Row]:
+    """Compare finished runs with plans from the rates of the demo."""
+    demo = ROOT / "results/demo"
+    rates = rates_from_run(demo)
+    goals = {"demo": "<= 1.05", "dsb2018-pilot": "<= 1.5"}
+    rows = []
+    for name, goal in goals.items():
+        if (demo.with_name(name) / "report.html").exists():
+            ratio = ratios(demo.with_name(name), rates)["total"]
+            rows.append(
+                Row(f"plan.{name.split('-')[0]}_core_seconds",
+                    "seconds of all jobs, planned from the demo's own rates, over "
+                    "measured (or the inverse, where larger)", name,
+                    max(ratio, 1 / ratio), "", goal, "python -m benchmarks plan")
+            )  # fmt: skip
+    return rows
 
 
 def main() -> None:
@@ -171,19 +216,18 @@ def main() -> None:
     )
     parser.add_argument("runs", type=Path, nargs="+", help="finished runs")
     parser.add_argument(
-        "--more", type=Path, nargs="*", default=[],
-        help="small finished runs, for kinds of job that the others lack",
+        "--small", type=Path,
+        help="finished run of the small experiment (default: run it, some minutes)",
     )  # fmt: skip
     parser.add_argument("--output", type=Path, default=PACKAGED)
     parser.add_argument("--machine", default=machine(), help="name of the machine")
     options = parser.parse_args()
-    rates = measure(options.runs, options.machine)
-    if options.more:
-        rates = rates.over(measure(options.more, options.machine))
-    shards = [path / "checks/shard-000" for path in (*options.runs, *options.more)]
-    if checked := [path for path in shards if path.exists()]:
-        gather = {"gather": gather_rate(checked[0], options.machine)}
-        rates = Rates({"cpu": gather}, {}).over(rates)
+    with tempfile.TemporaryDirectory() as folder:
+        small = options.small or run_small(Path(folder))
+        rates = measure(options.runs, options.machine)
+        rates = rates.over(measure([small], options.machine))
+        gather = gather_rate(small / "checks/shard-000", options.machine)
+    rates = Rates({"cpu": {"gather": gather}}, {}).over(rates)
     write_json(options.output, rates.plain())
     for results in options.runs:
         print(f"== {results}: predicted over measured seconds")

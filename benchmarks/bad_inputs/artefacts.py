@@ -72,6 +72,16 @@ def _type_renamed(folder: Path, lab: Laboratory) -> Invocation:
     return checking(folder, lab, sketch=sketch)
 
 
+def _longer_line(folder: Path) -> None:
+    path = folder / "manifest.csv"
+    path.write_text(path.read_text() + "a,b," * 99 + "\n")
+
+
+def _folder_instead(folder: Path) -> None:
+    (folder / "manifest.csv").unlink()
+    (folder / "manifest.csv").mkdir()
+
+
 def _again(prefix: str) -> Callable[[Path], object]:
     def damage(folder: Path) -> None:
         path = folder / "manifest.csv"
@@ -100,6 +110,32 @@ SETS = [
     json_case("normalisation-of-others", "JSON file", "normalisation",
               LIMITS.format("sqrt", "cat", "[3, 9]"), "no limits for the image",
               "nuclei-train", "run `prepare` again"),
+    json_case("normalisation-nan", "JSON file", "normalisation",
+              LIMITS.format("sqrt", "nuclei-train", "[3, NaN]"), "limits 3.0 to nan",
+              RERUN),
+    json_case("normalisation-of-words", "JSON file", "normalisation",
+              LIMITS.format("sqrt", "nuclei-train", '["a", "b"]'), "'a'", RERUN),
+    json_case("normalisation-one-limit", "JSON file", "normalisation",
+              LIMITS.format("sqrt", "nuclei-train", "[3]"), "incomplete or wrong",
+              RERUN),
+    json_case("normalisation-of-float64", "JSON file", "normalisation",
+              LIMITS.format("sqrt", "cat", "[3, 9]").replace("uint16", "float64"),
+              "dtype 'float64'", RERUN),
+    json_case("normalisation-empty", "JSON file", "normalisation", "",
+              "JSON file is broken", RERUN),
+    json_case("normalisation-deep", "JSON file", "normalisation", "[" * 99_999,
+              "JSON file is broken", RERUN),
+    json_case("normalisation-long-number", "JSON file", "normalisation",
+              LIMITS.format("sqrt", "cat", "[3, " + "9" * 5000 + "]"),
+              "JSON file is broken", RERUN),
+    json_case("start-of-words", "JSON file", "start", '{"value": "300"}',
+              "t_start is '300'", "run `choose-start` again"),
+    json_case("start-nan", "JSON file", "start", '{"value": NaN}', "t_start is nan",
+              "run `choose-start` again"),
+    json_case("start-is-a-list", "JSON file", "start", "[300]", "t_start is None",
+              "run `choose-start` again"),
+    json_case("start-binary", "JSON file", "start", "\x80\x04\x95.",
+              "JSON file is broken", RERUN),
     json_case("start-broken", "JSON file", "start", "{'value': 300}",
               "JSON file is broken", RERUN),
     json_case("start-incomplete", "JSON file", "start", "{}", "t_start is None",
@@ -114,6 +150,12 @@ SETS = [
              "prepared/manifest.csv", "manifest is broken", FOLDER),
     set_case("manifest-binary", lambda p: write(p / "manifest.csv", b"\xff\xfe\0\1"),
              "prepared/manifest.csv", "manifest is broken", FOLDER),
+    set_case("manifest-ragged", _longer_line, "prepared/manifest.csv",
+             "manifest is broken", FOLDER),
+    set_case("manifest-is-a-folder", _folder_instead, "prepared/manifest.csv",
+             "it is a folder", "name a file"),
+    set_case("manifest-of-page", lambda p: write(p / "manifest.csv", "<html>\n</html>"),
+             "prepared/manifest.csv", "lacks the columns", FOLDER),
     set_case("manifest-columns", _in_manifest(",sha256,", ",hash,"),
              "prepared/manifest.csv", "lacks the columns sha256", FOLDER),
     set_case("manifest-twice", _again("nuclei-train"), "prepared/manifest.csv",

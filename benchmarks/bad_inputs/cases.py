@@ -9,6 +9,7 @@ from benchmarks.bad_inputs.checkpoints import CHECKPOINTS
 from benchmarks.bad_inputs.configs import CONFIGS, SKETCHES
 from benchmarks.bad_inputs.folders import FOLDERS
 from benchmarks.bad_inputs.images import IMAGES
+from benchmarks.bad_inputs.localisations import LOCALISATIONS
 from benchmarks.bad_inputs.model import Answer, Case, check
 from benchmarks.bad_inputs.runs import RUNS
 from benchmarks.bad_inputs.system import OUTPUTS
@@ -16,6 +17,7 @@ from benchmarks.laboratory import Laboratory
 
 CASES: list[Case] = [
     *IMAGES, *FOLDERS, *CONFIGS, *SKETCHES, *CHECKPOINTS, *SETS, *OUTPUTS, *RUNS,
+    *LOCALISATIONS,
 ]  # fmt: skip
 
 

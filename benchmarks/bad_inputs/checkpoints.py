@@ -265,7 +265,7 @@ TRAPS = [
                pickled(lambda p: Call(os.system, f"touch {p.with_name(CANARY)}")),
                *CODE),
     model_case("model-calls-eval",
-               pickled(lambda p: Call(eval, f"open({str(p.with_name(CANARY))!r}, 'w')")),
+               pickled(lambda p: Call(eval, f"open('{p.with_name(CANARY)}', 'w')")),
                *CODE),
     model_case("model-calls-torch-load",
                pickled(lambda p: Call(torch.load, str(p))), *CODE),

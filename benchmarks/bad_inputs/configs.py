@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from benchmarks.bad_inputs.building import config_file, write
-from benchmarks.bad_inputs.model import Case, Invocation
+from benchmarks.bad_inputs.model import CANARY, Case, Invocation
 from benchmarks.laboratory import SMOKE, Laboratory
 
 
@@ -34,7 +34,24 @@ def _config_folder(folder: Path, lab: Laboratory) -> Invocation:
     return Invocation(["config", "--check", folder / "mine.yaml"])
 
 
+def _config_code(folder: Path, lab: Laboratory) -> Invocation:
+    tag = "!!python/object/apply:pathlib.Path.touch"
+    path = write(folder / "mine.yaml", f"seed: {tag} [{folder / CANARY}]\n")
+    return Invocation(["config", "--check", path])
+
+
+def _laughs(lists: bool) -> str:
+    """Return nine levels of nine aliases each: 10^8 values in a few lines."""
+    opened, closed = ("[", "]") if lists else ("{<<: [", "]}")
+    lines = ["a0: &a0 [1]" if lists else "a0: &a0 {k: 1}"]
+    for n in range(1, 10):
+        lines.append(f"a{n}: &a{n} {opened}{','.join([f'*a{n - 1}'] * 9)}{closed}")
+    return "\n".join([*lines, "seed: *a9\n"])
+
+
 REFERENCE = "config/README.md"
+ALIASES = "write options without aliases"
+QUOTES = "put text into quotes"
 CONFIGS = [
     config_case("unknown-key", "train: {step: 9}\n", "unknown option `train.step`",
                 "did you mean `train.steps`"),
@@ -95,6 +112,32 @@ CONFIGS = [
     config_case("tabs", "train:\n\tsteps: 5\n", "this is no YAML", "no tabs"),
     config_case("repeated-key", "seed: 1\nseed: 2\n", "'seed' stands here twice",
                 "line 2", "keep one"),
+    config_case("laughs", _laughs(lists=True), "100000 values", ALIASES),
+    config_case("laughs-merged", _laughs(lists=False), "100000 values", ALIASES),
+    config_case("endless", "train: &t {steps: *t}\n", "100000 values", ALIASES),
+    config_case("undefined-alias", "seed: *s\n", "undefined alias", "indentation"),
+    config_case("deep", "seed: " + "[" * 9999, "recursion", "indentation"),
+    config_case("long-number", "seed: " + "9" * 5000, "too many digits", "line 1",
+                QUOTES),
+    config_case("long-hex", "train: {steps: 0x" + "f" * 9999 + "}\n",
+                "too many digits", "line 1", QUOTES),
+    config_case("long-sexagesimal", "train: {learning_rate: " + "59:" * 999 + "1.5}\n",
+                "too many digits", "line 1", QUOTES),
+    config_case("no-such-day", "experiment: 2026-02-30\n", "no YAML", "day"),
+    config_case("not-of-its-tag", "seed: !!bool maybe\n", "does not fit its tag"),
+    config_case("timestamp-tag", "seed: !!timestamp soon\n", "does not fit its tag"),
+    config_case("unknown-tag", "seed: !dice 6\n", "!dice", "indentation"),
+    config_case("two-documents", "seed: 1\n---\nseed: 2\n", "a single document"),
+    config_case("number-as-key", "train: {1: 2}\n", "`train.1`", "Keys should be"),
+    config_case("list-as-key", "? [seed]\n: 1\n", "unhashable key", "indentation"),
+    config_case("control-character", "seed: \a1\n", "special characters", "indentation"),
+    config_case("config-of-utf16", "seed: 1\n".encode("utf-16"), "not a text file",
+                "UTF-8"),
+    config_case("config-too-large", "#" * 2_100_000, "2000000 bytes", "a few kB"),
+    config_case("very-many-options", "".join(f"o{n}: 1\n" for n in range(500)),
+                "500 options are wrong", "and 480 more", "mend each"),
+    Case("config-with-code", "config", _config_code,
+         ("mine.yaml", "python/object", "indentation")),
     config_case("binary", b"\x89PNG\r\n\x1a\n\xff\xfe\0", "not a text file",
                 "give a YAML file"),
     config_case("list", "- seed\n- 1\n", "found a list", "phantomscope init"),
@@ -153,6 +196,12 @@ SKETCHES = [
     sketch_case("correlations", lambda t: t.update(correlation=CONTRADICTION),
                 "`types.0`", "contradict each other", COMPARE),
     sketch_case("sketch-not-yaml", "types: [\n", "this is no YAML", "indentation"),
+    sketch_case("sketch-laughs", _laughs(lists=True), "100000 values", ALIASES),
+    sketch_case("sketch-long-number", "types: 0x" + "f" * 9999, "too many digits",
+                QUOTES),
+    sketch_case("sketch-with-code", "types: !!python/object/apply:os.abort []\n",
+                "python/object", "indentation"),
+    sketch_case("sketch-not-of-its-tag", "types: !!int ''\n", "does not fit its tag"),
     sketch_case("sketch-empty", "", "`types`", COMPARE),
     sketch_case("sketch-no-type", "types: []\n", "`types`", "at least 1", COMPARE),
     Case("sketch-missing", "sketch parameters", _sketch_missing,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ from benchmarks.bad_inputs.building import (
     tiff,
     write,
 )
-from benchmarks.bad_inputs.model import Case, Invocation
+from benchmarks.bad_inputs.model import CANARY, Case, Invocation, Trap
 from benchmarks.laboratory import Laboratory
 from phantomscope.images.imageset import ImageSetWriter
 
@@ -42,12 +45,62 @@ def image_case(
     return Case(name, kind, build, (file, *expect))
 
 
-def _giant() -> bytes:
+def _tags(**values: int) -> bytes:
+    """Return a TIFF file with some tags overwritten."""
     stream = io.BytesIO(tiff(blobs()))
     with tifffile.TiffFile(stream, mode="r+") as file:
-        for tag in ("ImageWidth", "ImageLength"):
-            file.pages[0].tags[tag].overwrite(4_000_000)
+        for name, value in values.items():
+            file.pages[0].tags[name].overwrite(value)
     return stream.getvalue()
+
+
+def _circle() -> bytes:
+    """Return two pages, of which the second names the first as the next one."""
+    data = bytearray(tiff(np.stack([blobs()] * 2)))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        first, second = (page.offset for page in file.pages)
+        tags = len(file.pages[1].tags)
+    place = second + 2 + 12 * tags
+    data[place : place + 4] = first.to_bytes(4, "little")
+    return bytes(data)
+
+
+def _flipped() -> bytes:
+    data = bytearray(tiff(blobs(), compression="zlib"))
+    data[len(data) // 2] ^= 16
+    return bytes(data)
+
+
+def _png_flipped() -> bytes:
+    data = bytearray(png(NOISE))
+    data[len(data) // 2] ^= 16
+    return bytes(data)
+
+
+def _png_bomb() -> bytes:
+    """Return a PNG file of a few kB that claims 60000 x 60000 pixels."""
+    data = bytearray(png(NOISE))
+    data[16:24] = struct.pack(">II", 60_000, 60_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+def _placing(make: Callable[[Path], object], name: str = "bad.tif") -> Any:
+    """Make something else than a file beside a good image."""
+
+    def build(folder: Path, lab: Laboratory) -> Invocation:
+        write(folder / "in/good.tif", blobs())
+        make(folder / "in" / name)
+        return acquiring(folder)
+
+    return build
+
+
+def _numpy_objects(path: Path) -> None:
+    stream = io.BytesIO()
+    objects = np.array([Trap(path.parents[1] / CANARY)], object)
+    np.save(stream, objects, allow_pickle=True)
+    write(path, stream.getvalue())
 
 
 def _with(value: float) -> np.ndarray[Any, Any]:
@@ -78,6 +131,23 @@ IMAGES = [
     image_case("text-as-png", "not an image", "bad.png", b"just words", *UNREADABLE),
     image_case("pdf-as-tif", "not an image", "bad.tif", b"%PDF-1.7\n1 0", *UNREADABLE),
     image_case("gif-as-png", "not an image", "bad.png", b"GIF89a\1\0", *UNREADABLE),
+    image_case("zip-as-tif", "not an image", "bad.tif", b"PK\3\4" + bytes(50),
+               *UNREADABLE),
+    image_case("jpeg-as-png", "not an image", "bad.png", b"\xff\xd8\xff\xe0\0\x10JFIF",
+               *UNREADABLE),
+    image_case("hdf5-as-tif", "not an image", "bad.tif", b"\x89HDF\r\n\x1a\n",
+               *UNREADABLE),
+    Case("numpy-objects-as-tif", "not an image", _placing(_numpy_objects),
+         ("bad.tif", *UNREADABLE)),
+    Case("numpy-objects-as-png", "not an image", _placing(_numpy_objects, "bad.png"),
+         ("bad.png", *UNREADABLE)),
+    Case("link-to-itself", "not an image",
+         _placing(lambda p: p.symlink_to(p.name)), ("bad.tif", "symbolic links")),
+    Case("link-to-nothing", "not an image",
+         _placing(lambda p: p.symlink_to("gone.tif")),
+         ("bad.tif", "no such file", "check the path")),
+    Case("pipe-as-tif", "not an image", _placing(lambda p: os.mkfifo(p)),
+         ("bad.tif", "empty", "copy it again")),
     image_case("html-as-tif", "not an image", "bad.tif", b"<!DOCTYPE html><html>",
                *UNREADABLE),
     image_case("tif-cut", "truncated", "bad.tif", lambda: tiff(NOISE)[:9000],
@@ -91,8 +161,28 @@ IMAGES = [
                lambda: tiff(NOISE, tile=(32, 32))[:9000], *UNREADABLE),
     image_case("png-cut", "truncated", "bad.png", lambda: png(NOISE)[:4000],
                *UNREADABLE),
-    image_case("tif-size-damaged", "truncated", "bad.tif", _giant, "memory",
-               "export it again"),
+    image_case("tif-size-damaged", "truncated", "bad.tif",
+               lambda: _tags(ImageWidth=4_000_000, ImageLength=4_000_000),
+               "parts are missing", *UNREADABLE),
+    image_case("tif-length-damaged", "truncated", "bad.tif",
+               lambda: _tags(ImageLength=4_000_000), "parts are missing", *UNREADABLE),
+    image_case("tif-strip-beyond-the-end", "truncated", "bad.tif",
+               lambda: _tags(StripOffsets=1 << 30), *UNREADABLE),
+    image_case("tif-strip-too-short", "truncated", "bad.tif",
+               lambda: _tags(StripByteCounts=100), *UNREADABLE),
+    image_case("tif-strip-absent", "truncated", "bad.tif",
+               lambda: _tags(StripByteCounts=0), "parts are missing", *UNREADABLE),
+    image_case("tif-pages-in-a-circle", "truncated", "bad.tif", _circle,
+               "a grey image (Y, X) is expected|cannot be read"),
+    image_case("tif-size-0", "truncated", "bad.tif", lambda: _tags(ImageWidth=0),
+               "bad.tif"),
+    image_case("tif-unknown-compression", "truncated", "bad.tif",
+               lambda: _tags(Compression=9999), *UNREADABLE),
+    image_case("tif-3-bits", "dtype", "bad.tif", lambda: _tags(BitsPerSample=3),
+               *UNREADABLE),
+    image_case("tif-flipped", "truncated", "bad.tif", _flipped, *UNREADABLE),
+    image_case("png-flipped", "truncated", "bad.png", _png_flipped, *UNREADABLE),
+    image_case("png-bomb", "truncated", "bad.png", _png_bomb, *UNREADABLE),
     image_case("tif-0-bytes", "empty", "bad.tif", b"", "the file is empty",
                "export or copy it again"),
     image_case("png-0-bytes", "empty", "bad.png", b"", "the file is empty",

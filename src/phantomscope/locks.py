@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -91,3 +91,43 @@ def only_writer(path: Path) -> Iterator[None]:
         yield
     finally:
         unlock(lock, descriptor)
+
+
+def attend(folder: Path, owned: Sequence[str]) -> int | None:
+    """Say that a Snakemake runs here, and free what a killed one left locked.
+
+    Snakemake locks the files of a run, and a killed one leaves them locked, so that the
+    same command would need `--unlock` first. Each main process of ours holds a shared
+    lock of the system as long as it lives: if nobody else does, such locks are stale.
+
+    Parameters
+    ----------
+    folder : Path
+        Snakemake's own folder, ``.snakemake``.
+    owned : sequence of str
+        Beginnings of the paths that our rules read and write; locks that name anything
+        else belong to another workflow and stay.
+
+    Returns
+    -------
+    int or None
+        Descriptor of the lock, which is free when it is closed; None without locks.
+    """
+    folder.mkdir(exist_ok=True)
+    descriptor = os.open(folder / "phantomscope.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for path in sorted((folder / "locks").glob("*.lock")):
+            names = path.read_text().splitlines()
+            if all(name.startswith(tuple(owned)) for name in names):
+                print(f"removing a lock that a killed run left: {path}",
+                      file=sys.stderr)  # fmt: skip
+                path.unlink()
+    except OSError as error:
+        if error.errno in _UNSUPPORTED:
+            os.close(descriptor)
+            return None
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor

@@ -13,7 +13,7 @@ import pytest
 
 from phantomscope.devices import VISIBLE, claimed_device, count_devices
 from phantomscope.images.imageset import ImageSet, ImageSetWriter
-from phantomscope.locks import only_writer, try_lock, unlock
+from phantomscope.locks import attend, only_writer, try_lock, unlock
 
 IMAGE = np.random.default_rng(0).integers(0, 9999, (24, 32)).astype(np.uint16)
 HOLD = """
@@ -122,3 +122,37 @@ def test_gpus_are_counted_by_their_device_files(tmp_path):
         (tmp_path / name).touch()
     assert count_devices(tmp_path) == 2
     assert count_devices(tmp_path / "nowhere") == 0
+
+
+def leave_lock(folder: Path, *names: str) -> Path:
+    path = folder / "locks/0.output.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{name}\n" for name in names))
+    return path
+
+
+def test_a_lock_of_a_killed_run_is_removed(tmp_path, capsys):
+    stale = leave_lock(tmp_path, "results/mine/a", "results/mine/b", "data/x.zip")
+    descriptor = attend(tmp_path, ("results/mine/", "data/"))
+    assert descriptor is not None
+    assert not stale.exists()
+    assert str(stale) in capsys.readouterr().err
+    # While we live, a lock is not stale, whoever comes.
+    live = leave_lock(tmp_path, "results/mine/a")
+    second = attend(tmp_path, ("results/mine/",))
+    assert second is not None
+    assert live.exists()
+    os.close(descriptor)
+    os.close(second)
+    third = attend(tmp_path, ("results/mine/",))
+    assert third is not None
+    assert not live.exists()
+    os.close(third)
+
+
+def test_a_lock_of_another_workflow_stays(tmp_path):
+    other = leave_lock(tmp_path, "results/mine/a", "results/other/a")
+    descriptor = attend(tmp_path, ("results/mine/",))
+    assert descriptor is not None
+    os.close(descriptor)
+    assert other.exists()

@@ -10,6 +10,7 @@ if SOURCE.exists():
 
 from phantomscope.config.load import make_config, sections
 from phantomscope.errors import PhantomscopeError
+from phantomscope.locks import attend
 from phantomscope.planning.work import resolved
 
 try:
@@ -21,6 +22,10 @@ except PhantomscopeError as error:
     raise SystemExit(str(error)) from None
 
 RESULTS = f"results/{CONFIG.name}"
+if workflow.is_main_process:
+    ATTENDING = attend(
+        Path(".snakemake"), (f"{RESULTS}/", f"{CONFIG.source.downloads}/")
+    )
 SHARDS = [f"{n:03d}" for n in range(CONFIG.simulate.shards)]
 GPU = int("cpu" not in (CONFIG.train.device, CONFIG.synthesise.device))
 # Training and synthesis stop cleanly before the time limit of a cluster's job; each

@@ -201,8 +201,8 @@ def make_plan(
     height, width = config.simulate.size
     title = (
         f"{config.name}: {config.simulate.images:,} synthetic images of {height} x "
-        f"{width} px in {config.simulate.shards:,} shards, from {images.count:,} source "
-        f"images ({images.pixels / 1e6:,.3g} Mpx)"
+        f"{width} px in {config.simulate.shards:,} shards, from {images.count:,} "
+        f"source images ({images.pixels / 1e6:,.3g} Mpx)"
     )
     return Plan(
         title, tuple(stages.values()),
@@ -259,23 +259,20 @@ def render(plan: Plan) -> str:
          _gigabytes(totals["peak_bytes"]), "")
     )  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0])]
-                  + [cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)])
-        for row in rows
-    ]  # fmt: skip
+    # The first column is text, the others are numbers.
+    form = "  ".join([f"{{:<{widths[0]}}}", *(f"{{:>{w}}}" for w in widths[1:])])
     with_gpus = f" and {plan.gpus} GPU(s)" if plan.gpus else ""
     return "\n".join(
         [
             plan.title,
             "",
-            *(line.rstrip() for line in lines),
+            *(form.format(*row).rstrip() for row in rows),
             "",
             f"wall time with {plan.jobs_at_once:,} job(s) at once{with_gpus}: "
             f"{_duration(plan.wall_minutes)}",
             "",
-            "An estimate: rates were measured elsewhere or at another size. Peak memory "
-            "is that of the measured jobs.",
+            "An estimate: rates were measured on other data and machines, and peak "
+            "memory is that of the measured jobs.",
             *(f"- {note}" for note in plan.notes),
             *(f"[{n}] {source}" for n, source in enumerate(sources, 1)),
         ]

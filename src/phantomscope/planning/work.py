@@ -184,7 +184,10 @@ def _raw(pixels: float, dtype: str, labels: bool = True) -> float:
 
 def _asks_for_gpu(config: Config, tool: str = "") -> bool:
     """Whether a job asks for a GPU; StarDist's TensorFlow is that for the CPU."""
-    return tool != "stardist" and "cpu" not in (config.train.device, config.synthesise.device)
+    return tool != "stardist" and "cpu" not in (
+        config.train.device,
+        config.synthesise.device,
+    )
 
 
 def _preparation(config: Config, images: Images, kept: int) -> list[Work]:

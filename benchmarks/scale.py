@@ -1,0 +1,73 @@
+"""Planning a million images, and what the workflow adds to the work of its stages."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.laboratory import ENVIRONMENT, ROOT
+from phantomscope.provenance import SUFFIX
+
+MILLION = ROOT / "config/bulk/million.yaml"
+
+
+def plan(folder: Path, config: Path = MILLION) -> tuple[float, float, int]:
+    """Plan an experiment with Snakemake, without running it.
+
+    Returns
+    -------
+    seconds, memory, jobs : float, float, int
+        Wall time, largest resident memory in MB, and number of jobs.
+    """
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
+               "--configfile", str(config), "--dry-run", "--quiet", "rules",
+               "--cores", "2", "--nocolor"]  # fmt: skip
+    log = folder / "plan.log"
+    begin = time.monotonic()
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            command, cwd=folder, env=ENVIRONMENT, stdout=stream, stderr=stream
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - begin
+    text = log.read_text()
+    found = re.search(r"^total +(\d+)$", text, re.M)
+    if status or found is None:
+        raise RuntimeError(text[-2000:])
+    return seconds, usage.ru_maxrss / 1024, int(found[1])
+
+
+def stage_times(results: Path) -> list[tuple[float, float]]:
+    """Begin and end of each stage of a run, in seconds, from its records."""
+    from datetime import datetime
+
+    found = []
+    for path in results.rglob(f"*{SUFFIX}"):
+        record = json.loads(path.read_text())
+        begin = datetime.fromisoformat(record["started"]).timestamp()
+        found.append((begin, begin + record["seconds"]))
+    return sorted(found)
+
+
+def covered(spans: Sequence[tuple[float, float]]) -> float:
+    """Seconds in which at least one stage was at work."""
+    total, reached = 0.0, float("-inf")
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total
+
+
+def overhead(results: Path, wall: float) -> float:
+    """Share of a run's wall time in which no stage was at work.
+
+    With one core the stages follow each other, and this is (wall time - sum of stage
+    times) / wall time. Starting Python and importing libraries is no work of a stage.
+    """
+    return 1 - covered(stage_times(results)) / wall
