@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONWARNINGS ?= ignore::DeprecationWarning
 
-.PHONY: help setup demo test unit lint config bench clean
+.PHONY: help setup demo test test-slurm unit lint config bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -35,6 +35,9 @@ demo: $(READY)  ## the main job on packaged real images; ends with results/demo/
 
 test: lint  ## everything: lint, unit, workflow and end-to-end tests, with coverage
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov=phantomscope --cov-report=term:skip-covered --cov-fail-under=85
+
+test-slurm: $(READY)  ## the same path through a real SLURM on this machine (root, Debian)
+	@PHANTOMSCOPE_SLURM_TESTS=required $(BIN)/python -m pytest tests/slurm
 
 unit: $(READY)  ## fast tests only
 	@$(BIN)/python -m pytest tests/unit -n 2 --dist loadfile

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.bad_inputs.archives import ARCHIVES
 from benchmarks.bad_inputs.artefacts import SETS
 from benchmarks.bad_inputs.checkpoints import CHECKPOINTS
 from benchmarks.bad_inputs.configs import CONFIGS, SKETCHES
+from benchmarks.bad_inputs.downloads import DOWNLOADS
 from benchmarks.bad_inputs.folders import FOLDERS
 from benchmarks.bad_inputs.images import IMAGES
 from benchmarks.bad_inputs.localisations import LOCALISATIONS
@@ -17,7 +19,7 @@ from benchmarks.laboratory import Laboratory
 
 CASES: list[Case] = [
     *IMAGES, *FOLDERS, *CONFIGS, *SKETCHES, *CHECKPOINTS, *SETS, *OUTPUTS, *RUNS,
-    *LOCALISATIONS,
+    *LOCALISATIONS, *ARCHIVES, *DOWNLOADS,
 ]  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def _limited_training(folder: Path, lab: Laboratory) -> Invocation:
 
 OUTPUTS = [
     Case("parent-is-a-file", "output", _below_a_file,
-         ("a part of the path is a file", "/file/images", "choose another output")),
+         ("a file is in the way", "/file", "move it away")),
     Case("output-is-a-file", "output", _file_in_the_way,
          ("a file is in the way", "/images", "move it away")),
     Case("output-is-the-input", "output", _over_own_images,

@@ -188,6 +188,7 @@ def test_options_given_are_left_alone() -> None:
         ({}, "demo"),
         ({"kind": "folder", "path": "data/My plate 7"}, "My_plate_7"),
         ({"kind": "folder", "path": "/"}, "experiment"),
+        ({"kind": "dataset", "dataset": "bbbc038"}, "bbbc038"),
     ],
 )
 def test_name_of_the_experiment(source: dict[str, Any], name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -111,3 +112,45 @@ def test_conda_part(path: Path) -> None:
     conda = [entry for entry in content["dependencies"] if isinstance(entry, str)]
     assert conda == ["python=3.11", "pip"]
     assert SpecifierSet(PROJECT["requires-python"]).contains("3.11")
+
+
+def _commands(path: Path) -> list[str]:
+    """Lines of a container recipe without comments, joined where they go on."""
+    text = path.read_text().replace("\\\n", " ")
+    return [" ".join(line.split()) for line in text.splitlines()
+            if line.strip() and not line.lstrip().startswith("#")]  # fmt: skip
+
+
+RECIPES = [ROOT / "envs/Dockerfile", ROOT / "envs/apptainer.def"]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_containers_install_the_lock_as_the_makefile_does(path: Path) -> None:
+    commands = _commands(path)
+    text = " ".join(commands).replace(" --no-cache-dir", "")
+    makefile = (ROOT / "Makefile").read_text()
+    for step in (
+        "--no-deps -r requirements.lock",
+        "--no-deps --no-build-isolation -e .",
+    ):
+        assert f"pip install {step}" in text
+        assert step in makefile
+    assert "$(grep '^torch==' requirements.lock)" in text
+    # One place has the versions: the lock.
+    assert not re.search(r"[\w.]==\d", text)
+    (base,) = [c.split()[-1] for c in commands if c.lower().startswith("from")]
+    assert base == "python:3.11-slim-bookworm"
+    conda = _environment(ROOT / "envs/phantomscope.yaml")["dependencies"]
+    assert "python=3.11" in conda
+
+
+def test_containers_take_what_a_run_needs() -> None:
+    text = (ROOT / "envs/apptainer.def").read_text()
+    files = re.search(r"%files\n(.*?)\n\n", text, re.S)
+    assert files is not None
+    copied = {line.split()[0] for line in files[1].splitlines()}
+    assert copied >= {"Snakefile", "workflow", "scripts", "config", "envs", "src"}
+    assert all((ROOT / name).exists() for name in copied)
+    ignored = set((ROOT / ".dockerignore").read_text().split())
+    assert not ignored & copied
+    assert ".git" in ignored

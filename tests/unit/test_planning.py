@@ -197,6 +197,16 @@ def test_a_job_takes_the_time_that_was_asked_for() -> None:
     assert 19 < minutes <= 20
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"shards": 0}, {"shards": "many"}, {"shards": 65}, {"shards": 2.5},
+     {"job_minutes": 0}],
+)  # fmt: skip
+def test_numbers_that_cannot_be(options: dict[str, Any]) -> None:
+    with pytest.raises(PhantomscopeError, match=r"`simulate(\.\w+)?`"):
+        make_config({"simulate": options})
+
+
 def test_resolved_changes_the_shards_alone() -> None:
     config = resolved(Config())
     assert config.simulate.shards == 2

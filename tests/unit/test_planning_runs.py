@@ -366,19 +366,9 @@ def test_command_takes_rates_and_source_from_arguments(
     write_run(tmp_path / "results/made-up", packaged_rates(), MADE_UP)
     config = tmp_path / "mine.yaml"
     config.write_text(yaml.safe_dump({"source": UNLABELLED}))
-    plan = json.loads(
-        command(
-            "--config",
-            str(config),
-            "--rates",
-            "results/made-up",
-            "--json",
-            "--source-images",
-            "50",
-            "--source-pixels",
-            "1000000",
-        )
-    )
+    source = ["--source-images", "50", "--source-pixels", "1000000"]
+    rates = ["--rates", "results/made-up", "--json"]
+    plan = json.loads(command("--config", str(config), *rates, *source))
     stages = {stage["name"]: stage for stage in plan["stages"]}
     assert stages["acquire"]["units"] == 50e6
     assert "results/made-up" in stages["acquire"]["rate"]

@@ -41,6 +41,9 @@ VARIATIONS = {
         {"source": LABELLED, "segment": {"seeds": [0, 1, 2], "tools": ["stardist"]}},
         {"train_segmenter": 10, "predict": 10, "evaluate": 11},
     ),
+    "public_data_set": (
+        {"source": {"kind": "dataset", "dataset": "bbbc038"}}, {"download": 1},
+    ),
     "five_shards": ({"simulate": {"shards": 5}}, dict.fromkeys(SHARDED, 5)),
     "no_generalist": (
         {"segment": {"generalist": False}}, {"predict_generalist": 0, "evaluate": 7},

@@ -17,8 +17,8 @@ rule download:
     conda:
         "../../envs/phantomscope.yaml"
     resources:
-        mem_mb=1000,
-        runtime=720,
+        mem_mb=grown(1000),
+        runtime=grown(720),
     params:
         config=sections(
             CONFIG, "source.kind", "source.dataset", "source.registry", "source.mirror"
@@ -42,8 +42,8 @@ rule acquire:
     conda:
         "../../envs/phantomscope.yaml"
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=grown(2000),
+        runtime=grown(60),
     params:
         config=sections(CONFIG, "source"),
         # Another layout in the registry makes another image set.
@@ -68,8 +68,8 @@ rule prepare:
     conda:
         "../../envs/phantomscope.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=grown(4000),
+        runtime=grown(60),
     params:
         config=sections(CONFIG, "split", "normalise", "seed"),
     message:

@@ -338,6 +338,9 @@ RUNTIME_OPTIONS = (
     ("train", "checkpoint_every"),
     ("train", "micro_batch"),
     ("simulate", "job_minutes"),
+    ("source", "downloads"),
+    ("source", "mirror"),
+    ("source", "registry"),
 )
 
 

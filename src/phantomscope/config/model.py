@@ -24,7 +24,7 @@ class Config(Section):
     experiment: str = option(
         "",
         "Name of the folder under `results/`. Empty: `demo` for the packaged images, "
-        "else the name of your folder.",
+        "else the name of your folder or of the public data set.",
     )
     scale: Literal["smoke", "demo", "pilot", "paper"] = option(
         "demo", "Printed in every table: how large the run is."
@@ -51,7 +51,7 @@ class Config(Section):
             return self.experiment
         if self.source.kind == "package":
             return "demo"
-        stem = Path(self.source.path or "").resolve().name
+        stem = self.source.dataset or Path(self.source.path or "").resolve().name
         return re.sub(r"[^\w.-]+", "_", stem).lstrip(".-") or "experiment"
 
     @property

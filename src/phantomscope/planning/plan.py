@@ -19,7 +19,9 @@ from phantomscope.planning.runs import rates_from_run
 from phantomscope.planning.sources import Images, source_images
 from phantomscope.planning.work import Work, resolved, works
 
-COLUMNS = ("stage", "jobs", "min/job", "core h", "GPU h", "disk GB", "peak GB", "rate")
+COLUMNS = (
+    "stage", "jobs", "min/job", "core h", "GPU h", "disk GB", "peak GB", "n", "rate",
+)  # fmt: skip
 NO_RATE = "no measured rate"
 CPU_BOUND = (
     "no measured GPU rate: the CPU rate is used as an upper bound; give --rates of a "
@@ -51,6 +53,8 @@ class Stage:
         Memory of one job, at the size that was measured.
     rate : str
         Where the rate comes from.
+    n : int
+        Jobs that were measured for it.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Stage:
     disk_bytes: float | None
     peak_bytes: float | None
     rate: str
+    n: int
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ def _stage(group: Sequence[Work], rates: Rates, gpus: int) -> Stage:
     rate, device = rates.find(first.key, bool(gpus and first.gpu))
     seconds = rate.seconds(units / jobs) if rate else 0.0
     on_gpu = bool(gpus and first.gpu)
-    source = f"{rate.measured_on}, n = {rate.n}" if rate else NO_RATE
+    source = rate.measured_on if rate else NO_RATE
     if rate and on_gpu and device == "cpu":
         source += " (CPU rate as an upper bound)"
     per_unit = rates.disk.get(first.disk_key)
@@ -169,6 +174,7 @@ def _stage(group: Sequence[Work], rates: Rates, gpus: int) -> Stage:
         None if per_unit is None else stored * per_unit,
         None if memory is None else memory * 2**20,
         source,
+        rate.n if rate else 0,
     )  # fmt: skip
 
 
@@ -250,13 +256,13 @@ def render(plan: Plan) -> str:
         rows.append(
             (stage.name, f"{stage.jobs:,}", minutes, f"{stage.core_hours:,.3f}",
              f"{stage.gpu_hours:,.3f}", _gigabytes(stage.disk_bytes),
-             _gigabytes(stage.peak_bytes), f"[{sources.index(stage.rate) + 1}]")
+             _gigabytes(stage.peak_bytes), str(stage.n), f"[{sources.index(stage.rate) + 1}]")
         )  # fmt: skip
     totals = plan.totals
     rows.append(
         ("total", f"{totals['jobs']:,.0f}", "", f"{totals['core_hours']:,.3f}",
          f"{totals['gpu_hours']:,.3f}", _gigabytes(totals["disk_bytes"]),
-         _gigabytes(totals["peak_bytes"]), "")
+         _gigabytes(totals["peak_bytes"]), "", "")
     )  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     # The first column is text, the others are numbers.
@@ -272,7 +278,7 @@ def render(plan: Plan) -> str:
             f"{_duration(plan.wall_minutes)}",
             "",
             "An estimate: rates were measured on other data and machines, and peak "
-            "memory is that of the measured jobs.",
+            "memory is that of the n measured jobs.",
             *(f"- {note}" for note in plan.notes),
             *(f"[{n}] {source}" for n, source in enumerate(sources, 1)),
         ]

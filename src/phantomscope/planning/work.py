@@ -321,7 +321,7 @@ def _predictions(config: Config, test: Images, trained: Sequence[Work]) -> list[
 
 def _scores(predictions: Sequence[Work], test: Images) -> list[Work]:
     return [
-        Work("evaluate", one.jobs, 1, "job", (one.name,),
+        Work("evaluate", one.jobs, test.pixels, "pixels", (one.name,),
              part=one.name, stored=test.pixels)
         for one in predictions
     ]  # fmt: skip
