@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from benchmarks.laboratory import ENVIRONMENT, ROOT
@@ -45,8 +46,6 @@ def plan(folder: Path, config: Path = MILLION) -> tuple[float, float, int]:
 
 def stage_times(results: Path) -> list[tuple[float, float]]:
     """Begin and end of each stage of a run, in seconds, from its records."""
-    from datetime import datetime
-
     found = []
     for path in results.rglob(f"*{SUFFIX}"):
         record = json.loads(path.read_text())
@@ -64,10 +63,13 @@ def covered(spans: Sequence[tuple[float, float]]) -> float:
     return total
 
 
-def overhead(results: Path, wall: float) -> float:
-    """Share of a run's wall time in which no stage was at work.
-
-    With one core the stages follow each other, and this is (wall time - sum of stage
-    times) / wall time. Starting Python and importing libraries is no work of a stage.
-    """
-    return 1 - covered(stage_times(results)) / wall
+def run_demo(folder: Path, cores: int = 1) -> float:
+    """Run the demo in a folder and return its wall time in seconds."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
+               "--cores", str(cores), "--quiet", "rules", "--nocolor"]  # fmt: skip
+    begin = time.monotonic()
+    with (folder / "demo.log").open("w") as log:
+        subprocess.run(
+            command, cwd=folder, env=ENVIRONMENT, stdout=log, stderr=log, check=True
+        )
+    return time.monotonic() - begin

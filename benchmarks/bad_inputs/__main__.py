@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.bad_inputs import answered
+from benchmarks.bad_inputs import answered, by_kind
 
 
 def main() -> int:
@@ -14,11 +14,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         answers = answered(Path(folder))
     print(f"{'kind':<20}{'answered':>10}{'skipped':>10}")
-    for kind in dict.fromkeys(answer.kind for answer in answers):
-        some = [a for a in answers if a.kind == kind]
-        asked = [a for a in some if not a.skipped]
-        good = sum(a.ok for a in asked)
-        print(f"{kind:<20}{f'{good}/{len(asked)}':>10}{len(some) - len(asked):>10}")
+    for kind, good, asked, skipped in by_kind(answers):
+        print(f"{kind:<20}{f'{good}/{asked}':>10}{skipped:>10}")
     for answer in answers:
         if not answer.ok:
             print(f"{answer.name}: {answer.why_not}\n{answer.message}")

@@ -1,4 +1,4 @@
-"""The command line: `init`, `config`, `verify` and every stage."""
+"""The command line: `init`, `config`, `plan`, `verify` and every stage."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from phantomscope import __version__
 from phantomscope.config.load import load_config, make_config
 from phantomscope.errors import PhantomscopeError
+from phantomscope.planning.work import resolved
 from phantomscope.stages.perform import exit_status, perform
 
 
@@ -80,6 +81,16 @@ def _add_stages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
             )
 
 
+def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from phantomscope.planning.plan import add_arguments
+
+    add_arguments(
+        commands.add_parser(
+            "plan", help="estimate jobs, time, memory and disk of a config"
+        )
+    )
+
+
 def make_parser(stages: bool = True) -> argparse.ArgumentParser:
     """Build the parser; other commands do without the stages (and torch)."""
     parser = argparse.ArgumentParser(prog="phantomscope", description=__doc__)
@@ -87,6 +98,7 @@ def make_parser(stages: bool = True) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_init(commands)
     _add_config(commands)
+    _add_plan(commands)
     _add_verify(commands)
     if stages:
         _add_stages(commands)
@@ -117,6 +129,12 @@ def _config(options: argparse.Namespace) -> None:
         )
 
 
+def _plan(options: argparse.Namespace) -> None:
+    from phantomscope.planning.plan import run
+
+    print(run(options))
+
+
 def _verify(options: argparse.Namespace) -> None:
     from phantomscope.verify import verify
 
@@ -136,15 +154,19 @@ def _stage(options: argparse.Namespace) -> None:
 
     function = STAGES[options.stage]
     config = load_config(options.config) if options.config else make_config({})
+    config = resolved(config)
     keywords = {a.name: getattr(options, a.name) for a in arguments(function)}
     perform(function, config, keywords, config.model_dump(mode="json"))
+
+
+# Commands that do without the stages.
+LIGHT = {"init": _init, "config": _config, "plan": _plan, "verify": _verify}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    light = bool(argv) and argv[0] in ("init", "config", "verify", "--version")
+    light = bool(argv) and argv[0] in ("--version", *LIGHT)
     options = make_parser(stages=not light).parse_args(argv)
-    commands = {"init": _init, "config": _config, "verify": _verify}
-    command = commands.get(options.command, _stage)
+    command = LIGHT.get(options.command, _stage)
     return exit_status(lambda: command(options), "the command line")

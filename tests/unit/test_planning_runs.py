@@ -122,7 +122,7 @@ def benchmark_names(one: Work, config: Config) -> list[str]:
     if one.rule in ("train_segmenter", "predict"):
         return [f"{one.name}.{seed}" for seed in range(one.jobs)]
     if one.rule == "evaluate":
-        method = one.part.split(".")
+        method = one.part.split(".")[1:] or ["generalist", "none"]
         return [f"evaluate/{'/'.join(method)}/seed{seed}" for seed in range(one.jobs)]
     return [f"gather.{one.part}" if one.rule == "gather" else one.rule]
 
@@ -313,8 +313,7 @@ def test_threads_count_as_cores() -> None:
     assert four.totals["core_hours"] - one.totals["core_hours"] == pytest.approx(
         3 * hours
     )
-    assert any("threads" in note for note in four.notes)
-    assert not any("threads" in note for note in one.notes)
+    assert [any("threads" in n for n in p.notes) for p in (one, four)] == [False, True]
 
 
 def test_a_plan_says_what_it_does_not_know() -> None:
@@ -356,7 +355,6 @@ def test_command_prints_a_table_whose_columns_line_up(
     ends = {line.index("[") for line in table[1:-1]}
     assert len(ends) == 1
     assert any(line.startswith("wall time with 2 job(s) at once: ") for line in lines)
-    assert any("estimate" in line for line in lines)
 
 
 def test_command_takes_rates_and_source_from_arguments(

@@ -82,11 +82,13 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     with explain_os_errors(path):
         try:
-            _check_archive(path)
+            copy = _checked_copy(path)
             with warnings.catch_warnings():
                 # About other pickle protocols: the error says all there is to say.
                 warnings.simplefilter("ignore")
-                content = torch.load(path, map_location="cpu", weights_only=True)
+                content = torch.load(copy, map_location="cpu", weights_only=True)
+            if not isinstance(content, Mapping):
+                raise ValueError("it holds no named tensors")
             if content["format"] != FORMAT:
                 raise ValueError(f"format {content['format']}, expected {FORMAT}")
             tensors, meta = content["tensors"], json.loads(content["meta"])
@@ -104,8 +106,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             ) from error
         except (
             RuntimeError, ValueError, LookupError, TypeError, EOFError, AttributeError,
-            ArithmeticError, struct.error, zlib.error, pickle.UnpicklingError,
-            zipfile.BadZipFile,
+            ArithmeticError, AssertionError, struct.error, zlib.error,
+            pickle.UnpicklingError, zipfile.BadZipFile,
         ) as error:  # fmt: skip
             raise PhantomscopeError(
                 f"this checkpoint is damaged or of another program ({_reason(error)})",
@@ -115,11 +117,11 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             ) from error
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse what `save_checkpoint` does not write, before torch opens it.
+def _checked_copy(path: Path) -> io.BytesIO:
+    """Copy an archive of tensors into memory, unless `save_checkpoint` never wrote it.
 
-    torch compares no checksum, unpacks what was compressed to nothing, and takes the
-    first of two records of one name.
+    torch compares no checksum, unpacks what was compressed to nothing, and may find
+    other records in a damaged archive than `zipfile` does: so it gets a clean one.
     """
     with path.open("rb") as stream:
         magic, size = stream.read(4), stream.seek(0, os.SEEK_END)
@@ -127,7 +129,8 @@ def _check_archive(path: Path) -> None:
         raise EOFError
     if magic != b"PK\3\4":
         raise ValueError("it is no archive of tensors")
-    with zipfile.ZipFile(path) as archive:
+    copy = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as clean:
         records = archive.infolist()
         names = [record.filename for record in records]
         stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
@@ -135,14 +138,15 @@ def _check_archive(path: Path) -> None:
             raise ValueError("its records are compressed")
         if len(set(names)) < len(names):
             raise ValueError("two of its records have the same name")
-        for record in records:
-            with archive.open(record) as content:
-                while content.read(1 << 24):
-                    pass  # compares the checksum at the end
-        pickles = [name for name in names if name.endswith("/data.pkl")]
-        if len(pickles) != 1:
+        if sum(name.endswith("/data.pkl") for name in names) != 1:
             raise ValueError("it is no archive of tensors")
-        _check_calls(archive.read(pickles[0]))
+        for name in names:
+            content = archive.read(name)  # compares the checksum
+            if name.endswith("/data.pkl"):
+                _check_calls(content)
+            clean.writestr(name, content)
+    copy.seek(0)
+    return copy
 
 
 def _check_calls(pickled: bytes) -> None:

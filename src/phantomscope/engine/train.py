@@ -183,6 +183,9 @@ class Trainer:
         """Take up the saved state, if there is one that fits; return its step."""
         with explain_os_errors(self.state):
             self.state.mkdir(parents=True, exist_ok=True)
+            # A process that was killed while it saved leaves a large file.
+            for torn in self.state.glob(f".{self._checkpoint.name}.*.partial"):
+                torn.unlink()
         if self._checkpoint.exists():
             try:
                 tensors, meta = load_checkpoint(self._checkpoint)

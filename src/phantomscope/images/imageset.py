@@ -30,6 +30,7 @@ from phantomscope.images.files import (
     write_ome_tiff,
     write_text,
 )
+from phantomscope.images.journal import journal_line, whole_rows
 from phantomscope.locks import only_writer
 
 COLUMNS = (
@@ -251,7 +252,8 @@ class ImageSetWriter:
     """Writes a set under a temporary name and renames it when it is complete.
 
     A writer that was killed is taken up where it stopped: images that are complete
-    under the temporary name are kept if `info` is the same.
+    under the temporary name are kept if `info` is the same and their pixels are those
+    that were written.
 
     Parameters
     ----------
@@ -301,18 +303,13 @@ class ImageSetWriter:
         try:
             if read_json(self.partial / "info.json") != self.info:
                 return
-            lines = self._journal.read_text().splitlines()
+            self.rows = {row["id"]: row for row in whole_rows(self._journal)}
         except (PhantomscopeError, OSError):
             return
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                break  # the line that was being written when the process was killed
-            self.rows[row["id"]] = row
+        for torn in self.partial.rglob(".*.partial"):
+            torn.unlink()  # of a file that was being written
         # The next line must not be appended to a torn one.
-        whole = [json.dumps(row) + "\n" for row in self.rows.values()]
-        write_text(self._journal, "".join(whole))
+        write_text(self._journal, "".join(map(journal_line, self.rows.values())))
 
     def __contains__(self, identifier: str) -> bool:
         return identifier in self.rows
@@ -358,7 +355,7 @@ class ImageSetWriter:
             write_ome_tiff(self.partial / row["mask"], mask, pixel_size=pixel_size)
         self.rows[identifier] = row | columns
         with explain_os_errors(self._journal), self._journal.open("a") as journal:
-            journal.write(json.dumps(self.rows[identifier], default=_plain) + "\n")
+            journal.write(journal_line(self.rows[identifier]))
 
     def __exit__(
         self,
@@ -373,9 +370,3 @@ class ImageSetWriter:
                 write_manifest(self.partial, rows, self.info)
                 self._journal.unlink(missing_ok=True)
                 replace_folder(self.partial, self.folder)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} cannot stand in a manifest")

@@ -6,7 +6,7 @@ import argparse
 import heapq
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -213,14 +213,13 @@ def make_plan(
     return Plan(
         title, tuple(stages.values()),
         wall_seconds(work, seconds, jobs_at_once, gpus) / 60,
-        jobs_at_once, gpus, tuple(_notes(config, work, stages, rates, gpus)),
+        jobs_at_once, gpus, tuple(_notes(work, stages, rates, gpus)),
     )  # fmt: skip
 
 
 def _notes(
-    config: Config, work: Sequence[Work], stages: dict[str, Stage], rates: Rates,
-    gpus: int,
-) -> list[str]:  # fmt: skip
+    work: Sequence[Work], stages: Mapping[str, Stage], rates: Rates, gpus: int
+) -> list[str]:
     asking = [one for one in work if one.gpu]
     notes = []
     if gpus and any(rates.find(one.key, True)[1] == "cpu" for one in asking):
@@ -253,10 +252,11 @@ def render(plan: Plan) -> str:
     rows = [COLUMNS]
     for stage in plan.stages:
         minutes = "?" if stage.minutes is None else f"{stage.minutes:,.2f}"
+        source = f"[{sources.index(stage.rate) + 1}]"
         rows.append(
             (stage.name, f"{stage.jobs:,}", minutes, f"{stage.core_hours:,.3f}",
              f"{stage.gpu_hours:,.3f}", _gigabytes(stage.disk_bytes),
-             _gigabytes(stage.peak_bytes), str(stage.n), f"[{sources.index(stage.rate) + 1}]")
+             _gigabytes(stage.peak_bytes), str(stage.n), source)
         )  # fmt: skip
     totals = plan.totals
     rows.append(
