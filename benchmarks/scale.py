@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -15,6 +16,10 @@ from pathlib import Path
 from benchmarks.laboratory import ENVIRONMENT, ROOT
 from phantomscope.provenance import SUFFIX
 
+SNAKEMAKE = [
+    sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
+    "--quiet", "rules", "--nocolor",
+]  # fmt: skip
 MILLION = ROOT / "config/bulk/million.yaml"
 
 
@@ -26,9 +31,7 @@ def plan(folder: Path, config: Path = MILLION) -> tuple[float, float, int]:
     seconds, memory, jobs : float, float, int
         Wall time, largest resident memory in MB, and number of jobs.
     """
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
-               "--configfile", str(config), "--dry-run", "--quiet", "rules",
-               "--cores", "2", "--nocolor"]  # fmt: skip
+    command = [*SNAKEMAKE, "--configfile", str(config), "--dry-run", "--cores", "2"]
     log = folder / "plan.log"
     begin = time.monotonic()
     with log.open("w") as stream:
@@ -42,6 +45,15 @@ def plan(folder: Path, config: Path = MILLION) -> tuple[float, float, int]:
     if status or found is None:
         raise RuntimeError(text[-2000:])
     return seconds, usage.ru_maxrss / 1024, int(found[1])
+
+
+def process_seconds(results: Path) -> float:
+    """Sum of the times of all jobs' processes, from Snakemake's benchmark files."""
+    total = 0.0
+    for path in (results / "benchmarks").rglob("*.tsv"):
+        with path.open(newline="") as stream:
+            total += float(list(csv.DictReader(stream, delimiter="\t"))[-1]["s"])
+    return total
 
 
 def stage_times(results: Path) -> list[tuple[float, float]]:
@@ -65,8 +77,7 @@ def covered(spans: Sequence[tuple[float, float]]) -> float:
 
 def run_demo(folder: Path, cores: int = 1) -> float:
     """Run the demo in a folder and return its wall time in seconds."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
-               "--cores", str(cores), "--quiet", "rules", "--nocolor"]  # fmt: skip
+    command = [*SNAKEMAKE, "--cores", str(cores)]
     begin = time.monotonic()
     with (folder / "demo.log").open("w") as log:
         subprocess.run(

@@ -48,11 +48,15 @@ def tries(count):
     )
 
 
+class Hang(BaseException):
+    """No answer in time; not an `Exception`, so that no code takes it for its own."""
+
+
 def refused(function, *arguments):
     """Call; return what it returns and None, or None and the one error allowed."""
 
     def hang(*_):
-        raise TimeoutError(f"no answer within {LONGEST} s")
+        raise Hang
 
     previous = signal.signal(signal.SIGALRM, hang)
     signal.setitimer(signal.ITIMER_REAL, LONGEST)
