@@ -187,12 +187,12 @@ def overhead(folder: Path) -> list[Row]:
     command = "python -m benchmarks overhead"
     return [
         Row("demo.workflow_overhead",
-            "(wall time - sum of stage times) / wall time; a stage's time is that of its "
-            "process, as without Snakemake", what, 1 - processes / wall, "", "<= 0.1",
+            "(wall time - sum of stage times) / wall time; a stage counts with its "
+            "whole process, as without Snakemake", what, 1 - processes / wall, "", "<= 0.1",
             command),
         Row("demo.start_share",
-            "share of the wall time in which no stage was at work: Snakemake, and Python "
-            "starting and importing torch and TensorFlow", what, 1 - work / wall, "",
+            "share of the wall time in which no stage was at work: Snakemake, Python "
+            "starting, and importing torch and TensorFlow", what, 1 - work / wall, "",
             "<= 0.3", command),
     ]  # fmt: skip
 
