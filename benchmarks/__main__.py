@@ -13,6 +13,7 @@ import pandas as pd
 from benchmarks import bad_inputs, invariance, rates, resume, scale, seams
 from benchmarks.laboratory import ROOT, Laboratory, run
 from benchmarks.table import Row, load, save
+from phantomscope.images.files import write_text
 
 DEFAULT = ROOT / "config/default.yaml"
 
@@ -154,6 +155,7 @@ def bad(folder: Path) -> list[Row]:
     """Give bad input of every kind."""
     answers = bad_inputs.answered(folder)
     good = sum(answer.ok for answer in answers)
+    write_text(ROOT / "benchmarks/results/bad_inputs.md", bad_inputs.markdown(answers))
     return [
         Row("bad_inputs.answered",
             f"bad inputs ({len(answers)} tried) with one clear error: file, key, mend",
@@ -188,8 +190,8 @@ def overhead(folder: Path) -> list[Row]:
     return [
         Row("demo.workflow_overhead",
             "(wall time - sum of stage times) / wall time; a stage counts with its "
-            "whole process, as without Snakemake", what, 1 - processes / wall, "", "<= 0.1",
-            command),
+            "whole process, as without Snakemake", what, 1 - processes / wall, "",
+            "<= 0.1", command),
         Row("demo.start_share",
             "share of the wall time in which no stage was at work: Snakemake, Python "
             "starting, and importing torch and TensorFlow", what, 1 - work / wall, "",

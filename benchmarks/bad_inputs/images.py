@@ -55,13 +55,12 @@ def _tags(**values: int) -> bytes:
 
 
 def _circle() -> bytes:
-    """Return two pages, of which the second names the first as the next one."""
+    """Return two pages, of which the second names itself as the next one."""
     data = bytearray(tiff(np.stack([blobs()] * 2)))
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        first, second = (page.offset for page in file.pages)
-        tags = len(file.pages[1].tags)
-    place = second + 2 + 12 * tags
-    data[place : place + 4] = first.to_bytes(4, "little")
+        last = file.pages[1]
+        place = last.offset + 2 + 12 * len(last.tags)
+        data[place : place + 4] = last.offset.to_bytes(4, "little")
     return bytes(data)
 
 
@@ -171,7 +170,7 @@ IMAGES = [
     image_case("tif-strip-absent", "truncated", "bad.tif",
                lambda: _tags(StripByteCounts=0), "parts are missing", *UNREADABLE),
     image_case("tif-pages-in-a-circle", "truncated", "bad.tif", _circle,
-               "a grey image (Y, X) is expected", "axes: CYX"),
+               "in a circle", *UNREADABLE),
     image_case("tif-size-0", "truncated", "bad.tif", lambda: _tags(ImageWidth=0),
                *UNREADABLE),
     image_case("tif-unknown-compression", "truncated", "bad.tif",

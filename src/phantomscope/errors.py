@@ -88,5 +88,5 @@ def _final_name(path: object) -> str:
 
     The user knows the final one only.
     """
-    partial = r"(^|/)\.([^/]+?)(\.[0-9a-f]{8})?\.partial(?=/|$)"
+    partial = r"(^|/)\.([^/]+?)(\.[0-9a-f]{8})?\.(partial|lock)(?=/|$)"
     return re.sub(partial, r"\1\2", str(path))

@@ -110,6 +110,13 @@ def test_a_state_cut_short_is_set_aside_and_said(tmp_path, capsys):
     assert "damaged" in capsys.readouterr().out
 
 
+def test_what_was_being_saved_when_it_was_killed_does_not_stay(tmp_path):
+    torn = tmp_path / ".state.pt.0123abcd.partial"
+    torn.write_bytes(b"torn")
+    trainer(tmp_path).train()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["metrics.jsonl", "state.pt"]
+
+
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_state(tmp_path):
     def broken(step, size):
         return batch(step, size) * (np.nan if step == 6 else 1)

@@ -151,7 +151,8 @@ def config_options(draw):
 
 
 def taken_twice(config):
-    """A config that was taken is written to a file and taken again."""
+    """A config that was taken can be used, and is taken again."""
+    assert config.name
     assert make_config(config.model_dump(mode="json")) == config
 
 

@@ -42,6 +42,8 @@ def good(tmp_path_factory):
         ("seed: !!bool maybe", "does not fit its tag"),
         ("seed: !!timestamp soon", "does not fit its tag"),
         ("seed: &a [*a]", "values"),
+        ('source: {kind: folder, path: "a\\0b"}', "no file can have"),
+        ('source: {kind: folder, path: "\\ud800"}', "no file can have"),
         ("#" * 3_000_000, "bytes"),
         ("evaluate: {thresholds: [" + "0.5," * 9000 + "]}", "twice"),
         ("\n".join(f"option{n}: 1" for n in range(999)), "and 979 more"),
@@ -116,3 +118,15 @@ def test_pixels_that_are_not_stored_are_not_made_up(tag, tmp_path):
     with tifffile.TiffFile(path, mode="r+") as file:
         file.pages[0].tags[tag].overwrite(4_000_000)
     assert "parts are missing" in problem(read_array, path)
+
+
+def test_pages_that_run_in_a_circle(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((3, 32, 32), np.uint16), photometric="minisblack")
+    with tifffile.TiffFile(path) as file:
+        last = file.pages[2]
+        place = last.offset + 2 + 12 * len(last.tags)
+        data = bytearray(path.read_bytes())
+        data[place : place + 4] = last.offset.to_bytes(4, "little")
+    path.write_bytes(data)
+    assert "circle" in problem(read_array, path)

@@ -207,6 +207,19 @@ def test_ids_that_look_like_numbers_or_gaps_stay_text(tmp_path):
         np.testing.assert_array_equal(found.image(name), images[name])
 
 
+@pytest.mark.parametrize("shape", [(32, 39), (2, 32, 40)])
+def test_an_image_of_another_shape_is_refused(shape, tmp_path):
+    image = some_image()
+    with ImageSetWriter(tmp_path / "set", {}) as writer:
+        writer.add("a", image, image)
+    found = ImageSet.open(tmp_path / "set")
+    axes = "YX" if len(shape) == 2 else "ZYX"
+    for name, read in (("images", found.image), ("labels", found.mask)):
+        write_ome_tiff(found.folder / name / "a.ome.tif", np.zeros(shape), axes=axes)
+        with pytest.raises(PhantomscopeError, match="the manifest records"):
+            read("a")
+
+
 def kill_after(folder, count, info=None):
     """A writer that dies after `count` images, as by SIGKILL: no exit runs."""
     writer = ImageSetWriter(folder, info or {"n": 1}).__enter__()

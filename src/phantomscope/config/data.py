@@ -102,7 +102,7 @@ class Source(Section):
         if group is not None:
             try:
                 groups = re.compile(group).groups
-            except re.error as error:
+            except (re.error, RecursionError, OverflowError) as error:
                 raise ValueError(f"not a regular expression: {error}") from error
             if groups != 1:
                 raise ValueError(

@@ -253,35 +253,42 @@ def _prepared(options: Mapping[str, Any], model: type[BaseModel]) -> dict[str, A
     return copy
 
 
-def _booleans(
-    options: Mapping[str, Any], model: type[BaseModel], prefix: str = ""
-) -> Iterator[str]:
-    """Yield the keys of numbers given as true or false, which pydantic takes as 1, 0.
+def _is_writable(text: str) -> bool:
+    """Whether a file, or the name of one, can contain this text."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:  # half of a pair of code units
+        return False
 
-    YAML reads `yes`, `no`, `on` and `off` as true and false, too.
+
+def _unfit(
+    options: Mapping[str, Any], model: type[BaseModel], prefix: str = ""
+) -> Iterator[tuple[str, str]]:
+    """Yield keys of values that pydantic takes but nobody can use, and why not.
+
+    It takes true and false as 1 and 0; YAML reads `yes`, `no`, `on` and `off` as true
+    and false, too.
     """
     for name, value in options.items():
         info = model.model_fields.get(name)
         section = _section_of(info)
         if section is not None and isinstance(value, Mapping):
-            yield from _booleans(value, section, f"{prefix}{name}.")
+            yield from _unfit(value, section, f"{prefix}{name}.")
         elif info is not None and info.annotation is not bool:
             values = value if isinstance(value, list | tuple) else [value]
             if any(isinstance(item, bool) for item in values):
-                yield prefix + name
+                what = "true or false (also written yes, no, on, off) is"
+                yield prefix + name, f"{what} no value of this option"
+            elif any(isinstance(v, str) and not _is_writable(v) for v in values):
+                yield prefix + name, "this text has characters that no file can have"
 
 
 def _problems(options: dict[str, Any], where: str) -> Config | list[PhantomscopeError]:
     """Return the config, or everything that is wrong with the options."""
-    keys = list(_booleans(options, Config))
+    unfit = dict(_unfit(options, Config))
     problems = [
-        PhantomscopeError(
-            f"bad value of `{key}`: true or false (also written yes, no, on, off) is "
-            "no value of this option",
-            where=where,
-            fix=_REFERENCE,
-        )
-        for key in keys
+        PhantomscopeError(f"bad value of `{key}`: {why}", where=where, fix=_REFERENCE)
+        for key, why in unfit.items()
     ]
     try:
         config = Config.model_validate(options)
@@ -290,7 +297,7 @@ def _problems(options: dict[str, Any], where: str) -> Config | list[Phantomscope
         for item in error.errors():
             by_key.setdefault(_key_and_section(item["loc"])[0], []).append(item)
         return problems + [
-            _explain(items, where) for key, items in by_key.items() if key not in keys
+            _explain(items, where) for key, items in by_key.items() if key not in unfit
         ]
     return problems or config
 

@@ -7,6 +7,8 @@
 | one-step regression | 0 | 1 | 0 |
 
 Times are 1 ... T; index 0 of the tables is the clean image (a = 1, b = 0, s = 0).
+Every coefficient of a step is derived from the tables at its two ends, in float64, so
+that any subset of the times is a chain of its own. The samplers are in `samplers`.
 """
 
 from __future__ import annotations
@@ -24,11 +26,25 @@ from phantomscope.config import diffusion as options
 from phantomscope.errors import PhantomscopeError
 
 Prediction = Literal["eps", "x0", "v"]
+LossWeight = Literal["uniform", "min_snr", "bound"]
 Table = NDArray[np.float64]
 
 
-def cosine_alpha_bar(timesteps: int) -> Table:
-    """Cosine schedule (Nichol & Dhariwal 2021, eq. 17), beta clipped to 0.9999.
+def _products(beta: Table) -> Table:
+    return np.concatenate([[1.0], np.cumprod(1 - beta)])
+
+
+def cosine_alpha_bar(
+    timesteps: int, *, lowest: float = 0.0, highest: float = 0.9999
+) -> Table:
+    """Cosine schedule (Nichol & Dhariwal 2021, eq. 17).
+
+    Parameters
+    ----------
+    timesteps : int
+        Length T of the chain.
+    lowest, highest : float
+        Limits of beta_t.
 
     Returns
     -------
@@ -37,12 +53,19 @@ def cosine_alpha_bar(timesteps: int) -> Table:
     """
     t = np.arange(timesteps + 1) / timesteps
     f = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
-    beta = np.clip(1 - f[1:] / f[:-1], 0, 0.9999)
-    return np.concatenate([[1.0], np.cumprod(1 - beta)])
+    return _products(np.clip(1 - f[1:] / f[:-1], lowest, highest))
 
 
-def linear_alpha_bar(timesteps: int) -> Table:
-    """Linear schedule (Ho et al. 2020, section 4), scaled for another length.
+def linear_alpha_bar(timesteps: int, betas: tuple[float, float] | None = None) -> Table:
+    """Linear schedule (Ho et al. 2020, section 4).
+
+    Parameters
+    ----------
+    timesteps : int
+        Length T of the chain.
+    betas : tuple of float, optional
+        beta_1 and beta_T. Without them those of Ho et al. (1e-4 and 0.02 at T = 1000),
+        scaled so that the noise at the end is about the same for any length.
 
     Returns
     -------
@@ -50,8 +73,48 @@ def linear_alpha_bar(timesteps: int) -> Table:
         abar_t for t = 0 ... T.
     """
     scale = 1000 / timesteps
-    beta = np.linspace(1e-4 * scale, min(0.02 * scale, 0.9999), timesteps)
-    return np.concatenate([[1.0], np.cumprod(1 - beta)])
+    first, last = betas or (1e-4 * scale, min(0.02 * scale, 0.9999))
+    return _products(np.linspace(first, last, timesteps))
+
+
+def zero_terminal_snr(alpha_bar: Table) -> Table:
+    """Shift and scale sqrt(abar_t) to end at 0 (Lin et al. 2024, algorithm 1).
+
+    The state at T is pure noise then, so the network cannot predict ``eps`` of it.
+
+    Takes and gives abar_t for t = 0 ... T, with T > 1; those of 0 and 1 are kept.
+    """
+    a = np.sqrt(alpha_bar)
+    scaled = (a[1:] - a[-1]) * (a[1] / (a[1] - a[-1]))
+    # Squaring a root would cost the first value its last bits.
+    return np.concatenate([alpha_bar[:2], scaled[1:] ** 2])
+
+
+def residual_eta(
+    timesteps: int, first: float, last: float, power: float = 0.3
+) -> Table:
+    """Schedule of the residual shift (Yue et al. 2023, section 2.2).
+
+    sqrt(eta_t) is geometric in ((t - 1) / (T - 1))^power.
+
+    Parameters
+    ----------
+    timesteps : int
+        Length T of the chain.
+    first, last : float
+        eta_1 and eta_T (of a chain of one step: eta_T alone).
+    power : float
+        p: with a smaller one eta grows earlier.
+
+    Returns
+    -------
+    ndarray, shape (timesteps + 1,)
+        eta_t for t = 0 ... T, with eta_0 = 0.
+    """
+    if timesteps == 1:
+        return np.array([0.0, last])
+    exponent = (np.arange(timesteps) / (timesteps - 1)) ** power
+    return np.concatenate([[0.0], first * (last / first) ** exponent])
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,18 +127,42 @@ class Process:
         float64 coefficients for t = 0 ... T.
     prediction : {"eps", "x0", "v"}
         ``v`` is a_t eps - s_t x_0 (Salimans & Ho 2022), for Gaussian diffusion.
+    time_scale : float
+        Network time per step: 1, or 1000 / T where the network counts to 1000.
+
+    Raises
+    ------
+    PhantomscopeError
+        If the image cannot be recovered from what the network predicts.
     """
 
     a: Table
     b: Table
     s: Table
     prediction: Prediction = "eps"
+    time_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.prediction == "eps" and not np.all(self.a > 0):
+            raise PhantomscopeError(
+                "the noise does not tell the image where nothing is left of it (a = 0)",
+                where="process.prediction",
+                fix="predict `v` or `x0`",
+            )
+        if self.prediction == "v" and not np.allclose(self.a**2 + self.s**2, 1):
+            raise PhantomscopeError(
+                "`v` needs a process that keeps the variance (a^2 + s^2 = 1)",
+                where="process.prediction",
+                fix="predict `x0`",
+            )
 
     @classmethod
-    def gaussian(cls, alpha_bar: Table, prediction: Prediction = "eps") -> Process:
+    def gaussian(
+        cls, alpha_bar: Table, prediction: Prediction = "eps", time_scale: float = 1.0
+    ) -> Process:
         """Gaussian diffusion with the given abar_t, t = 0 ... T."""
-        zero = np.zeros_like(alpha_bar)
-        return cls(np.sqrt(alpha_bar), zero, np.sqrt(1 - alpha_bar), prediction)
+        a, s = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
+        return cls(a, np.zeros_like(a), s, prediction, time_scale)
 
     @classmethod
     def residual_shift(cls, eta: Table, kappa: float) -> Process:
@@ -93,11 +180,19 @@ class Process:
         """Length T of the chain."""
         return len(self.a) - 1
 
-    def _at(self, table: Table, t: Tensor | int, like: Tensor) -> Tensor:
+    @property
+    def half_log_snr(self) -> Table:
+        """lambda_t = log(a_t / s_t), falling from infinity at t = 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.log(self.a) - np.log(self.s)
+
+    def _at(self, table: Table, t: Tensor | int, like: Tensor) -> Tensor | float:
         """Coefficients at t, shaped to multiply a batch (N, C, ...)."""
-        values = torch.as_tensor(table[np.asarray(t)], dtype=torch.float32)
-        shape = (-1,) + (1,) * (like.ndim - 1)
-        return values.reshape(shape).to(like.device)
+        if not isinstance(t, Tensor):
+            return float(table[t])
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        values = torch.as_tensor(table[t.numpy()], dtype=dtype)
+        return values.reshape(-1, *(1,) * (like.ndim - 1)).to(like.device)
 
     def q_sample(
         self,
@@ -128,21 +223,103 @@ class Process:
             return x0
         return self._at(self.a, t, x0) * noise - self._at(self.s, t, x0) * x0
 
-    def to_x0(self, output: Tensor, x: Tensor, t: int) -> Tensor:
-        """Turn the network's output at time t into an estimate of x_0."""
-        a, s = float(self.a[t]), float(self.s[t])
+    def to_x0(
+        self,
+        output: Tensor,
+        x: Tensor,
+        t: Tensor | int,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """Turn the network's output at time t into an estimate of x_0.
+
+        Parameters
+        ----------
+        output, x, condition : Tensor, shape (N, C, ...)
+            What the network gave, the state it saw, and the condition c.
+        t : Tensor, shape (N,), or int
+            Times in 1 ... T, on the CPU.
+        """
         if self.prediction == "x0":
             return output
+        a, s = self._at(self.a, t, x), self._at(self.s, t, x)
+        if condition is not None:
+            x = x - self._at(self.b, t, x) * condition
         if self.prediction == "eps":
             return (x - s * output) / a
         return a * x - s * output
 
+    def network_time(self, t: Tensor) -> Tensor:
+        """Return times in the network's unit."""
+        return t * self.time_scale
+
+    def scale_input(self, x: Tensor, t: Tensor | int) -> Tensor:
+        """Scale a state to unit variance, as the network wants it.
+
+        For images and conditions of unit variance that go together; this changes
+        nothing in Gaussian diffusion, and is 1 / sqrt(1 + kappa^2 eta_t) for the
+        residual shift (Yue et al. 2023, released code).
+        """
+        return x / self._at(np.hypot(self.a + self.b, self.s), t, x)
+
+    def prior(self, noise: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the start state at T when there is no sketch.
+
+        Gaussian diffusion starts from the noise itself. The others take the condition
+        for the image that they do not know yet: c + s_T noise.
+        """
+        if self.b[-1] == 0:
+            return noise
+        if condition is None:
+            raise ValueError("this process starts from a condition")
+        return self.q_sample(condition, self.timesteps, noise, condition)
+
+
+def loss_weights(
+    process: Process, kind: LossWeight = "uniform", gamma: float = 5.0
+) -> Table:
+    """Weights of the squared error of what the network predicts.
+
+    Parameters
+    ----------
+    process : Process
+        Must have noise, unless the weights are uniform.
+    kind : {"uniform", "min_snr", "bound"}
+        ``uniform``: 1; ``min_snr``: min(SNR, gamma) for the error of x_0 (Hang et al.
+        2023); ``bound``: of the variational bound, the divergence of the posteriors
+        (Ho et al. 2020, eq. 8). At t = 1 it is infinite, and that of t = 2 is taken.
+    gamma : float
+        Limit of ``min_snr``.
+
+    Returns
+    -------
+    ndarray, shape (T + 1,)
+        For t = 0 ... T; 0 at t = 0.
+    """
+    weights = np.concatenate([[0.0], np.ones(process.timesteps)])
+    if kind == "uniform":
+        return weights
+    a, s = process.a[1:], process.s[1:]
+    if not np.all(s > 0):
+        raise ValueError(f"a process without noise has no {kind!r} weights")
+    if kind == "min_snr":
+        weights[1:] = np.minimum((a / s) ** 2, gamma)
+    else:
+        for t in range(2, process.timesteps + 1):
+            step = ancestral(process, t, t - 1)
+            of_x0 = process.a[t - 1] - step.rho * process.a[t]
+            weights[t] = (of_x0 / step.sigma) ** 2 / 2
+        weights[1] = weights[min(2, process.timesteps)]
+    if process.prediction == "eps":
+        weights[1:] *= (s / a) ** 2
+    elif process.prediction == "v":
+        weights[1:] *= s**2
+    return weights
+
 
 def make_process(config: options.Process) -> Process:
     """Build the Gaussian process that a config asks for."""
-    schedules = {"cosine": cosine_alpha_bar, "linear": linear_alpha_bar}
-    alpha_bar = schedules[config.schedule](config.timesteps)
-    return Process.gaussian(alpha_bar, config.prediction)
+    schedule = linear_alpha_bar if config.schedule == "linear" else cosine_alpha_bar
+    return Process.gaussian(schedule(config.timesteps), config.prediction)
 
 
 def respace(start: int, steps: int) -> list[int]:
@@ -216,10 +393,7 @@ def transitions(
 ) -> list[Transition]:
     """All steps from t_start to 0 of the sampler that a config asks for."""
     times = [*respace(start, config.steps), 0]
-    steps = []
-    for t, u in itertools.pairwise(times):
-        if config.sampler == "ddim":
-            steps.append(ddim(process, t, u, config.eta))
-        else:
-            steps.append(ancestral(process, t, u, config.variance))
-    return steps
+    pairs = itertools.pairwise(times)
+    if config.sampler == "ddim":
+        return [ddim(process, t, u, config.eta) for t, u in pairs]
+    return [ancestral(process, t, u, config.variance) for t, u in pairs]

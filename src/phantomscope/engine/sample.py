@@ -6,6 +6,7 @@ alone: not on shards, order, workers or the micro-batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,9 +65,12 @@ class DiffusionModel:
             network = make_network(config.network, 0)
             network.load_state_dict(tensors["network"])
             low, high = (float(v) for v in meta["value_range"])
-            if not (low < high and meta["fingerprint"]):
+            if not (-math.inf < low < high < math.inf and meta["fingerprint"]):
                 raise ValueError("it does not say how it was trained")
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (
+            KeyError, RuntimeError, TypeError, ValueError, AttributeError,
+            OverflowError,
+        ) as error:  # fmt: skip
             # torch puts what is wrong into the lines after the first.
             reason = " ".join(str(error).split())
             raise PhantomscopeError(

@@ -196,11 +196,22 @@ class Trainer:
                 # A finished model has the fingerprint, too, but is no state.
                 whole = {"network", "average", "optimiser"} <= tensors.keys()
                 if whole and meta.get("fingerprint") == self.mark:
-                    self.run.load(tensors, int(meta["step"]))
+                    self._load(tensors, meta)
                 else:
                     self._set_aside("belongs to another config or data")
         self._trim_metrics()
         return self.run.step
+
+    def _load(self, tensors: dict[str, Any], meta: dict[str, Any]) -> None:
+        try:
+            self.run.load(tensors, int(meta["step"]))
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise PhantomscopeError(
+                "this training state lacks something or was edited "
+                f"({' '.join(str(error).split())[:120]})",
+                where=self._checkpoint,
+                fix="delete it: training starts anew",
+            ) from error
 
     def _set_aside(self, why: str) -> None:
         """Keep a state that cannot be taken up under another name."""

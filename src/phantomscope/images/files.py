@@ -70,6 +70,11 @@ def read_json(path: Path) -> Any:
 
 def _read_tiff(path: Path) -> NDArray[Any]:
     with tifffile.TiffFile(path) as file, np.errstate(all="ignore"):
+        seen: set[int] = set()
+        for offset in (page.offset for page in file.pages):
+            if offset in seen:  # tifffile would follow it for ever
+                raise ValueError("its pages run in a circle")
+            seen.add(offset)
         # What is not stored would be read as zeros: gigabytes of them if the size in
         # the header is damaged.
         for page in file.series[0].pages if file.series else ():

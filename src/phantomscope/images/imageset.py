@@ -160,17 +160,24 @@ class ImageSet:
 
     def image(self, identifier: str) -> NDArray[Any]:
         """Read one image, shape (Y, X), as stored."""
-        return self._read(self.row(identifier)["image"])
+        return self._read(self.row(identifier), "image")
 
-    def _read(self, name: str) -> NDArray[Any]:
-        path = self.folder / name
+    def _read(self, row: Mapping[str, Any], column: str) -> NDArray[Any]:
+        path = self.folder / row[column]
         if not path.exists():
             raise PhantomscopeError(
                 f"there is no such file, but {self.folder / 'manifest.csv'} names it",
                 where=path,
                 fix="put it back, or run the stage that makes it again",
             )
-        return read_array(path)
+        array = read_array(path)
+        if array.shape != (expected := (int(row["height"]), int(row["width"]))):
+            raise PhantomscopeError(
+                f"the image is {array.shape}, the manifest records {expected}",
+                where=path,
+                fix="put it back, or run the stage that makes it again",
+            )
+        return array
 
     def has_mask(self, identifier: str) -> bool:
         """Whether this image has annotation."""
@@ -178,14 +185,14 @@ class ImageSet:
 
     def mask(self, identifier: str) -> NDArray[Any]:
         """Read the instance labels of one image, shape (Y, X), 0 is background."""
-        path = self.row(identifier)["mask"]
-        if not path:
+        row = self.row(identifier)
+        if not row["mask"]:
             raise PhantomscopeError(
                 f"the image {identifier!r} has no labels",
                 where=self.folder / "manifest.csv",
                 fix="give `source.labels`, or leave out what needs annotation",
             )
-        return self._read(path)
+        return self._read(row, "mask")
 
     def without_masks(self) -> ImageSet:
         """Return the same images as if nobody had annotated them."""
@@ -217,7 +224,8 @@ def _check_cells(table: pd.DataFrame, manifest: Path) -> None:
     """Refuse rows that somebody's edit left without a name, a file or a size."""
     sizes = table[["height", "width"]].apply(pd.to_numeric, errors="coerce")
     for name, bad in (
-        ("id", table["id"] == ""),
+        # An id becomes the name of a file.
+        ("id", ~table["id"].str.fullmatch(r"[^./\\][^/\\]*").astype(bool)),
         ("image", table["image"] == ""),
         ("height", ~(sizes["height"] >= 1)),
         ("width", ~(sizes["width"] >= 1)),

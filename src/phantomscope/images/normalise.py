@@ -124,7 +124,9 @@ class Normalisation:
             return cls(
                 content["scope"], content["transform"], limits, content["dtype"], path
             )
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (
+            KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError,
+        ) as error:  # fmt: skip
             raise PhantomscopeError(
                 f"this normalisation file is incomplete or wrong ({error})",
                 where=path,

@@ -185,7 +185,7 @@ def _read_start(start: Path, timesteps: int) -> int:
     """Read t_start and make sure that the model knows this time."""
     content = read_json(start)
     value = content.get("value") if isinstance(content, dict) else None
-    if not isinstance(value, int) or not 1 <= value <= timesteps:
+    if type(value) is not int or not 1 <= value <= timesteps:
         raise PhantomscopeError(
             f"t_start is {value!r}, the model knows the times 1 to {timesteps}",
             where=start,
