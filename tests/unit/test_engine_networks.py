@@ -1,5 +1,7 @@
 """Golden parameter counts, shapes and equivariances of the networks."""
 
+import hashlib
+
 import pytest
 import torch
 
@@ -20,6 +22,32 @@ REFERENCE = Network(preset="eschweiler", norm="instance", noise_channel=True)
 @pytest.mark.parametrize(("dims", "count"), [(2, 899_409), (3, 2_318_961)])
 def test_golden_count_of_the_eschweiler_network(dims, count):
     assert count_parameters(make_network(REFERENCE, 0, dims)) == count
+
+
+def digest(network):
+    content = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        content.update(f"{name}{tuple(value.shape)}".encode())
+        content.update(value.contiguous().numpy().tobytes())
+    return content.hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    ("preset", "dims", "noise_channel", "expected"),
+    [
+        ("eschweiler", 2, False, "28cca3eaf59198d7"),
+        ("eschweiler", 2, True, "daad10b1bcfceb12"),
+        ("eschweiler", 3, True, "51c458778d0426ae"),
+        ("small", 2, False, "3f8d1f1a128d4cdb"),
+        ("small", 2, True, "a36ded975b88cb36"),
+        ("small", 3, False, "df521aac894c3685"),
+    ],
+)
+def test_names_and_first_weights_are_those_of_stored_models(
+    preset, dims, noise_channel, expected
+):
+    config = Network(preset=preset, noise_channel=noise_channel)
+    assert digest(make_network(config, 7, dims)) == expected
 
 
 def test_norm_has_no_weights_and_the_noise_channel_has_72():

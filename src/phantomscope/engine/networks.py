@@ -1,234 +1,254 @@
-"""The U-Net builder, for 2D and 3D, and its presets.
+"""The networks of the four systems as presets, for 2D and 3D.
 
-Facts of the `eschweiler` preset: `Conv3-PReLU-norm` twice per block (the norm AFTER the
-activation), strided convolution, PReLU and norm down (the golden parameter counts tell
-of the PReLU), a 1 x 1 convolution and pixel shuffle up, a time vector added after each
-block from a small network per level.
+| preset | network | parameters (2D) | stride |
+|---|---|---|---|
+| `eschweiler` | Eschweiler & Stegmaier 2023 | 899,409; 3D 2,318,961 | 8 |
+| `small` | the same with half the channels | 242,377 | 8 |
+| `iddpm` | Saguy et al. 2023: Nichol & Dhariwal 2021, 64 channels | 8,913,793 | 32 |
+| `iddpm_upstream` | the same with the multipliers of the latter | 20,971,521 | 32 |
+| `resshift` | Xing et al.: Yue et al. 2023, Swin-U-Net | 112,630,505 (5 ch.) | 64 |
+| `noise2noise` | Javer & Rittscher: Lehtinen et al. 2018 | 988,609 | 32 |
+| `cellpose3d` | Eschweiler et al. 2022 (segmentation) | 3D 1,980,980 | 8 |
+
+The parameter counts are those of the original networks (the first two with the noise
+channel of the released code); where their descriptions leave
+a layer open, the count confirms the layout chosen here. Sizes of images must be
+multiples of the stride.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from phantomscope.config.diffusion import Network
+from phantomscope.engine.blocks import (
+    ChannelNorm,
+    Norm,
+    PixelShuffle,
+    make_norm,
+    time_embedding,
+)
+from phantomscope.engine.residual_unet import ResidualSpec, ResidualUNet, WindowSpec
+from phantomscope.engine.unet import PlainSpec, PlainUNet, UNet, UNetSpec
 from phantomscope.errors import PhantomscopeError
 
-Norm = Literal["channel", "instance", "none"]
+__all__ = [
+    "PRESETS",
+    "ChannelNorm",
+    "PixelShuffle",
+    "UNet",
+    "UNetSpec",
+    "build_network",
+    "count_parameters",
+    "make_network",
+    "make_norm",
+    "network_spec",
+    "preset_spec",
+    "time_embedding",
+]
 
 
-@dataclass(frozen=True)
-class UNetSpec:
-    """Everything that shapes a U-Net.
+def _eschweiler(dims: int, inputs: int, outputs: int, *, width: int) -> PlainSpec:
+    """Norm after PReLU; the count tells of a PReLU after each strided convolution."""
+    f = width
+    return PlainSpec(
+        dims=dims,
+        inputs=inputs,
+        outputs=outputs,
+        norm="instance",
+        time_channels=128,
+        encoder=[(f // 2, f), (f, 2 * f), (2 * f, 4 * f), (4 * f, 8 * f)],
+        decoder=[(8 * f, 8 * f), (8 * f, 8 * f), (f, f)],
+        head=(f, f),
+    )
 
-    Attributes
-    ----------
-    dims : int
-        2 or 3.
-    inputs, outputs : int
-        Channels in (image, condition, extra noise) and out.
-    encoder : sequence of (middle, out)
-        Channels of the two convolutions of each block on the way down; the last is the
-        bottleneck.
-    decoder : sequence of (middle, out)
-        Blocks on the way up, coarsest first.
-    norm : {"channel", "instance", "none"}
-        See `make_norm`.
-    time_channels : int
-        Length of the sinusoidal time embedding.
+
+def _iddpm(
+    dims: int, inputs: int, outputs: int, *, multipliers: tuple[int, ...]
+) -> ResidualSpec:
+    """Attention in the two coarsest levels: 16 and 8 px of an image of 256 px."""
+    return ResidualSpec(
+        dims=dims,
+        inputs=inputs,
+        outputs=outputs,
+        norm="group",
+        time_channels=64,
+        rescale_time=True,
+        width=64,
+        multipliers=multipliers,
+        blocks=1,
+        attention_levels=(4, 5),
+    )
+
+
+def _resshift(dims: int, inputs: int, outputs: int) -> ResidualSpec:
+    """Swin layers in the coarsest level, after the first block each way, and middle.
+
+    The original has them where feature maps have 64 px or fewer, that is in the
+    coarsest of four levels of an image of 512 px. The same layout with Swin layers in
+    all levels has the 118,593,583 parameters of the original's own network for 64 px.
+    In 3D windows have 4 voxels, since 8 would make 512 tokens.
     """
-
-    dims: int
-    inputs: int
-    outputs: int
-    encoder: Sequence[tuple[int, int]]
-    decoder: Sequence[tuple[int, int]]
-    norm: Norm
-    time_channels: int = 128
-
-    @property
-    def stride(self) -> int:
-        """Sizes of the input must be multiples of this."""
-        return 1 << (len(self.encoder) - 1)
-
-
-class ChannelNorm(nn.Module):
-    """Normalise over the channels of each pixel, without affine weights.
-
-    Its statistics belong to one pixel, so the network gives the same value whatever
-    the tile: an instance norm does not.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise a batch (N, C, ...)."""
-        last = x.movedim(1, -1)
-        return functional.layer_norm(last, (x.shape[1],)).movedim(-1, 1)
+    return ResidualSpec(
+        dims=dims,
+        inputs=inputs,
+        outputs=outputs,
+        norm="group",
+        time_channels=160,
+        width=160,
+        multipliers=(1, 2, 2, 4),
+        blocks=2,
+        attention_levels=(3,),
+        attention_blocks="first",
+        windows=WindowSpec(width=192, heads=6, window=8 if dims == 2 else 4, depth=2),
+        # It predicts the image, for which zero is no better start than any other.
+        zero_output=False,
+    )
 
 
-def make_norm(kind: Norm, dims: int, channels: int) -> nn.Module:
-    """Build a norm without weights."""
-    if kind == "channel":
-        return ChannelNorm()
-    if kind == "instance":
-        layers = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
-        return layers[dims](channels)
-    return nn.Identity()
+def _noise2noise(dims: int, inputs: int, outputs: int) -> PlainSpec:
+    """Five poolings between the finest block and the bottleneck; no norm, no time."""
+    return PlainSpec(
+        dims=dims,
+        inputs=inputs,
+        outputs=outputs,
+        norm="none",
+        time_channels=0,
+        encoder=[(48, 48), *[(48,)] * 5],
+        decoder=[*[(96, 96)] * 4, (64, 32)],
+        last_kernel=3,
+        leak=0.1,
+        skip="input",
+        down="pool",
+        up="nearest",
+        xavier=True,
+    )
 
 
-def _conv(dims: int) -> type[nn.Conv2d] | type[nn.Conv3d]:
-    return nn.Conv2d if dims == 2 else nn.Conv3d
+def _cellpose3d(dims: int, inputs: int, outputs: int) -> PlainSpec:
+    """Norm before activation; the count confirms 1 x 1 convolutions on the way up."""
+    f = 16
+    return PlainSpec(
+        dims=dims,
+        inputs=inputs,
+        outputs=outputs,
+        norm="instance",
+        time_channels=0,
+        encoder=[(f // 2, f), (f, 2 * f), (2 * f, 4 * f), (4 * f, 8 * f)],
+        decoder=[(4 * f, 4 * f), (2 * f, 2 * f), (f, f)],
+        head=(f, f),
+        leak=0.2,
+        norm_first=True,
+        norm_top=False,
+        up="transposed",
+        tanh=True,
+    )
 
 
-def _block(spec: UNetSpec, inputs: int, middle: int, outputs: int) -> nn.Sequential:
-    conv = _conv(spec.dims)
-    layers: list[nn.Module] = []
-    for i, o in ((inputs, middle), (middle, outputs)):
-        layers += [
-            conv(i, o, 3, padding=1),
-            nn.PReLU(o),
-            make_norm(spec.norm, spec.dims, o),
-        ]
-    return nn.Sequential(*layers)
+PRESETS: dict[str, Callable[[int, int, int], UNetSpec]] = {
+    "eschweiler": partial(_eschweiler, width=16),
+    "small": partial(_eschweiler, width=8),
+    "iddpm": partial(_iddpm, multipliers=(1, 1, 2, 2, 2, 2)),
+    "iddpm_upstream": partial(_iddpm, multipliers=(1, 1, 2, 2, 4, 4)),
+    "resshift": _resshift,
+    "noise2noise": _noise2noise,
+    "cellpose3d": _cellpose3d,
+}
 
 
-class PixelShuffle(nn.Module):
-    """Move channels into space: (N, C r^d, ...) to (N, C, r ...), for 2D and 3D."""
-
-    def __init__(self, dims: int, factor: int = 2) -> None:
-        super().__init__()
-        self.dims, self.factor = dims, factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Shuffle a batch."""
-        d, r = self.dims, self.factor
-        n, c, *size = x.shape
-        x = x.reshape(n, c // r**d, *[r] * d, *size)
-        order = [0, 1]
-        for axis in range(d):
-            order += [2 + d + axis, 2 + axis]
-        return x.permute(order).reshape(n, c // r**d, *[s * r for s in size])
-
-
-def time_embedding(t: Tensor, channels: int) -> Tensor:
-    """Sinusoidal embedding, sines then cosines (Vaswani et al. 2017).
+def preset_spec(
+    preset: str, dims: int = 2, *, channels: int = 1, outputs: int | None = None,
+    conditions: int = 0, noise_channel: bool = False, norm: Norm | None = None,
+    timesteps: int = 1000,
+) -> UNetSpec:  # fmt: skip
+    """Return the spec of a preset.
 
     Parameters
     ----------
-    t : Tensor, shape (N,)
-        Times.
+    preset : str
+        A key of `PRESETS`.
+    dims : int
+        2 or 3.
     channels : int
-        Even length of the embedding.
+        Channels of the images.
+    outputs : int, optional
+        Channels of the output: as many as the images have, but a foreground and a
+        flow per axis with `cellpose3d`.
+    conditions : int
+        Channels of the condition.
+    noise_channel : bool
+        One more channel, of fresh noise.
+    norm : {"channel", "instance", "group", "none"}, optional
+        The norm of the original where none is named.
+    timesteps : int
+        Length T of the chain, for presets that rescale times.
 
-    Returns
-    -------
-    Tensor, shape (N, channels)
-        float32.
+    Raises
+    ------
+    PhantomscopeError
+        If there is no such preset, or none for so many dimensions.
     """
-    half = channels // 2
-    scale = torch.arange(half, device=t.device, dtype=torch.float32)
-    angle = t.float()[:, None] * torch.exp(-math.log(1e4) / (half - 1) * scale)[None]
-    return torch.cat([angle.sin(), angle.cos()], dim=1)
-
-
-class UNet(nn.Module):
-    """U-Net over (N, C, [Z,] Y, X) with a time per item."""
-
-    def __init__(self, spec: UNetSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        conv = _conv(spec.dims)
-        shuffle = 2**spec.dims
-        self.down_blocks, self.downs = nn.ModuleList(), nn.ModuleList()
-        channels = spec.inputs
-        for middle, out in spec.encoder:
-            self.down_blocks.append(_block(spec, channels, middle, out))
-            channels = out
-        for _, out in spec.encoder[:-1]:
-            norm = make_norm(spec.norm, spec.dims, out)
-            strided = conv(out, out, 4, stride=2, padding=1)
-            self.downs.append(nn.Sequential(strided, nn.PReLU(out), norm))
-        self.ups, self.up_blocks = nn.ModuleList(), nn.ModuleList()
-        skips = [out for _, out in spec.encoder[:-1]][::-1]
-        for (middle, out), skip in zip(spec.decoder, skips, strict=True):
-            up = [
-                conv(channels, channels, 1),
-                nn.PReLU(channels),
-                make_norm(spec.norm, spec.dims, channels),
-                PixelShuffle(spec.dims),
-            ]
-            self.ups.append(nn.Sequential(*up))
-            self.up_blocks.append(_block(spec, channels // shuffle + skip, middle, out))
-            channels = out
-        levels = [out for _, out in (*spec.encoder, *spec.decoder)]
-        self.times = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(spec.time_channels, c), nn.PReLU(c), nn.Linear(c, c)
-            )
-            for c in levels
-        )
-        self.head = nn.Sequential(
-            _block(spec, channels, channels, channels), conv(channels, spec.outputs, 1)
-        )
-
-    def _add_time(self, level: int, x: Tensor, embedding: Tensor) -> Tensor:
-        vector: Tensor = self.times[level](embedding)
-        return x + vector.reshape(*vector.shape, *(1,) * self.spec.dims)
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Predict.
-
-        Parameters
-        ----------
-        x : Tensor, shape (N, inputs, [Z,] Y, X)
-            Sizes are multiples of `spec.stride`.
-        t : Tensor, shape (N,)
-            Times.
-
-        Returns
-        -------
-        Tensor, shape (N, outputs, [Z,] Y, X)
-        """
-        embedding = time_embedding(t, self.spec.time_channels)
-        skips: list[Tensor] = []
-        for level, block in enumerate(self.down_blocks):
-            x = self._add_time(level, block(x), embedding)
-            if level < len(self.downs):
-                skips.append(x)
-                x = self.downs[level](x)
-        for level, (up, block) in enumerate(zip(self.ups, self.up_blocks, strict=True)):
-            x = block(torch.cat([up(x), skips.pop()], dim=1))
-            x = self._add_time(len(self.down_blocks) + level, x, embedding)
-        output: Tensor = self.head(x)
-        return output
-
-
-def _eschweiler(width: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    f = width
-    encoder = [(f // 2, f), (f, 2 * f), (2 * f, 4 * f), (4 * f, 8 * f)]
-    return encoder, [(8 * f, 8 * f), (8 * f, 8 * f), (f, f)]
-
-
-def network_spec(config: Network, dims: int = 2) -> UNetSpec:
-    """Return the spec of a preset."""
-    width = {"eschweiler": 16, "small": 8}[config.preset]
-    encoder, decoder = _eschweiler(width)
-    inputs = 2 if config.noise_channel else 1
-    return UNetSpec(dims, inputs, 1, encoder, decoder, config.norm)
-
-
-def make_network(config: Network, seed: int, dims: int = 2) -> UNet:
-    """Build a network with weights that depend on the seed alone."""
     if dims not in (2, 3):
         raise PhantomscopeError(f"networks have 2 or 3 dimensions, not {dims}")
+    if preset not in PRESETS:
+        raise PhantomscopeError(
+            f"there is no network `{preset}`",
+            where="network.preset",
+            fix=f"choose one of {', '.join(PRESETS)}",
+        )
+    if outputs is None:
+        outputs = 1 + dims if preset == "cellpose3d" else channels
+    spec = PRESETS[preset](dims, channels + noise_channel + conditions, outputs)
+    return replace(spec, norm=norm or spec.norm, timesteps=timesteps)
+
+
+def network_spec(
+    config: Network, dims: int = 2, *, channels: int = 1, outputs: int | None = None,
+    conditions: int = 0, timesteps: int = 1000,
+) -> UNetSpec:  # fmt: skip
+    """Return the spec that a config asks for; see `preset_spec`."""
+    return preset_spec(
+        config.preset,
+        dims,
+        channels=channels,
+        outputs=outputs,
+        conditions=conditions,
+        noise_channel=config.noise_channel,
+        norm=config.norm,
+        timesteps=timesteps,
+    )
+
+
+def build_network(spec: UNetSpec, seed: int) -> UNet:
+    """Build a network with weights that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return UNet(network_spec(config, dims))
+        if isinstance(spec, PlainSpec):
+            return PlainUNet(spec)
+        if isinstance(spec, ResidualSpec):
+            return ResidualUNet(spec)
+    raise TypeError(f"no network is made from a {type(spec).__name__}")
+
+
+def make_network(
+    config: Network, seed: int, dims: int = 2, *, channels: int = 1,
+    outputs: int | None = None, conditions: int = 0, timesteps: int = 1000,
+) -> UNet:  # fmt: skip
+    """Build the network that a config asks for; see `preset_spec`."""
+    spec = network_spec(
+        config,
+        dims,
+        channels=channels,
+        outputs=outputs,
+        conditions=conditions,
+        timesteps=timesteps,
+    )
+    return build_network(spec, seed)
 
 
 def count_parameters(network: nn.Module) -> int:
