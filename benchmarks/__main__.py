@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import bad_inputs, invariance, rates, resume, scale, seams
+from benchmarks import (
+    bad_inputs,
+    faults,
+    invariance,
+    rates,
+    resume,
+    scale,
+    seams,
+    slurm,
+)
 from benchmarks.laboratory import ROOT, Laboratory, run
 from benchmarks.table import Row, load, save
 from phantomscope.images.files import write_text
@@ -199,6 +208,45 @@ def overhead(folder: Path) -> list[Row]:
     ]  # fmt: skip
 
 
+FAULTS = ROOT / "benchmarks/results/faults.md"
+
+
+def faulted(folder: Path) -> list[Row]:
+    """Inject every fault three times."""
+    outcomes = list(faults.injected(folder, times=3))
+    write_text(FAULTS, faults.table(outcomes))
+    return faults.rows(outcomes, "python -m benchmarks faults")
+
+
+def on_slurm(folder: Path) -> list[Row]:
+    """Run the main job and the faults of a cluster through a real SLURM."""
+    found = slurm.run(folder)
+    main, broken = found.of("test_main_job"), found.of("test_faults")
+    write_text(FAULTS.with_name("slurm_faults.md"), slurm.table(broken))
+    on, command = (
+        "three nodes and two GPUs that are claimed",
+        "python -m benchmarks slurm",
+    )
+    rows = [
+        Row("slurm.smoke_green", "smoke main job from a fresh clone", on,
+            float(bool(main) and all(test.passed for test in main)), "", "= 1", command),
+        Row("slurm.faults_recovered",
+            f"share of {len(broken)} faults after which the same command gave the "
+            "artefacts of an undisturbed run", on,
+            sum(test.passed for test in broken) / max(len(broken), 1), "", "= 1",
+            command),
+    ]  # fmt: skip
+    if found.costs:
+        jobs = f"{found.costs['jobs']:.0f} jobs; {on}"
+        rows += [
+            Row("slurm.smoke_minutes", "smoke main job", jobs,
+                found.costs["seconds"] / 60, "min", "<= 15", command),
+            Row("slurm.overhead_per_job", "a job's time beside that of its rules", jobs,
+                found.costs["overhead_per_job_s"], "s", "<= 20", command),
+        ]  # fmt: skip
+    return rows
+
+
 AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "demo": demo,
     "dsb2018": dsb2018,
@@ -206,6 +254,8 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "invariance": invariant,
     "seams": seam,
     "bad_inputs": bad,
+    "faults": faulted,
+    "slurm": on_slurm,
     "plan": planned,
     "overhead": overhead,
 }

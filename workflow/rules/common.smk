@@ -8,6 +8,7 @@ SOURCE = Path(str(workflow.current_basedir)).resolve().parent.parent / "src"
 if SOURCE.exists():
     sys.path.insert(0, str(SOURCE))
 
+from phantomscope.clocks import bring_to_present
 from phantomscope.config.load import make_config, sections
 from phantomscope.errors import PhantomscopeError
 from phantomscope.locks import attend
@@ -26,6 +27,7 @@ if workflow.is_main_process:
     ATTENDING = attend(
         Path(".snakemake"), (f"{RESULTS}/", f"{CONFIG.source.downloads}/")
     )
+    bring_to_present(Path(RESULTS), Path(CONFIG.source.downloads))
 SHARDS = [f"{n:03d}" for n in range(CONFIG.simulate.shards)]
 GPU = int("cpu" not in (CONFIG.train.device, CONFIG.synthesise.device))
 # Training and synthesis stop cleanly before the time limit of a cluster's job; each
