@@ -229,7 +229,8 @@ def on_slurm(folder: Path) -> list[Row]:
     )
     rows = [
         Row("slurm.smoke_green", "smoke main job from a fresh clone", on,
-            float(bool(main) and all(test.passed for test in main)), "", "= 1", command),
+            float(bool(main) and all(test.passed for test in main)), "", "= 1",
+            command),
         Row("slurm.faults_recovered",
             f"share of {len(broken)} faults after which the same command gave the "
             "artefacts of an undisturbed run", on,
