@@ -221,7 +221,7 @@ def faulted(folder: Path) -> list[Row]:
 def on_slurm(folder: Path) -> list[Row]:
     """Run the main job and the faults of a cluster through a real SLURM."""
     found = slurm.run(folder)
-    main, broken = found.of("test_main_job"), found.of("test_faults")
+    main, broken = found.of("test_main_job"), found.of("test_cluster_faults")
     write_text(FAULTS.with_name("slurm_faults.md"), slurm.table(broken))
     on, command = (
         "three nodes and two GPUs that are claimed",

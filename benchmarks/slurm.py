@@ -46,6 +46,11 @@ def run(folder: Path) -> Result:
             "PHANTOMSCOPE_SLURM_RECORD": str(costs),
         },
     )  # fmt: skip
+    return read(report, costs)
+
+
+def read(report: Path, costs: Path) -> Result:
+    """Read what pytest wrote with ``--junitxml``, and the costs of the main job."""
     tests = [
         Test(
             str(case.get("name")),

@@ -83,26 +83,18 @@ halt() { # NAME: politely, then not
     rm -f "$home/pid/$1"
 }
 
-descendants() { # PID...
-    local child
-    for child in $(ps -o pid= --ppid "$(IFS=,; echo "$*")" 2>/dev/null); do
-        descendants "$child"; echo "$child"
-    done
-}
-
-steps() { # NODE-PATTERN: the step daemons, one for each job step; they log as their node
-    local step
+kill_jobs() { # NODE-PATTERN: step daemons, and all that they started there
+    local step found
     for step in $(pgrep -x slurmstepd); do
-        if [ -n "$(find "/proc/$step/fd" -lname "$home/log/$1" -print -quit 2>/dev/null)" ]
-        then echo "$step"; fi
-    done
-}
-
-kill_steps() { # NODE-PATTERN: with all that they started
-    local step
-    for step in $(steps "$1"); do
-        # shellcheck disable=SC2046
-        kill -KILL $(descendants "$step") "$step" 2>/dev/null || true
+        # They log as their node.
+        found=$(find "/proc/$step/fd" -lname "$home/log/$1" -print -quit)
+        [ -z "$found" ] || kill -KILL "$step" 2>/dev/null || true
+    done 2>/dev/null
+    # By their environment: a parent may have gone before its child.
+    for step in $(grep -lzxF "SLURM_CONF=$SLURM_CONF" /proc/[0-9]*/environ 2>/dev/null); do
+        grep -qzx "SLURMD_NODENAME=$1" "$step" 2>/dev/null || continue
+        step=${step#/proc/}
+        kill -KILL "${step%/environ}" 2>/dev/null || true
     done
 }
 
@@ -157,7 +149,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 GresTypes=gpu
 # Without cgroups: memory is sampled each second, a job over its request is killed.
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
@@ -339,7 +331,7 @@ down() {
         done
     fi
     for name in "$home"/pid/node*; do [ ! -e "$name" ] || halt "${name##*/}"; done
-    kill_steps 'node*'
+    kill_jobs 'node[0-9]*'
     for name in slurmctld slurmdbd mariadbd munged; do halt $name; done
     [ "$(readlink $standard || true)" != "$SLURM_CONF" ] || rm -f $standard
     [ "${1:-}" != --wipe ] || rm -rf "$home"
@@ -362,7 +354,7 @@ crash() { # NAME
     local pid
     alive "$1" && kill -KILL "$pid"
     while alive "$1"; do sleep 0.05; done
-    case $1 in node*) kill_steps "$1" ;; esac
+    case $1 in node*) kill_jobs "$1" ;; esac
 }
 
 strand() { # NODE
