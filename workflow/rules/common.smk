@@ -31,8 +31,9 @@ if workflow.is_main_process:
 SHARDS = [f"{n:03d}" for n in range(CONFIG.simulate.shards)]
 GPU = int("cpu" not in (CONFIG.train.device, CONFIG.synthesise.device))
 # Training and synthesis stop cleanly before the time limit of a cluster's job; each
-# resubmission is one more time slice. Elsewhere nothing ends them, so nothing is retried.
-SLICES = 20 if workflow.resource_settings.nodes else None
+# resubmission is one more time slice. Elsewhere nothing ends them, so nothing is retried;
+# nor inside a job, where another Snakemake runs.
+SLICES = 20 if workflow.is_main_process and workflow.resource_settings.nodes else None
 
 
 def grown(amount):
