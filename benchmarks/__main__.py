@@ -220,7 +220,11 @@ def faulted(folder: Path) -> list[Row]:
 
 def on_slurm(folder: Path) -> list[Row]:
     """Run the main job and the faults of a cluster through a real SLURM."""
-    found = slurm.run(folder)
+    return slurm_rows(slurm.run(folder))
+
+
+def slurm_rows(found: slurm.Result) -> list[Row]:
+    """Write the table of faults and return the rows of a test run."""
     main, broken = found.of("test_main_job"), found.of("test_cluster_faults")
     write_text(FAULTS.with_name("slurm_faults.md"), slurm.table(broken))
     on, command = (
