@@ -266,9 +266,14 @@ def _two_at_once(world: World, folder: Path, n: int) -> Injection:
     _begun(world, folder)
     with Snakemake(folder) as first:
         first.watch_results(MOMENTS[0])
+        # It pauses, so that the second one is sure to meet it, however slow it starts.
+        os.killpg(first.group, signal.SIGSTOP)
+        if (folder / RESULTS / "checked").exists():
+            raise MissedError
         with Snakemake(folder) as second:
             status = second.wait()
             claim(status != 0, f"both run at once\n{second.text}")
+        os.killpg(first.group, signal.SIGCONT)
         claim(first.wait() == 0, first.text)
     claim("Directory cannot be locked" in second.text, second.text)
     claim("Nothing to be done" in run(folder), "there was something left to do")
