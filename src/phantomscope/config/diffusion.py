@@ -149,10 +149,18 @@ class Start(Section):
 class Synthesise(Section):
     """From sketches to images."""
 
-    sampler: Literal["ddim", "ddpm"] = option(
+    sampler: Literal["ddim", "ddpm", "dpmpp_2m", "sde_dpmpp_2m"] = option(
         "ddim",
-        "`ddim`: few steps; `ddpm`: the ancestral sampler over the chosen steps.",
+        "`ddim`: few steps, no noise; `ddpm`: the ancestral sampler over the chosen "
+        "steps; `dpmpp_2m`: DPM-Solver++ of second order, no noise; `sde_dpmpp_2m`: "
+        "the same with noise. The last two are for Gaussian diffusion.",
         paper="ddpm",
+    )
+    spacing: Literal["uniform", "log_snr", "quadratic"] = option(
+        "uniform",
+        "Which times the steps take: even in t, even in the logarithm of the signal "
+        "to noise ratio, or denser towards the clean image.",
+        paper="uniform",
     )
     steps: int = option(
         20,
@@ -183,6 +191,14 @@ class Synthesise(Section):
         16, "Overlap of neighbouring tiles, on each side; a multiple of 8.", unit="px",
         ge=0, multiple_of=8, paper="20",
     )  # fmt: skip
+    tile_depth: int = option(
+        32, "Largest depth of the tiles of volumes; a multiple of 8.", unit="px", ge=8,
+        multiple_of=8, paper="32",
+    )  # fmt: skip
+    overlap_depth: int = option(
+        8, "Overlap of neighbouring tiles of volumes in depth, on each side; a "
+        "multiple of 8.", unit="px", ge=0, multiple_of=8, paper="unstated",
+    )  # fmt: skip
     fusion: Literal["per_step", "final"] = option(
         "per_step",
         "`per_step`: the predictions of overlapping tiles are blended at each step; "
@@ -205,9 +221,11 @@ class Synthesise(Section):
 
     @model_validator(mode="after")
     def _tile_holds_overlap(self) -> Self:
-        if self.tile <= 2 * self.overlap:
-            raise ValueError(
-                f"`tile` ({self.tile}) must be more than twice `overlap` "
-                f"({self.overlap}): nothing would be left between the borders"
-            )
+        for tile, overlap in (("tile", "overlap"), ("tile_depth", "overlap_depth")):
+            side, border = getattr(self, tile), getattr(self, overlap)
+            if side <= 2 * border:
+                raise ValueError(
+                    f"`{tile}` ({side}) must be more than twice `{overlap}` "
+                    f"({border}): nothing would be left between the borders"
+                )
         return self
