@@ -21,9 +21,8 @@ from phantomscope.engine.fields import Field, FileField, MemoryField
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.resume import Journal
 from phantomscope.engine.samplers import Step, combine, plan_steps
-from phantomscope.engine.sweep import Tiling
+from phantomscope.engine.sweep import Tiling, make_tiling
 from phantomscope.engine.train import pick_device, to_device
-from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import NoiseField
 from phantomscope.images.tiles import Tile
 from phantomscope.progress import Progress
@@ -176,29 +175,11 @@ class Sampler:
             variance=config.variance,
         )
 
-    def _tiling(self, shape: tuple[int, ...]) -> Tiling:
-        config, dims = self.config, self.spec.dims
-        if len(shape) != dims:
-            raise PhantomscopeError(
-                f"the model is one of {dims}D images, this one has the shape {shape}",
-                fix="use a model that was trained on such images",
-            )
-        depth = (config.tile_depth,) * (dims - 2)
-        deep_overlap = (config.overlap_depth,) * (dims - 2)
-        return Tiling.of(
-            shape,
-            (*depth, config.tile, config.tile),
-            (*deep_overlap, config.overlap, config.overlap),
-            self.spec.stride,
-            config.window,
-            self.device,
-            config.micro_batch,
-        )
-
     @torch.inference_mode()
     def _run(self, image: _Image, scratch: Path | None) -> Field:
         """Fill the first state and sweep until the image is there."""
-        steps, tiling = self._plan(image.start), self._tiling(image.shape)
+        steps = self._plan(image.start)
+        tiling = make_tiling(self.config, self.spec, image.shape, self.device)
         per_step = self.config.fusion == "per_step"
         sweeps = len(steps) if per_step else 1
         keeps_last = per_step and any(step.on_last for step in steps)

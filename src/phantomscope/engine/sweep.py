@@ -13,7 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from phantomscope.config import diffusion as options
 from phantomscope.engine.fields import Field
+from phantomscope.engine.unet import UNetSpec
+from phantomscope.errors import PhantomscopeError
 from phantomscope.images.tiles import (
     Tile,
     even_tile,
@@ -179,6 +182,33 @@ class Tiling:
             carry = Carry(total[:, cut:].clone(), weight[cut:].clone())
             blended = total[:, :cut] / weight[:cut].clamp_min(1e-6)
             yield number, begin, blended, carry
+
+
+def make_tiling(
+    config: options.Synthesise, spec: UNetSpec, shape: Shape, device: torch.device
+) -> Tiling:
+    """Cut an image of this size as a config asks for.
+
+    Raises
+    ------
+    PhantomscopeError
+        If the network is one for another number of dimensions.
+    """
+    if len(shape) != spec.dims:
+        raise PhantomscopeError(
+            f"the model is one of {spec.dims}D images, this one has the shape {shape}",
+            fix="use a model that was trained on such images",
+        )
+    deep = spec.dims - 2
+    return Tiling.of(
+        shape,
+        (*(config.tile_depth,) * deep, config.tile, config.tile),
+        (*(config.overlap_depth,) * deep, config.overlap, config.overlap),
+        spec.stride,
+        config.window,
+        device,
+        config.micro_batch,
+    )
 
 
 def _take(x: Tensor, axis: int, index: object) -> Tensor:
