@@ -17,12 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from phantomscope.config import diffusion as options
+from phantomscope.engine.accelerate import (
+    Evaluator,
+    pick_device,
+    pick_precision,
+    should_compile,
+)
 from phantomscope.engine.fields import Field, FileField, MemoryField
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.resume import Journal
 from phantomscope.engine.samplers import Step, combine, plan_steps
 from phantomscope.engine.sweep import Tiling, make_tiling
-from phantomscope.engine.train import pick_device, to_device
 from phantomscope.images.noise import NoiseField
 from phantomscope.images.tiles import Tile
 from phantomscope.progress import Progress
@@ -57,15 +62,25 @@ class Sampler:
         Sampler, steps, tiles and fusion.
     seed : int
         Seed of the noise field.
+    pixels : int
+        How many pixels one job evaluates, over all steps: decides whether it compiles
+        the network where the config leaves that open. The same for all jobs of an
+        experiment.
     """
 
     def __init__(
-        self, model: DiffusionModel, config: options.Synthesise, seed: int
-    ) -> None:
+        self, model: DiffusionModel, config: options.Synthesise, seed: int,
+        pixels: int = 0,
+    ) -> None:  # fmt: skip
         torch.set_num_threads(config.threads)
         self.device = pick_device(config.device)
         self.model, self.config, self.seed = model, config, seed
-        self.network = to_device(model.network, self.device)
+        self.precision = pick_precision(config.precision, self.device)
+        pays = should_compile(1, pixels)
+        self.compiled = pays if config.compile == "auto" else config.compile
+        self.evaluate = Evaluator(
+            model.network, self.device, self.precision, self.compiled
+        )
         self.spec = model.network.spec
         self.channels = self.spec.outputs
         self.shifts = bool(np.any(model.process.b > 0))
@@ -232,14 +247,19 @@ class Sampler:
 
     def _identity(self, image: _Image) -> dict[str, object]:
         """Return what shapes the values: a state of another identity is not used."""
-        hidden = {"device", "threads", "micro_batch"}
+        hidden = {"threads", "micro_batch"}
         return {
             "id": image.identifier,
             "shape": list(image.shape),
             "start": image.start,
             "seed": self.seed,
             "model": self.model.meta["fingerprint"],
-            "options": self.config.model_dump(mode="json", exclude=hidden),
+            "options": self.config.model_dump(mode="json", exclude=hidden)
+            | {
+                "device": self.device.type,
+                "precision": self.precision,
+                "compile": self.compiled,
+            },
         }
 
     def _noise(
@@ -386,7 +406,4 @@ class Sampler:
         if condition.shape[1]:
             inputs.append(condition)
         times = torch.full((len(x),), t, device=x.device)
-        bf16 = self.config.precision == "bf16"
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-            output: Tensor = self.network(torch.cat(inputs, dim=1), times)
-        return output.float()
+        return self.evaluate(torch.cat(inputs, dim=1), times)

@@ -35,6 +35,7 @@ from phantomscope.images.noise import generator
 from phantomscope.images.normalise import Normalisation, unit_to_network
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.measure.fidelity import check_fidelity
+from phantomscope.planning.work import pixels_per_job
 from phantomscope.progress import Progress
 from phantomscope.simulate.parameters import SketchParameters, SketchType
 from phantomscope.simulate.sketch import simulate_sketch
@@ -83,6 +84,11 @@ def train_diffusion(
     trainer.save_model(
         model, {**shape, "value_range": value_range, "seed": config.seed}
     )
+
+
+def _sampler(model: DiffusionModel, config: Config) -> Sampler:
+    """Make the sampler that an experiment uses throughout."""
+    return Sampler(model, config.synthesise, config.seed, pixels_per_job(config))
 
 
 def _crops(images: Sequence[Float], count: int, side: int, seed: int) -> list[Float]:
@@ -168,7 +174,7 @@ def choose_start(
         for n in range(max(options.images, 32))
     ]
     found = _compared(config, diffusion, times, drawn, images, scale)
-    sampler = Sampler(diffusion, config.synthesise, config.seed)
+    sampler = _sampler(diffusion, config)
     tried = drawn[: options.images]
     found["fidelity"] = _bring_back(
         config, sampler, times, tried, images, scale, start_images
@@ -214,7 +220,7 @@ def synthesise(
         "model": diffusion.meta["fingerprint"],
         "sketches": list(part.table["sha256"]),
     }
-    sampler = Sampler(diffusion, config.synthesise, config.seed)
+    sampler = _sampler(diffusion, config)
     with (
         ImageSetWriter(synthetic, info) as writer,
         Progress("synthesising", len(part), unit="images") as progress,
