@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from phantomscope.config.diffusion import Network, Synthesise, Train
+from phantomscope.engine.accelerate import pick_device, pick_precision
 from phantomscope.engine.checkpoint import (
     fingerprint,
     load_checkpoint,
@@ -20,8 +21,6 @@ from phantomscope.engine.train import (
     Trainer,
     learning_rate,
     make_optimiser,
-    pick_device,
-    pick_precision,
 )
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet, ImageSetWriter

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from phantomscope.config import diffusion as options
 from phantomscope.config.load import make_config
+from phantomscope.engine.accelerate import pick_device, to_device
 from phantomscope.engine.checkpoint import load_checkpoint
 from phantomscope.engine.networks import UNet, make_network
 from phantomscope.engine.process import Process, Transition, make_process, transitions
-from phantomscope.engine.train import pick_device, to_device
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import NoiseField
 from phantomscope.images.tiles import Tile, even_tile, tile_grid, tile_window

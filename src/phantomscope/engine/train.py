@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from phantomscope import __version__
 from phantomscope.config.diffusion import Train
+from phantomscope.engine.accelerate import pick_device, pick_precision, to_device
 from phantomscope.engine.checkpoint import (
     cpu_tensors,
     fingerprint,
@@ -35,36 +36,6 @@ from phantomscope.locks import only_writer
 from phantomscope.progress import Progress
 
 Batch = Callable[[int, int], NDArray[np.float32]]
-
-
-def pick_device(wish: str) -> torch.device:
-    """Return the device for ``auto``, ``cpu`` or ``cuda``."""
-    if wish == "cuda" and not torch.cuda.is_available():
-        raise PhantomscopeError(
-            "there is no usable GPU",
-            where="train.device / synthesise.device",
-            fix="use `auto` or `cpu`, or install torch for your GPU's driver",
-        )
-    if wish == "auto":
-        wish = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wish)
-
-
-def pick_precision(wish: str, device: torch.device) -> str:
-    """Return ``fp32`` or ``bf16``: for ``auto``, bf16 where the hardware has it."""
-    if wish != "auto":
-        return wish
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"
-
-
-def to_device(network: nn.Module, device: torch.device) -> nn.Module:
-    """Move a network, channels last on a GPU (on the CPU it made no difference)."""
-    network = network.to(device)
-    if device.type == "cuda":
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
 
 
 def make_optimiser(

@@ -96,15 +96,21 @@ class UNet(nn.Module):
         PhantomscopeError
             If channels, sizes or times do not fit the network.
         """
+        return self.predict(*self.prepare(x, t, condition))
+
+    def prepare(
+        self, x: Tensor, t: Tensor | None = None, condition: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Check what `forward` takes; return all channels and the embedded times."""
         if condition is not None:
             x = torch.cat([x, condition], dim=1)
         self._check(x)
         if not self.spec.time_channels:
-            return self.predict(x, None)
+            return x, None
         if t is None:
             raise PhantomscopeError("this network needs a time for each image")
         scaled = t.float() * self.spec.time_scale
-        return self.predict(x, time_embedding(scaled, self.spec.time_channels))
+        return x, time_embedding(scaled, self.spec.time_channels)
 
     def predict(self, x: Tensor, embedding: Tensor | None) -> Tensor:
         """Predict from all input channels and embedded times, if there are any."""

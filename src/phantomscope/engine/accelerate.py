@@ -1,0 +1,346 @@
+"""Fast network evaluation: device, precision, memory layout, compiled kernels.
+
+An `Evaluator` answers as its network does, from a private copy that is laid out for
+inference. On a CPU it takes one item at a time: a batch of one stays in the caches, and
+the answer for an item is the same, bit for bit, whatever the batch it came in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import sys
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from phantomscope.engine.blocks import ChannelNorm, PixelShuffle
+from phantomscope.engine.unet import UNet
+from phantomscope.errors import PhantomscopeError
+
+Precision = Literal["fp32", "bf16"]
+
+# Measured on two cores with avx512_bf16, `eschweiler`: a cold compilation, and what
+# compiled kernels save against eager ones of the same precision (the lesser of 2D with
+# instance and channel norm).
+COMPILE_SECONDS = 40.0
+SAVED_SECONDS_PER_PIXEL = 1.8e-7
+_SHAPES = 64  # compiled shapes per process; torch gives up after eight by default
+
+# What may stand between a convolution and a pixel shuffle when channels are sorted.
+_PER_CHANNEL = (
+    nn.PReLU, nn.LeakyReLU, nn.Identity, nn.InstanceNorm2d, nn.InstanceNorm3d,
+    ChannelNorm,
+)  # fmt: skip
+
+
+def pick_device(wish: str) -> torch.device:
+    """Return the device for ``auto``, ``cpu`` or ``cuda``."""
+    if wish == "cuda" and not torch.cuda.is_available():
+        raise PhantomscopeError(
+            "there is no usable GPU",
+            where="train.device / synthesise.device",
+            fix="use `auto` or `cpu`, or install torch for your GPU's driver",
+        )
+    if wish == "auto":
+        wish = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wish)
+
+
+def cpu_bf16() -> str:
+    """Name the bf16 instructions of this CPU: ``amx``, ``avx512_bf16`` or nothing."""
+    for name, test in (
+        ("amx", "_is_amx_tile_supported"),
+        ("avx512_bf16", "_is_avx512_bf16_supported"),
+    ):
+        # Private names of torch: another version may lack them.
+        supported = getattr(torch.cpu, test, None)
+        if supported is not None and supported():
+            return name
+    return ""
+
+
+def pick_precision(wish: str, device: torch.device) -> Precision:
+    """Return ``fp32`` or ``bf16``: for ``auto``, bf16 where the hardware has it."""
+    if wish != "auto":
+        return "bf16" if wish == "bf16" else "fp32"
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if cpu_bf16() else "fp32"
+
+
+def channels_last(dims: int) -> torch.memory_format:
+    """Return the memory format with channels last for 2D or 3D."""
+    return torch.channels_last if dims == 2 else torch.channels_last_3d
+
+
+def to_device(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network, channels last on a GPU (eager CPU kernels are slower there)."""
+    network = network.to(device)
+    if device.type == "cuda":
+        dims = 3 if any(p.ndim == 5 for p in network.parameters()) else 2
+        network = network.to(memory_format=channels_last(dims))  # type: ignore[call-overload]
+    return network
+
+
+def should_compile(evaluations: int, pixels: int) -> bool:
+    """Tell whether compilation pays on a CPU.
+
+    Parameters
+    ----------
+    evaluations : int
+        Network evaluations, per item, that one process is going to make.
+    pixels : int
+        Pixels or voxels of an item.
+
+    Returns
+    -------
+    bool
+        A pure function of the arguments and of constants that were measured once,
+        never of a timing or of what a cache holds: compiled and eager kernels round
+        differently, and all shards of an experiment have to choose the same. Hence
+        give it numbers of the whole experiment's config, not of what is left to do.
+    """
+    return evaluations * pixels * SAVED_SECONDS_PER_PIXEL > COMPILE_SECONDS
+
+
+class SortedShuffle(nn.Module):
+    """Pixel shuffle of channels sorted by their place, copying runs of channels.
+
+    Parameters
+    ----------
+    dims : int
+        2 or 3.
+
+    Notes
+    -----
+    `PixelShuffle` finds the 2^d values of an output channel side by side; here
+    channels come by place first (`shuffle_order`), so that in channels-last memory
+    whole runs of channels move and the kernel is vectorised.
+    """
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shuffle a batch."""
+        d = self.dims
+        n, c, *size = x.shape
+        x = x.movedim(1, -1).reshape(n, *size, *[2] * d, c // 2**d)
+        places = [axis for a in range(d) for axis in (1 + a, 1 + d + a)]
+        x = x.permute(0, *places, 1 + 2 * d)
+        return x.reshape(n, *[2 * s for s in size], c // 2**d).movedim(-1, 1)
+
+
+def shuffle_order(channels: int, dims: int) -> Tensor:
+    """Return the channels of a `PixelShuffle`, in the order of a `SortedShuffle`."""
+    places: int = 2**dims
+    return torch.arange(channels).reshape(channels // places, places).t().reshape(-1)
+
+
+def sort_shuffles(network: nn.Module) -> None:
+    """Replace pixel shuffles by `SortedShuffle`, sorting the channels before them.
+
+    The network computes the same. Group norms tie neighbouring channels together; what
+    has one before a shuffle is left as it is.
+    """
+    for block in network.modules():
+        if not isinstance(block, nn.Sequential) or len(block) < 2:
+            continue
+        first, *between, last = block
+        if (
+            isinstance(last, PixelShuffle)
+            and last.factor == 2
+            and isinstance(first, nn.Conv2d | nn.Conv3d)
+            and all(isinstance(layer, _PER_CHANNEL) for layer in between)
+        ):
+            order = shuffle_order(first.out_channels, last.dims)
+            for layer in (first, *between):
+                for parameter in layer.parameters(recurse=False):
+                    if len(parameter) == len(order):  # not a PReLU's only weight
+                        parameter.data = parameter.data[order.to(parameter.device)]
+            block[len(block) - 1] = SortedShuffle(last.dims)
+
+
+class _Predict(nn.Module):
+    """What is compiled: the network after its checks and the time embedding."""
+
+    def __init__(self, network: UNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
+        return self.network.predict(x, embedding)
+
+
+def _compiler_error(device: torch.device) -> str:
+    """Say what compilation lacks on this machine, or nothing."""
+    try:
+        if device.type == "cpu":
+            from torch._inductor.cpp_builder import get_cpp_compiler
+
+            get_cpp_compiler()
+        else:
+            import triton  # type: ignore[import-not-found, import-untyped, unused-ignore] # noqa: F401
+    except Exception as error:  # torch's own, a RuntimeError of another in each version
+        return " ".join(str(error).split())[:160] or type(error).__name__
+    return ""
+
+
+@contextlib.contextmanager
+def _compiling(device: torch.device) -> Iterator[None]:
+    """Set torch's compiler up for our kernels only, as long as this lasts."""
+    import torch._dynamo.config as dynamo
+    import torch._inductor.config as inductor
+
+    # Frozen weights are packed once, ahead of time. CUDA graphs have them in place.
+    frozen = {"freezing": device.type == "cpu", "fx_graph_cache": True}
+    limits = {
+        name: _SHAPES
+        for name in ("recompile_limit", "cache_size_limit")
+        if hasattr(dynamo, name)
+    }
+    with inductor.patch(frozen), dynamo.patch(limits):
+        yield
+
+
+class Evaluator:
+    """Evaluates a network as fast as the machine allows; it never learns.
+
+    Parameters
+    ----------
+    network : UNet
+        Trained network; it is copied, and changes to it later have no effect.
+    device : torch.device
+        Where to evaluate.
+    precision : {"fp32", "bf16"}
+        Weights and feature maps. Times are embedded, and norms take their statistics,
+        in fp32.
+    compiled : bool
+        Compile kernels for each shape that comes (tens of seconds; torch keeps them on
+        the disk for the next process). Where that fails a line on stderr says so, and
+        eager kernels do the work.
+
+    Notes
+    -----
+    On a CPU items are evaluated one by one, so that the answer for an item does not
+    depend on the micro-batch, in any bit. It is faster, too: feature maps of a batch
+    do not fit the caches. A GPU takes whole batches.
+    """
+
+    def __init__(
+        self, network: UNet, device: torch.device, precision: str = "fp32",
+        compiled: bool = False,
+    ) -> None:  # fmt: skip
+        self.device = device
+        self.spec = network.spec
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self._compiled: Any = None
+        self._shapes: set[tuple[int, ...]] = set()
+        if compiled and (error := _compiler_error(device)):
+            self._fall_back(error)
+            compiled = False
+        self._eager = _Predict(self._copy(network, compiled))
+        if compiled:
+            mode = "reduce-overhead" if device.type == "cuda" else None
+            self._compiled = torch.compile(
+                self._eager, fullgraph=True, dynamic=False, mode=mode
+            )
+
+    def _copy(self, network: UNet, compiled: bool) -> UNet:
+        """Copy the network in our precision and layout."""
+        network = copy.deepcopy(network).eval().requires_grad_(False)
+        network = network.to(self.device, self.dtype)
+        self._layout = torch.contiguous_format
+        if compiled or self.device.type == "cuda":
+            # Eager norms and shuffles of the CPU are faster with channels first.
+            self._layout = channels_last(self.spec.dims)
+            network.to(memory_format=self._layout)  # type: ignore[call-overload]
+        if compiled:
+            sort_shuffles(network)
+        return network
+
+    @property
+    def compiled(self) -> bool:
+        """Whether compiled kernels do the work."""
+        return self._compiled is not None
+
+    @torch.inference_mode()
+    def __call__(
+        self, x: Tensor, t: Tensor | None = None, condition: Tensor | None = None
+    ) -> Tensor:
+        """Evaluate.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, C, [Z,] Y, X)
+            As for `UNet.forward`, on any device.
+        t : Tensor, shape (N,)
+            Times; networks without time take no notice.
+        condition : Tensor, shape (N, C', [Z,] Y, X), optional
+            More input channels.
+
+        Returns
+        -------
+        Tensor, shape (N, outputs, [Z,] Y, X)
+            float32, on our device.
+        """
+        x, embedding = self._eager.network.prepare(x, t, condition)
+        x = x.to(self.device)
+        if embedding is not None:
+            embedding = embedding.to(self.device, self.dtype)
+        if self.device.type != "cpu":
+            return self._predict(x, embedding)
+        parts = [
+            self._predict(
+                x[i : i + 1], None if embedding is None else embedding[i : i + 1]
+            )
+            for i in range(len(x))
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _predict(self, x: Tensor, embedding: Tensor | None) -> Tensor:
+        # A fresh tensor: compiled kernels are made for strides, too, and slices of
+        # batches may have others than whole ones.
+        fresh = torch.empty(
+            x.shape, dtype=self.dtype, device=self.device, memory_format=self._layout
+        )
+        x = fresh.copy_(x)
+        if self._compiled is not None:
+            output = self._run_compiled(x, embedding)
+            if output is not None:
+                return output
+        return self._plain(self._eager(x, embedding))
+
+    def _run_compiled(self, x: Tensor, embedding: Tensor | None) -> Tensor | None:
+        shape = tuple(x.shape)
+        try:
+            with _compiling(self.device):
+                if self.device.type == "cuda":
+                    torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+                output = self._plain(self._compiled(x, embedding))
+        except Exception as error:
+            # Errors of the network itself come again from the eager kernels.
+            if shape in self._shapes:
+                raise
+            self._fall_back(" ".join(str(error).split())[:160])
+            self._compiled = None
+            return None
+        self._shapes.add(shape)
+        return output
+
+    def _plain(self, output: Tensor) -> Tensor:
+        """Copy: the next call may overwrite what a CUDA graph or a kernel gave."""
+        return output.to(
+            torch.float32, memory_format=torch.contiguous_format, copy=True
+        )
+
+    def _fall_back(self, why: str) -> None:
+        print(
+            f"Network evaluation is not compiled ({why}); it goes on with slower "
+            "kernels, which round differently.",
+            file=sys.stderr,
+        )
