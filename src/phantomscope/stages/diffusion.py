@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from phantomscope.config.model import Config
+from phantomscope.engine.distil import (
+    make_distillation,
+    student_options,
+    student_training,
+)
 from phantomscope.engine.networks import make_network
 from phantomscope.engine.patches import PatchSource
 from phantomscope.engine.process import make_process
@@ -34,6 +40,7 @@ from phantomscope.images.normalise import Normalisation, unit_to_network
 from phantomscope.measure.fidelity import check_fidelity
 from phantomscope.progress import Progress
 from phantomscope.simulate.parameters import SketchParameters, SketchType
+from phantomscope.simulate.patches import SketchPatches
 from phantomscope.simulate.sketch import simulate_sketch
 from phantomscope.stages.arguments import Output, Place
 from phantomscope.stages.data import raw_limits, unannotated
@@ -194,6 +201,64 @@ def _read_start(start: Path, timesteps: int) -> int:
     return value
 
 
+def distil(
+    config: Config, *, normalisation: Path, sketch: Path, model: Path, start: Path,
+    student: Output, student_metrics: Output, state: Place,
+) -> None:  # fmt: skip
+    """Distil the diffusion model into a student that takes 1 to 4 steps."""
+    check_targets(student, student_metrics)
+    options = config.distil
+    if options.steps == 0:
+        raise PhantomscopeError(
+            "a student of no steps cannot be",
+            where="distil.steps",
+            fix="ask for 1 to 4",
+        )
+    scale, parameters = Normalisation.load(normalisation), SketchParameters.load(sketch)
+    teacher = DiffusionModel.load(model)
+    if "distilled" in teacher.meta:
+        raise PhantomscopeError(
+            "this is a student itself", where=model, fix="give the diffusion model"
+        )
+    t_start = _read_start(start, teacher.process.timesteps)
+    train = student_training(options, config.train)
+    about = {
+        "teacher": teacher.meta["fingerprint"],
+        "method": "teacher's way in one DDIM step per segment",
+        "steps": options.steps,
+        "t_start": t_start,
+        "teacher_steps": options.teacher_steps,
+        "teacher_sampler": options.teacher_sampler,
+    }
+    patches = SketchPatches(
+        parameters, config.simulate, scale.transform, options.patch, config.seed
+    )
+    trainer = Trainer(
+        copy.deepcopy(teacher.network),
+        teacher.process,
+        patches.batch,
+        train,
+        seed=config.seed,
+        noise_channel=teacher.noise_channel,
+        identity={
+            "distilled": about,
+            "train": train.model_dump(exclude={"checkpoint_every", "micro_batch"}),
+            "clip": config.synthesise.clip,
+            "seed": config.seed,
+            "sketches": patches.identity,
+        },
+        state=state,
+        objective=make_distillation(
+            teacher, options, t_start, clip=config.synthesise.clip, device=train.device
+        ),
+    )
+    trainer.train()
+    write_text(student_metrics, trainer.metrics_file.read_text())
+    names = ("network", "process", "value_range", "seed")
+    kept = {name: teacher.meta[name] for name in names}
+    trainer.save_model(student, {**kept, "distilled": about})
+
+
 def synthesise(
     config: Config, *, prepared: Path, normalisation: Path, model: Path, start: Path,
     sketches: Path, synthetic: Output,
@@ -203,15 +268,16 @@ def synthesise(
     diffusion = DiffusionModel.load(model)
     part = ImageSet.open(sketches).having("type")
     t_start = _read_start(start, diffusion.process.timesteps)
+    options = student_options(diffusion.meta, config.synthesise, t_start)
     info = {
         "stage": "synthesise",
         "seed": config.seed,
         "t_start": t_start,
-        "options": config.synthesise.model_dump(),
+        "options": options.model_dump(),
         "model": diffusion.meta["fingerprint"],
         "sketches": list(part.table["sha256"]),
     }
-    sampler = Sampler(diffusion, config.synthesise, config.seed)
+    sampler = Sampler(diffusion, options, config.seed)
     with (
         ImageSetWriter(synthetic, info) as writer,
         Progress("synthesising", len(part), unit="images") as progress,
