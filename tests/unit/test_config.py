@@ -101,7 +101,7 @@ def test_schema_is_valid_and_documents_every_key() -> None:
         assert entry["description"].endswith("."), key
         assert "default" in entry, key
     sections = [SCHEMA, *(e for _, e in _keywords(SCHEMA) if "properties" in e)]
-    assert len(sections) == 17
+    assert len(sections) == 18
     assert all(section["additionalProperties"] is False for section in sections)
     json.dumps(SCHEMA, allow_nan=False)
 
@@ -279,7 +279,11 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         ("train: {seed: 1}", "train.seed", "did you mean `seed`?"),
         ("cellpose: {}", "cellpose", "did you mean `segment.cellpose`?"),
         ("rays: 32", "rays", "did you mean `segment.stardist.rays`?"),
-        ("steps: 3", "steps", "`train.steps` or `synthesise.steps` or `segment."),
+        (
+            "steps: 3",
+            "steps",
+            "`train.steps` or `distil.steps` or `synthesise.steps` or `segment.",
+        ),
         ("split: {qqqq: 1}", "split.qqqq", "known here: by, train_fraction, margin"),
         ("qqqq: 1", "qqqq", "known here: experiment, scale, seed, source"),
     ],

@@ -84,6 +84,7 @@ def test_jobs_of_shipped_configs(path: Path) -> None:
         ({"simulate": {"shards": 5}},
          {"simulate": 5, "photograph": 5, "synthesise": 5, "check": 5}),
         ({"segment": {"generalist": False}}, {"predict_generalist": 0, "evaluate": 7}),
+        ({"distil": {"steps": 2}}, {"distil": 1}),
         ({"segment": {"arms": ["synthetic"]}},
          {"train_segmenter": 3, "predict": 3, "evaluate": 4}),
     ],
@@ -92,7 +93,9 @@ def test_jobs_of_variations(options: dict[str, Any], changes: dict[str, int]) ->
     assert jobs(planned(options)) == +Counter({**DEMO, **changes})
 
 
-@pytest.mark.parametrize("options", [{}, {"source": UNLABELLED}])
+@pytest.mark.parametrize(
+    "options", [{}, {"source": UNLABELLED}, {"distil": {"steps": 1}}]
+)
 def test_each_work_stands_after_what_it_waits_for(options: dict[str, Any]) -> None:
     seen: set[str] = set()
     for one in planned(options):
@@ -158,6 +161,25 @@ def test_work_by_hand() -> None:
     assert stored["prepare"] == (293 + 195) * 512 * (2 + 2)
     by_group = {one.name: one.stored for one in works(config, HUNDRED)}
     assert by_group["prepare"] == 0
+
+
+def test_a_student_synthesises_and_its_teacher_does_the_rest() -> None:
+    options: dict[str, Any] = {"simulate": {"shards": 2}}
+    before = {one.name: one for one in planned(options)}
+    options["distil"] = {
+        "steps": 3, "teacher_steps": 10, "train_steps": 7, "batch_size": 8, "patch": 16
+    }  # fmt: skip
+    after = {one.name: one for one in planned(options)}
+    teacher, name = "choose_start.eschweiler", "distil.eschweiler"
+    assert after[teacher] == before[teacher]
+    assert after[name].after == ("fit_sketch", teacher)
+    # 3 ways of 3 segments of 4 steps make 8 items, each for three evaluations.
+    assert after[name].units == 7 * (3 * 3 * 4 + 3 * 8) * 16 * 16
+    made, was = after["synthesise.eschweiler"], before["synthesise.eschweiler"]
+    assert made.after == ("simulate", name)
+    assert made.units == was.units * 3 / 20
+    assert made.gpu
+    assert after[name].gpu
 
 
 def test_who_asks_for_a_gpu() -> None:

@@ -48,6 +48,7 @@ VARIATIONS = {
     "no_generalist": (
         {"segment": {"generalist": False}}, {"predict_generalist": 0, "evaluate": 7},
     ),
+    "student_of_two_steps": ({"distil": {"steps": 2}}, {"distil": 1}),
     "synthetic_arm_only": (
         {"segment": {"arms": ["synthetic"]}},
         {"train_segmenter": 3, "predict": 3, "evaluate": 4},

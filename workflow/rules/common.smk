@@ -96,6 +96,12 @@ def gpus_of_tool(wildcards):
     )
 
 
+def synthesising_model(wildcards):
+    """The diffusion model, or its student where the config asks for one."""
+    folder = "student" if CONFIG.distil.steps else "diffusion"
+    return f"{RESULTS}/{folder}/model.pt"
+
+
 def training_set(wildcards):
     """The image set that an arm is trained on."""
     sets = {"synthetic": "checked", "annotated": "prepared", "sketch": "camera"}

@@ -3,7 +3,7 @@ rule synthesise:
     input:
         prepared=rules.prepare.output.prepared,
         normalisation=rules.prepare.output.normalisation,
-        model=rules.train_diffusion.output.model,
+        model=synthesising_model,
         start=rules.choose_start.output.start,
         sketches=rules.simulate.output.sketches,
     output:

@@ -58,3 +58,38 @@ rule choose_start:
         "Choosing t_start from the data"
     script:
         "../../scripts/choose_start.py"
+
+
+rule distil:
+    """Distil the diffusion model into a student that takes few steps from t_start."""
+    input:
+        normalisation=rules.prepare.output.normalisation,
+        sketch=rules.fit_sketch.output.sketch,
+        model=rules.train_diffusion.output.model,
+        start=rules.choose_start.output.start,
+    output:
+        student=f"{RESULTS}/student/model.pt",
+        student_metrics=f"{RESULTS}/student/metrics.jsonl",
+    log:
+        f"{RESULTS}/logs/distil.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/distil.tsv"
+    priority: 10
+    retries: SLICES
+    conda:
+        "../../envs/phantomscope.yaml"
+    threads: CONFIG.train.threads
+    resources:
+        gpu=GPU,
+        mem_mb=grown(6000),
+        runtime=1440,
+    params:
+        config=sections(
+            CONFIG, "distil", "train", "synthesise.clip", "seed", *FIT_OPTIONS
+        ),
+        # Only params names the state: Snakemake deletes outputs of a crashed job.
+        state=subpath(output.student, with_suffix=".state"),
+    message:
+        "Distilling the diffusion model into a student of few steps"
+    script:
+        "../../scripts/distil.py"

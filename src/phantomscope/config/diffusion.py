@@ -146,6 +146,53 @@ class Start(Section):
     images: int = option(3, "Sketches to bring back per candidate.", ge=1)
 
 
+class Distil(Section):
+    """A student that takes few steps where the diffusion model takes many."""
+
+    steps: int = option(
+        0,
+        "Network evaluations of the student from t_start to 0. It then synthesises in "
+        "place of the diffusion model, with these steps instead of `synthesise.steps`. "
+        "0: no student.",
+        ge=0,
+        le=4,
+    )
+    teacher_steps: int = option(
+        12,
+        "Steps from t_start to 0 of the diffusion model that the student learns from. "
+        "More are more exact; training time grows with them.",
+        ge=1,
+    )
+    teacher_sampler: Literal["ddim", "dpmpp_2m"] = option(
+        "dpmpp_2m", "How the diffusion model takes them; `dpmpp_2m` needs half as many."
+    )
+    train_steps: int = option(400, "Optimiser steps.", ge=1)
+    batch_size: int = option(
+        8,
+        "Items per optimiser step: each sketch gives one for each of `steps`.",
+        ge=1,
+    )
+    patch: int = option(
+        64, "Side of the sketches that are drawn for training; a multiple of 8.",
+        unit="px", ge=16, multiple_of=8,
+    )  # fmt: skip
+    learning_rate: float = option(
+        5e-4, "Learning rate, after a linear warm-up; the student starts from the "
+        "weights of the diffusion model.", gt=0, le=1,
+    )  # fmt: skip
+    warmup: int = option(50, "Steps of linear warm-up.", ge=0)
+    decay: float = option(
+        0.5,
+        "Last share of the steps over which the learning rate falls linearly to zero.",
+        ge=0,
+        le=1,
+    )
+    ema: float = option(
+        0.99, "Decay of the moving average of the weights; 0 switches it off.",
+        ge=0, lt=1,
+    )  # fmt: skip
+
+
 class Synthesise(Section):
     """From sketches to images."""
 

@@ -10,7 +10,14 @@ from pydantic import model_validator
 
 from phantomscope.config.analysis import Check, Evaluate, Segment
 from phantomscope.config.data import Normalise, Source, Split
-from phantomscope.config.diffusion import Network, Process, Start, Synthesise, Train
+from phantomscope.config.diffusion import (
+    Distil,
+    Network,
+    Process,
+    Start,
+    Synthesise,
+    Train,
+)
 from phantomscope.config.option import Section, option
 from phantomscope.config.simulation import Fit, Simulate
 
@@ -39,6 +46,7 @@ class Config(Section):
     process: Process = option(Process, "The forward process.")
     train: Train = option(Train, "Training of the diffusion model.")
     start: Start = option(Start, "Choice of t_start.")
+    distil: Distil = option(Distil, "A student of few steps, if wanted.")
     synthesise: Synthesise = option(Synthesise, "From sketches to images.")
     check: Check = option(Check, "Rejection of bad synthetic images.")
     segment: Segment = option(Segment, "Segmentation tools.")

@@ -27,6 +27,7 @@ from phantomscope.engine.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from phantomscope.engine.objective import Denoising, Items, Objective
 from phantomscope.engine.process import Process
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.files import write_text
@@ -113,6 +114,8 @@ class Trainer:
         Config and data, JSON-like: a state of another identity is set aside.
     state : Path
         Folder of the training state.
+    objective : Objective, optional
+        What is learnt; diffusion by default.
     """
 
     def __init__(
@@ -126,7 +129,9 @@ class Trainer:
         noise_channel: bool,
         identity: dict[str, Any],
         state: Path,
+        objective: Objective | None = None,
     ) -> None:
+        self.objective = objective or Denoising(process, noise_channel)
         self.device = pick_device(options.device)
         self.process, self.batch, self.options = process, batch, options
         self.seed, self.noise_channel = seed, noise_channel
@@ -263,17 +268,12 @@ class Trainer:
             with self.metrics_file.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
 
-    def _corrupted(self, x0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw times and noise for this step; return input, times and target."""
+    def _corrupted(self, x0: Tensor) -> Items:
+        """Draw the inputs, times and targets of this step."""
         rng = torch.Generator().manual_seed(
             derive_key(self.seed, "training", self.run.step) >> 1
         )
-        t = torch.randint(1, self.process.timesteps + 1, (len(x0),), generator=rng)
-        noise = torch.randn(x0.shape, generator=rng)
-        x = self.process.q_sample(x0, t, noise)
-        if self.noise_channel:
-            x = torch.cat([x, torch.randn(x0.shape, generator=rng)], dim=1)
-        return x, t, self.process.target(x0, t, noise)
+        return self.objective.draw(x0, rng)
 
     def _step(self) -> float:
         """Take one optimiser step over micro-batches and return the loss."""
@@ -311,7 +311,7 @@ class Trainer:
         bf16 = self.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             output = self.run.network(x, t.to(self.device))
-        return nn.functional.mse_loss(output.float(), target.to(self.device))
+        return self.objective.loss(output.float(), t, target.to(self.device))
 
     def _update_average(self) -> None:
         """Exponential moving average, shorter at the start (as in TensorFlow's)."""

@@ -26,6 +26,7 @@ FOLDERS = {
     "photograph": ("photographs",),
     "train_diffusion": ("diffusion",),
     "choose_start": ("start",),
+    "distil": ("student",),
     "synthesise": ("synthetic",),
     "check": ("checks",),
     "gather": ("checked", "camera"),

@@ -101,14 +101,19 @@ def tiled_length(size: int, tile: int, overlap: int) -> int:
     return math.ceil(size / (side - 2 * overlap)) * side
 
 
-def network_pixels(config: Config) -> int:
-    """Pixels that the network sees for one synthetic image, over all steps."""
+def network_pixels(config: Config, steps: int | None = None) -> int:
+    """Pixels that the network sees for one synthetic image, over all steps.
+
+    Without `steps` those of `synthesise`: it is a student that takes `distil.steps`.
+    """
     options = config.synthesise
+    if steps is None:
+        steps = config.distil.steps or options.steps
     height, width = (
         tiled_length(size, options.tile, options.overlap)
         for size in config.simulate.size
     )
-    return options.steps * height * width
+    return steps * height * width
 
 
 def shard_count(config: Config) -> int:
@@ -260,22 +265,41 @@ def _diffusion(config: Config, train: Images) -> list[Work]:
     if config.start.value != "auto":
         times.add(config.start.value)
     tried = len(times) * config.start.images
+    # The teacher tries the times.
+    each = network_pixels(config, config.synthesise.steps)
+    chosen = f"choose_start.{preset}"
+    distil = [
+        Work("distil", 1, _distil_pixels(config), "network pixels",
+             ("fit_sketch", chosen), preset, gpu=gpu, threads=options.threads,
+             first=True)
+    ] if config.distil.steps else []  # fmt: skip
+    made = f"distil.{preset}" if distil else chosen
     height, width = config.simulate.size
     images = config.simulate.images / _shards(config)
     return [
         Work("train_diffusion", 1, seen, "pixels", ("prepare",), preset, gpu=gpu,
              threads=options.threads, first=True),
-        Work("choose_start", 1, tried * network_pixels(config), "network pixels",
+        Work("choose_start", 1, tried * each, "network pixels",
              ("fit_sketch", f"train_diffusion.{preset}"), preset, gpu=gpu,
              threads=threads, first=True,
              stored=_raw(tried * height * width, dtype), store=dtype),
+        *distil,
         Work("synthesise", _shards(config), images * network_pixels(config),
-             "network pixels", ("simulate", f"choose_start.{preset}"), preset, gpu=gpu,
+             "network pixels", ("simulate", made), preset, gpu=gpu,
              threads=threads, first=True,
              stored=_raw(images * height * width, dtype), store=dtype),
         Work("check", _shards(config), images * height * width, "pixels",
              (f"synthesise.{preset}",), first=True, stored=images),
     ]  # fmt: skip
+
+
+def _distil_pixels(config: Config) -> int:
+    """Pixels that networks see: the teacher forwards, the student both ways."""
+    options = config.distil
+    ways = math.ceil(options.batch_size / options.steps)
+    seen = ways * options.steps * math.ceil(options.teacher_steps / options.steps)
+    # A step of training takes as long as three evaluations.
+    return options.train_steps * (seen + 3 * options.batch_size) * options.patch**2
 
 
 def _gathered(config: Config, train: Images) -> list[Work]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from phantomscope.config.diffusion import Synthesise
 from phantomscope.config.model import Config
+from phantomscope.engine.distil import (
+    make_distillation,
+    student_options,
+    student_training,
+)
 from phantomscope.engine.networks import make_network
 from phantomscope.engine.patches import PatchSource
 from phantomscope.engine.process import make_process
@@ -38,6 +45,7 @@ from phantomscope.measure.fidelity import check_fidelity
 from phantomscope.planning.work import pixels_per_job
 from phantomscope.progress import Progress
 from phantomscope.simulate.parameters import SketchParameters, SketchType
+from phantomscope.simulate.patches import SketchPatches
 from phantomscope.simulate.sketch import simulate_sketch
 from phantomscope.stages.arguments import Output, Place
 from phantomscope.stages.data import raw_limits, unannotated
@@ -86,9 +94,13 @@ def train_diffusion(
     )
 
 
-def _sampler(model: DiffusionModel, config: Config) -> Sampler:
+def _sampler(
+    model: DiffusionModel, config: Config, options: Synthesise | None = None
+) -> Sampler:
     """Make the sampler that an experiment uses throughout."""
-    return Sampler(model, config.synthesise, config.seed, pixels_per_job(config))
+    return Sampler(
+        model, options or config.synthesise, config.seed, pixels_per_job(config)
+    )
 
 
 def _crops(images: Sequence[Float], count: int, side: int, seed: int) -> list[Float]:
@@ -203,6 +215,64 @@ def _read_start(start: Path, timesteps: int) -> int:
     return value
 
 
+def distil(
+    config: Config, *, normalisation: Path, sketch: Path, model: Path, start: Path,
+    student: Output, student_metrics: Output, state: Place,
+) -> None:  # fmt: skip
+    """Distil the diffusion model into a student that takes 1 to 4 steps."""
+    check_targets(student, student_metrics)
+    options = config.distil
+    if options.steps == 0:
+        raise PhantomscopeError(
+            "a student of no steps cannot be",
+            where="distil.steps",
+            fix="ask for 1 to 4",
+        )
+    scale, parameters = Normalisation.load(normalisation), SketchParameters.load(sketch)
+    teacher = DiffusionModel.load(model)
+    if "distilled" in teacher.meta:
+        raise PhantomscopeError(
+            "this is a student itself", where=model, fix="give the diffusion model"
+        )
+    t_start = _read_start(start, teacher.process.timesteps)
+    train = student_training(options, config.train)
+    about = {
+        "teacher": teacher.meta["fingerprint"],
+        "method": "teacher's way in one DDIM step per segment",
+        "steps": options.steps,
+        "t_start": t_start,
+        "teacher_steps": options.teacher_steps,
+        "teacher_sampler": options.teacher_sampler,
+    }
+    patches = SketchPatches(
+        parameters, config.simulate, scale.transform, options.patch, config.seed
+    )
+    trainer = Trainer(
+        copy.deepcopy(teacher.network),
+        teacher.process,
+        patches.batch,
+        train,
+        seed=config.seed,
+        noise_channel=teacher.noise_channel,
+        identity={
+            "distilled": about,
+            "train": train.model_dump(exclude={"checkpoint_every", "micro_batch"}),
+            "clip": config.synthesise.clip,
+            "seed": config.seed,
+            "sketches": patches.identity,
+        },
+        state=state,
+        objective=make_distillation(
+            teacher, options, t_start, clip=config.synthesise.clip, device=train.device
+        ),
+    )
+    trainer.train()
+    write_text(student_metrics, trainer.metrics_file.read_text())
+    names = ("network", "process", "value_range", "seed")
+    kept = {name: teacher.meta[name] for name in names}
+    trainer.save_model(student, {**kept, "distilled": about})
+
+
 def synthesise(
     config: Config, *, prepared: Path, normalisation: Path, model: Path, start: Path,
     sketches: Path, synthetic: Output,
@@ -212,15 +282,16 @@ def synthesise(
     diffusion = DiffusionModel.load(model)
     part = ImageSet.open(sketches).having("type")
     t_start = _read_start(start, diffusion.process.timesteps)
+    options = student_options(diffusion.meta, config.synthesise, t_start)
     info = {
         "stage": "synthesise",
         "seed": config.seed,
         "t_start": t_start,
-        "options": config.synthesise.model_dump(),
+        "options": options.model_dump(),
         "model": diffusion.meta["fingerprint"],
         "sketches": list(part.table["sha256"]),
     }
-    sampler = _sampler(diffusion, config)
+    sampler = _sampler(diffusion, config, options)
     with (
         ImageSetWriter(synthetic, info) as writer,
         Progress("synthesising", len(part), unit="images") as progress,

@@ -15,6 +15,7 @@ _FUNCTIONS: tuple[Callable[..., None], ...] = (
     data.photograph,
     diffusion.train_diffusion,
     diffusion.choose_start,
+    diffusion.distil,
     diffusion.synthesise,
     checking.check,
     checking.gather,
