@@ -14,11 +14,13 @@ from benchmarks import (
     bad_inputs,
     faults,
     invariance,
+    quality,
     rates,
     resume,
     scale,
     seams,
     slurm,
+    synthesis,
     volumes,
 )
 from benchmarks.laboratory import ROOT, Laboratory, run
@@ -209,6 +211,18 @@ def overhead(folder: Path) -> list[Row]:
     ]  # fmt: skip
 
 
+def quality_curve(folder: Path) -> list[Row]:
+    """Measure quality against steps with the demo's model."""
+    lab, model = laboratory(folder)
+    return quality.rows(lab, model, ROOT / "benchmarks/results/demo")
+
+
+def synthesised(folder: Path) -> list[Row]:
+    """Time a large image from file to file."""
+    lab, model = laboratory(folder)
+    return synthesis.rows(lab, folder, model)
+
+
 FAULTS = ROOT / "benchmarks/results/faults.md"
 
 
@@ -265,6 +279,8 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "plan": planned,
     "overhead": overhead,
     "volumes": volumes.rows,
+    "quality": quality_curve,
+    "synthesis": synthesised,
 }
 
 

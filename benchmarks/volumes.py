@@ -52,12 +52,12 @@ def synthesise(depth: int, side: int, folder: Path, steps: int, preset: str) -> 
         {"fingerprint": preset},
     )  # fmt: skip
     config = Synthesise(
-        sampler="dpmpp_2m", spacing="log_snr", steps=steps, tile=128, overlap=16,
-        tile_depth=32, overlap_depth=8, threads=2, micro_batch=1,
+        sampler="dpmpp_2m", steps=steps, tile=224, overlap=16, tile_depth=32,
+        overlap_depth=8, threads=2, micro_batch=1, precision="auto",
     )  # fmt: skip
     # What torch takes for itself, and the activations of one tile, come first.
     with torch.inference_mode():
-        network(torch.zeros(1, 1, 32, 128, 128), torch.ones(1))
+        network(torch.zeros(1, 1, 32, 208, 208), torch.ones(1))
     before, begin = _peak_memory(), time.monotonic()
     with PlaneReader(folder / "sketch.ome.tif", shape) as sketch:
         field = Sampler(model, config, 0).stream(
@@ -80,7 +80,7 @@ def _measured(folder: Path, *arguments: object) -> dict[str, float]:
     return found
 
 
-def rows(folder: Path, side: int = 512, steps: int = 2) -> list[Row]:
+def rows(folder: Path, side: int = 512, steps: int = 1) -> list[Row]:
     """Compare volumes of 64 and 256 planes, with the network of half the width."""
     shallow, deep = (
         _measured(folder / str(depth), depth, side, steps, "small")
