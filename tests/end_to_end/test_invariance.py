@@ -24,7 +24,7 @@ def test_micro_batch_changes_at_most_rounding(lab):
 
 
 @pytest.mark.parametrize("fusion", ["per_step", "final"])
-@pytest.mark.parametrize("noise", ["ddim", "ddpm"])
+@pytest.mark.parametrize("noise", ["ddim", "ddpm", "dpmpp_2m", "sde_dpmpp_2m"])
 def test_tile_sizes_agree(lab, fusion, noise):
     sizes = (64, 96) if fusion == "final" else (64, 96, 160)
     found = invariance.tile_size_psnr(
