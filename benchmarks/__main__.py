@@ -19,6 +19,7 @@ from benchmarks import (
     scale,
     seams,
     slurm,
+    volumes,
 )
 from benchmarks.laboratory import ROOT, Laboratory, run
 from benchmarks.table import Row, load, save
@@ -263,6 +264,7 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "slurm": on_slurm,
     "plan": planned,
     "overhead": overhead,
+    "volumes": volumes.rows,
 }
 
 

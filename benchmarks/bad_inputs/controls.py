@@ -17,7 +17,7 @@ from benchmarks.bad_inputs.building import (
 )
 from benchmarks.bad_inputs.model import CANARY, Case, Invocation, Trap, run_here
 from benchmarks.laboratory import Laboratory
-from phantomscope.images.imageset import ImageSetWriter
+from phantomscope.images.writer import ImageSetWriter
 from phantomscope.stages import data
 
 

@@ -22,7 +22,7 @@ from benchmarks.bad_inputs.building import (
 )
 from benchmarks.bad_inputs.model import Case, Invocation
 from benchmarks.laboratory import Laboratory
-from phantomscope.images.imageset import ImageSetWriter
+from phantomscope.images.writer import ImageSetWriter
 
 
 def folder_case(

@@ -26,7 +26,7 @@ from benchmarks.bad_inputs.building import (
 )
 from benchmarks.bad_inputs.model import CANARY, Case, Invocation, Trap
 from benchmarks.laboratory import Laboratory
-from phantomscope.images.imageset import ImageSetWriter
+from phantomscope.images.writer import ImageSetWriter
 
 
 def image_case(

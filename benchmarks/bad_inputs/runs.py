@@ -20,7 +20,7 @@ from benchmarks.bad_inputs.building import (
 from benchmarks.bad_inputs.model import Case, Invocation, NotPermittedError, run_here
 from benchmarks.laboratory import SMOKE, Laboratory
 from phantomscope.config.load import load_config
-from phantomscope.images.imageset import ImageSetWriter
+from phantomscope.images.writer import ImageSetWriter
 from phantomscope.stages import data
 
 

@@ -18,7 +18,7 @@ from benchmarks.faults.world import World, difference
 from benchmarks.laboratory import Laboratory, stage
 
 from phantomscope.images.files import read_array, write_ome_tiff
-from phantomscope.images.imageset import ImageSetWriter
+from phantomscope.images.writer import ImageSetWriter
 
 pytestmark = pytest.mark.end_to_end
 

@@ -9,7 +9,8 @@ import pytest
 
 from phantomscope.config.analysis import Cellpose, Segment, Stardist
 from phantomscope.downstream import run
-from phantomscope.images.imageset import ImageSet, ImageSetWriter
+from phantomscope.images.imageset import ImageSet
+from phantomscope.images.writer import ImageSetWriter
 
 pytestmark = pytest.mark.end_to_end
 

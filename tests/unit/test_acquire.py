@@ -13,7 +13,8 @@ from phantomscope.acquire.package import acquire_package
 from phantomscope.acquire.source import acquire
 from phantomscope.config.data import Source
 from phantomscope.errors import PhantomscopeError
-from phantomscope.images.imageset import ImageSet, ImageSetWriter
+from phantomscope.images.imageset import ImageSet
+from phantomscope.images.writer import ImageSetWriter
 
 
 def picture(seed=0, shape=(40, 48), dtype=np.uint8):

@@ -30,7 +30,8 @@ from phantomscope.config.data import Source
 from phantomscope.config.datasets import Layout, load_registry
 from phantomscope.config.load import make_config
 from phantomscope.errors import PhantomscopeError
-from phantomscope.images.imageset import ImageSet, ImageSetWriter
+from phantomscope.images.imageset import ImageSet
+from phantomscope.images.writer import ImageSetWriter
 from phantomscope.stages import data as stages
 
 ROOT = Path(__file__).parents[2]

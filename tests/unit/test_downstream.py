@@ -11,7 +11,8 @@ from phantomscope.config.analysis import Segment
 from phantomscope.downstream import cellpose, classical, common, generalist, run
 from phantomscope.downstream import stardist as stardist_module
 from phantomscope.errors import PhantomscopeError
-from phantomscope.images.imageset import ImageSet, ImageSetWriter
+from phantomscope.images.imageset import ImageSet
+from phantomscope.images.writer import ImageSetWriter
 
 CENTRES = ((20, 22), (20, 38), (50, 20), (60, 60), (24, 74))
 

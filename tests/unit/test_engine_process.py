@@ -19,9 +19,9 @@ from phantomscope.engine.process import (
     make_process,
     residual_eta,
     respace,
-    transitions,
     zero_terminal_snr,
 )
+from phantomscope.engine.samplers import combine, plan_steps
 from phantomscope.errors import PhantomscopeError
 
 T = 1000
@@ -348,23 +348,13 @@ def test_more_steps_than_times_are_refused():
         respace(20, 30)
 
 
-def test_transitions_end_at_the_clean_image():
-    for sampler in ("ddim", "ddpm"):
-        config = options.Synthesise(sampler=sampler, steps=7)
-        steps = transitions(COSINE, 300, config)
-        assert next(s.t for s in steps) == 300
-        assert steps[-1].u == 0
-        assert steps[-1].sigma == 0
-        assert len(steps) == 7
-
-
 def test_a_perfect_network_brings_the_image_back():
     """With the true noise as prediction every sampler without noise is exact."""
     x0 = torch.linspace(-1, 1, 9)[None, None]
     noise = torch.randn(1, 1, 9, generator=torch.Generator().manual_seed(0))
     x = COSINE.q_sample(x0, 400, noise)
-    for step in transitions(COSINE, 400, options.Synthesise(steps=20)):
+    for step in plan_steps(COSINE, 400, 20):
         eps = (x - COSINE.a[step.t] * x0) / COSINE.s[step.t]
         back = COSINE.to_x0(eps, x, step.t)
-        x = COSINE.a[step.u] * back + step.rho * (x - COSINE.a[step.t] * back)
+        x = combine(step, x, back)
     torch.testing.assert_close(x.float(), x0, atol=1e-4, rtol=1e-3)

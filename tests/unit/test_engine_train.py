@@ -23,9 +23,10 @@ from phantomscope.engine.train import (
     make_optimiser,
 )
 from phantomscope.errors import PhantomscopeError
-from phantomscope.images.imageset import ImageSet, ImageSetWriter
+from phantomscope.images.imageset import ImageSet
 from phantomscope.images.noise import generator
 from phantomscope.images.normalise import Normalisation
+from phantomscope.images.writer import ImageSetWriter
 
 PROCESS = Process.gaussian(cosine_alpha_bar(1000))
 SMALL = Network(preset="small")

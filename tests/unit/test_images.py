@@ -21,7 +21,7 @@ from phantomscope.images.files import (
     write_ome_tiff,
     write_text,
 )
-from phantomscope.images.imageset import ImageSet, ImageSetWriter
+from phantomscope.images.imageset import ImageSet
 from phantomscope.images.join import concatenate, join_tables
 from phantomscope.images.normalise import (
     Normalisation,
@@ -29,6 +29,7 @@ from phantomscope.images.normalise import (
     network_to_unit,
     unit_to_network,
 )
+from phantomscope.images.writer import ImageSetWriter
 
 
 def some_image(seed=0, shape=(32, 40), dtype=np.uint16, high=4000):

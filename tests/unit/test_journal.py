@@ -7,8 +7,9 @@ import random
 import numpy as np
 import pytest
 
-from phantomscope.images.imageset import ImageSet, ImageSetWriter
+from phantomscope.images.imageset import ImageSet
 from phantomscope.images.journal import journal_line, whole_rows
+from phantomscope.images.writer import ImageSetWriter
 
 COUNT = 3
 

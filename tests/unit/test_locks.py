@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from phantomscope.devices import VISIBLE, claimed_device, count_devices
-from phantomscope.images.imageset import ImageSet, ImageSetWriter
+from phantomscope.images.imageset import ImageSet
+from phantomscope.images.writer import ImageSetWriter
 from phantomscope.locks import attend, only_writer, try_lock, unlock
 
 IMAGE = np.random.default_rng(0).integers(0, 9999, (24, 32)).astype(np.uint16)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from phantomscope import __version__, provenance
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import read_array, write_json
-from phantomscope.images.imageset import ImageSetWriter
+from phantomscope.images.writer import ImageSetWriter
 from phantomscope.provenance import (
     FIGURES_READ,
     ROOT_READ,

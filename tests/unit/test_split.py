@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from phantomscope.acquire.split import assert_disjoint, cut, prepare
 from phantomscope.config.data import Split
 from phantomscope.errors import PhantomscopeError
-from phantomscope.images.imageset import ImageSet, ImageSetWriter
+from phantomscope.images.imageset import ImageSet
+from phantomscope.images.writer import ImageSetWriter
 
 
 def make(folder, shapes, groups=None, *, masks=True, seeds=None):

@@ -15,8 +15,9 @@ from skimage.measure import label as components
 
 from phantomscope.config.load import make_config
 from phantomscope.images.files import write_json, write_text
-from phantomscope.images.imageset import ImageSet, ImageSetWriter, write_manifest
+from phantomscope.images.imageset import ImageSet
 from phantomscope.images.normalise import fit_normalisation
+from phantomscope.images.writer import ImageSetWriter, write_manifest
 from phantomscope.measure.instance import object_records, pool, score_image
 from phantomscope.measure.statistics import bootstrap_interval
 from phantomscope.tables.figures import FIGURES, available

@@ -28,7 +28,7 @@ from phantomscope.config.data import Source
 from phantomscope.config.datasets import Dataset, DatasetFile, Layout
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.files import read_array, read_image, read_labels
-from phantomscope.images.imageset import ImageSetWriter
+from phantomscope.images.writer import ImageSetWriter
 from phantomscope.progress import Progress
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from phantomscope.acquire.listing import (
 from phantomscope.config.data import Source
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import pixel_hash, read_image, read_labels
-from phantomscope.images.imageset import ImageSetWriter
+from phantomscope.images.writer import ImageSetWriter
 from phantomscope.progress import Progress
 
 SHOWN = 10

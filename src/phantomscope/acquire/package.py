@@ -7,7 +7,7 @@ from pathlib import Path
 
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import read_image, read_labels
-from phantomscope.images.imageset import ImageSetWriter
+from phantomscope.images.writer import ImageSetWriter
 
 INFO = {
     "source": "package",

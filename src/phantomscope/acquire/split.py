@@ -18,13 +18,9 @@ from scipy.sparse.csgraph import connected_components
 from phantomscope.config.data import Split
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.files import replace_folder
-from phantomscope.images.imageset import (
-    COLUMNS,
-    ImageSet,
-    ImageSetWriter,
-    write_manifest,
-)
+from phantomscope.images.imageset import COLUMNS, ImageSet
 from phantomscope.images.noise import generator
+from phantomscope.images.writer import ImageSetWriter, write_manifest
 
 THINNEST = 64
 GROUPS_FOR_AUTO = 4

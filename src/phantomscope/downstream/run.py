@@ -19,7 +19,8 @@ from phantomscope.downstream import cellpose, classical, generalist, stardist
 from phantomscope.downstream.common import Array, Segmenter, count_objects
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.files import read_json, replace_folder, write_json
-from phantomscope.images.imageset import ImageSet, ImageSetWriter
+from phantomscope.images.imageset import ImageSet
+from phantomscope.images.writer import ImageSetWriter
 from phantomscope.locks import only_writer
 from phantomscope.progress import Progress
 

@@ -13,7 +13,6 @@ that any subset of the times is a chain of its own. The samplers are in `sampler
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -386,14 +385,3 @@ def ddim(process: Process, t: int, u: int, eta: float = 0.0) -> Transition:
     st, su = process.s[t], process.s[u]
     rho = np.sqrt(max(su**2 - sigma**2, 0.0)) / st if st > 0 else 0.0
     return Transition(t, u, float(rho), float(sigma))
-
-
-def transitions(
-    process: Process, start: int, config: options.Synthesise
-) -> list[Transition]:
-    """All steps from t_start to 0 of the sampler that a config asks for."""
-    times = [*respace(start, config.steps), 0]
-    pairs = itertools.pairwise(times)
-    if config.sampler == "ddim":
-        return [ddim(process, t, u, config.eta) for t, u in pairs]
-    return [ancestral(process, t, u, config.variance) for t, u in pairs]

@@ -1,16 +1,15 @@
-"""The sampler: from a start state to an image of any size, in tiles.
+"""The sampler: from a start state to an image or volume of any size, in tiles.
 
 All randomness comes from the noise field, so an image depends on its id and the seed
-alone: not on shards, order, workers or the micro-batch.
+alone: not on shards, order, workers or the micro-batch. The states live in fields, in
+memory or in files, and each sweep over them goes slab by slab.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,70 +17,38 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from phantomscope.config import diffusion as options
-from phantomscope.config.load import make_config
-from phantomscope.engine.accelerate import pick_device, to_device
-from phantomscope.engine.checkpoint import load_checkpoint
-from phantomscope.engine.networks import UNet, make_network
-from phantomscope.engine.process import Process, Transition, make_process, transitions
-from phantomscope.errors import PhantomscopeError
+from phantomscope.engine.accelerate import (
+    Evaluator,
+    pick_device,
+    pick_precision,
+    should_compile,
+)
+from phantomscope.engine.fields import Field, FileField, MemoryField
+from phantomscope.engine.model import DiffusionModel
+from phantomscope.engine.resume import Journal
+from phantomscope.engine.samplers import Step, combine, plan_steps
+from phantomscope.engine.sweep import Tiling, make_tiling
 from phantomscope.images.noise import NoiseField
-from phantomscope.images.tiles import Tile, even_tile, tile_grid, tile_window
+from phantomscope.images.tiles import Tile
+from phantomscope.progress import Progress
+
+__all__ = ["DiffusionModel", "Sampler"]
 
 Float = NDArray[np.float32]
+Rows = Callable[[int, int], Float]
+# Rows that are noised at once when a field is filled: bounds the memory.
+CHUNK = 16
 
 
 @dataclass(frozen=True, eq=False)
-class DiffusionModel:
-    """A trained model.
+class _Image:
+    """What shall be made: its name and size, the start, and the condition."""
 
-    Attributes
-    ----------
-    network : UNet
-        In evaluation mode.
-    process : Process
-        What it undoes.
-    value_range : tuple of float
-        Lowest and highest network value of the training images.
-    noise_channel : bool
-        Whether the network takes a second channel of noise.
-    meta : dict
-        How it was trained.
-    """
-
-    network: UNet
-    process: Process
-    value_range: tuple[float, float]
-    noise_channel: bool
-    meta: dict[str, Any]
-
-    @classmethod
-    def load(cls, path: Path) -> DiffusionModel:
-        """Load what `Trainer.save_model` wrote."""
-        tensors, meta = load_checkpoint(path)
-        try:
-            config = make_config(
-                {"network": meta["network"], "process": meta["process"]}, str(path)
-            )
-            network = make_network(config.network, 0)
-            network.load_state_dict(tensors["network"])
-            low, high = (float(v) for v in meta["value_range"])
-            if not (-math.inf < low < high < math.inf and meta["fingerprint"]):
-                raise ValueError("it does not say how it was trained")
-        except (
-            KeyError, RuntimeError, TypeError, ValueError, AttributeError,
-            OverflowError,
-        ) as error:  # fmt: skip
-            # torch puts what is wrong into the lines after the first.
-            reason = " ".join(str(error).split())
-            raise PhantomscopeError(
-                f"this is no diffusion model ({reason[:160]})",
-                where=path,
-                fix="delete it and run the same command again",
-            ) from error
-        process = make_process(config.process)
-        return cls(
-            network.eval(), process, (low, high), config.network.noise_channel, meta
-        )
+    identifier: str
+    shape: tuple[int, ...]
+    start: int
+    sketch: Rows | None
+    condition: Field | None
 
 
 class Sampler:
@@ -95,149 +62,348 @@ class Sampler:
         Sampler, steps, tiles and fusion.
     seed : int
         Seed of the noise field.
+    pixels : int
+        How many pixels one job evaluates, over all steps: decides whether it compiles
+        the network where the config leaves that open. The same for all jobs of an
+        experiment.
     """
 
     def __init__(
-        self, model: DiffusionModel, config: options.Synthesise, seed: int
-    ) -> None:
+        self, model: DiffusionModel, config: options.Synthesise, seed: int,
+        pixels: int = 0,
+    ) -> None:  # fmt: skip
         torch.set_num_threads(config.threads)
         self.device = pick_device(config.device)
         self.model, self.config, self.seed = model, config, seed
-        self.network = to_device(model.network, self.device)
+        self.precision = pick_precision(config.precision, self.device)
+        pays = should_compile(1, pixels)
+        self.compiled = pays if config.compile == "auto" else config.compile
+        self.evaluate = Evaluator(
+            model.network, self.device, self.precision, self.compiled
+        )
+        self.spec = model.network.spec
+        self.channels = self.spec.outputs
+        self.shifts = bool(np.any(model.process.b > 0))
 
-    def _noise(self, identifier: str, stream: str) -> NoiseField:
-        return NoiseField(self.seed, identifier, stream)
-
-    @torch.inference_mode()
-    def from_sketch(self, sketch: Float, identifier: str, start: int) -> Float:
+    def from_sketch(
+        self, sketch: Float, identifier: str, start: int,
+        condition: Float | None = None,
+    ) -> Float:  # fmt: skip
         """Noise a sketch to t_start and go the way back.
 
         Parameters
         ----------
-        sketch : ndarray, shape (Y, X)
+        sketch : ndarray, shape ([Z,] Y, X)
             Network values; of any size.
         identifier : str
             Image id: names the noise.
         start : int
             t_start in 1 ... T.
+        condition : ndarray, shape (C', [Z,] Y, X), optional
+            What the network sees beside the state, if it was trained with it.
 
         Returns
         -------
-        ndarray, shape (Y, X)
+        ndarray, shape ([Z,] Y, X)
             Network values, float32.
         """
-        x0 = torch.from_numpy(np.ascontiguousarray(sketch, np.float32))[None]
-        noise = self._noise(identifier, "start").block((0, 0), sketch.shape, start)
-        x = self.model.process.q_sample(x0, start, torch.from_numpy(noise)[None])[0]
-        steps = transitions(self.model.process, start, self.config)
-        shape: tuple[int, ...] = tuple(sketch.shape)
-        side, overlap = self._tile_shape(shape)
-        tiles = tile_grid(shape, side, overlap)
-        window = torch.from_numpy(tile_window(side, overlap, self.config.window))
-        window = window.to(self.device)
-        x = x.to(self.device)
-        if self.config.fusion == "per_step":
-            x = self._per_step(x, steps, tiles, window, identifier)
-        else:
-            x = self._final(x, steps, tiles, window, identifier)
-        return x.cpu().numpy()
-
-    def _tile_shape(self, shape: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-        tile, overlap = self.config.tile, self.config.overlap
-        stride = self.model.network.spec.stride
-        side = tuple(even_tile(n, tile, overlap, stride) for n in shape)
-        return side, (overlap,) * len(shape)
-
-    def _gather(self, x: Tensor, tile: Tile) -> Tensor:
-        for axis, index in enumerate(tile.index):
-            x = x.index_select(axis, torch.from_numpy(index).to(x.device))
-        return x
-
-    def _predict(
-        self, x: Tensor, tiles: Sequence[Tile], t: int, identifier: str
-    ) -> Tensor:
-        """Evaluate the network on a micro-batch (N, Y, X) of tiles."""
-        inputs = [x]
-        if self.model.noise_channel:
-            field = self._noise(identifier, "channel")
-            extra = [field.block(tile.origin, tuple(x.shape[1:]), t) for tile in tiles]
-            inputs.append(torch.from_numpy(np.stack(extra)).to(x.device))
-        times = torch.full((len(x),), t, device=x.device)
-        bf16 = self.config.precision == "bf16"
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-            output: Tensor = self.network(torch.stack(inputs, dim=1), times)
-        return output[:, 0].float()
-
-    def _advance(
-        self, x: Tensor, output: Tensor, step: Transition, noise: Any
-    ) -> Tensor:
-        """Take one step back: x_u = a_u x0 + rho (x_t - a_t x0) + sigma z."""
-        process = self.model.process
-        x0 = process.to_x0(output, x, step.t)
-        if self.config.clip:
-            x0 = x0.clamp(*self.model.value_range)
-        x = float(process.a[step.u]) * x0 + step.rho * (
-            x - float(process.a[step.t]) * x0
+        rows = np.ascontiguousarray(sketch, np.float32)[None]
+        return self._in_memory(
+            sketch.shape, identifier, start, lambda a, b: rows[:, a:b], condition
         )
-        if step.sigma > 0:
-            x = x + step.sigma * torch.from_numpy(noise()).to(x.device)
-        return x
+
+    def unconditional(
+        self, shape: Sequence[int], identifier: str, condition: Float | None = None
+    ) -> Float:
+        """Go the whole way back, from noise (or, by its process, from a condition).
+
+        Parameters
+        ----------
+        shape : sequence of int
+            ([Z,] Y, X), of any size.
+        identifier, condition
+            As in `from_sketch`.
+
+        Returns
+        -------
+        ndarray, shape ([Z,] Y, X), or (C, ...) with several channels
+            Network values, float32.
+        """
+        start = self.model.process.timesteps
+        return self._in_memory(shape, identifier, start, None, condition)
+
+    def _in_memory(
+        self, shape: Sequence[int], identifier: str, start: int, sketch: Rows | None,
+        condition: Float | None,
+    ) -> Float:  # fmt: skip
+        field = None
+        if condition is not None:
+            field = MemoryField(len(condition), shape, self.device)
+            field.write(0, torch.from_numpy(np.ascontiguousarray(condition)))
+        image = _Image(identifier, tuple(shape), start, sketch, field)
+        final = self._run(image, None)
+        values: Float = final.read(0, shape[0]).cpu().numpy()
+        return values[0] if self.channels == 1 else values
+
+    def stream(
+        self, sketch: Rows, shape: Sequence[int], identifier: str, start: int,
+        scratch: Path, condition: Field | None = None,
+    ) -> FileField:  # fmt: skip
+        """Do as `from_sketch`, in a memory that does not grow with the depth.
+
+        States lie in files. A run that was killed goes on at the slab where it
+        stopped, and gives the same values, bit for bit, as an undisturbed one and as
+        `from_sketch`.
+
+        Parameters
+        ----------
+        sketch : callable
+            ``sketch(a, b)`` gives rows a ... b - 1 along the first axis, shape
+            (1, b - a, ...): network values, the same whenever it is asked.
+        shape : sequence of int
+            ([Z,] Y, X).
+        identifier, start, condition
+            As in `from_sketch`.
+        scratch : Path
+            Folder for the states, of 8 bytes a voxel (16 with a sampler of second
+            order); delete it when the values were taken.
+
+        Returns
+        -------
+        FileField
+            Network values, in a file in `scratch`.
+        """
+        image = _Image(identifier, tuple(shape), start, sketch, condition)
+        return self._run(image, scratch)  # type: ignore[return-value]
+
+    # One image
+
+    def _plan(self, start: int) -> list[Step]:
+        config = self.config
+        return plan_steps(
+            self.model.process,
+            start,
+            config.steps,
+            config.sampler,
+            spacing=config.spacing,
+            eta=config.eta,
+            variance=config.variance,
+        )
+
+    @torch.inference_mode()
+    def _run(self, image: _Image, scratch: Path | None) -> Field:
+        """Fill the first state and sweep until the image is there."""
+        steps = self._plan(image.start)
+        tiling = make_tiling(self.config, self.spec, image.shape, self.device)
+        per_step = self.config.fusion == "per_step"
+        sweeps = len(steps) if per_step else 1
+        keeps_last = per_step and any(step.on_last for step in steps)
+
+        def pair(name: str) -> list[Field]:
+            if scratch is None:
+                return [
+                    MemoryField(self.channels, image.shape, self.device)
+                    for _ in range(2)
+                ]
+            return [
+                FileField(
+                    scratch / f"{name}-{n}.raw", self.channels, image.shape, self.device
+                )
+                for n in range(2)
+            ]
+
+        journal = Journal(scratch, self._identity(image), self.device)
+        states = pair("state")
+        lasts: Sequence[Field | None] = pair("last") if keeps_last else [None, None]
+        if any(isinstance(f, FileField) and f.fresh for f in [*states, *lasts]):
+            journal.begin_anew()
+        if journal.sweep == 0:
+            self._fill(image, states[0])
+            journal.note(1, 0, None)
+        bar = Progress(
+            f"synthesising {image.identifier}", sweeps * len(tiling.slabs),
+            start=(journal.sweep - 1) * len(tiling.slabs) + journal.slab, unit="slabs",
+        )  # fmt: skip
+        for number in range(journal.sweep, sweeps + 1):
+            old, new = (number + 1) % 2, number % 2
+            work, emit = (
+                self._one_step(image, tiling, steps[number - 1], states[old],
+                               states[new], lasts[old], lasts[new])
+                if per_step
+                else self._whole_way(image, tiling, steps, states[old], states[new])
+            )  # fmt: skip
+            found = tiling.sweep(work, self.channels, journal.slab, journal.carry)
+            if scratch is None:
+                for _, row, rows, _ in found:
+                    emit(row, rows)
+                continue
+            with bar:
+                for slab, row, rows, carry in found:
+                    emit(row, rows)
+                    journal.note(number, slab + 1, carry)
+                    bar.advance()
+            journal.note(number + 1, 0, None)
+        return states[sweeps % 2]
+
+    def _identity(self, image: _Image) -> dict[str, object]:
+        """Return what shapes the values: a state of another identity is not used."""
+        hidden = {"threads", "micro_batch"}
+        return {
+            "id": image.identifier,
+            "shape": list(image.shape),
+            "start": image.start,
+            "seed": self.seed,
+            "model": self.model.meta["fingerprint"],
+            "options": self.config.model_dump(mode="json", exclude=hidden)
+            | {
+                "device": self.device.type,
+                "precision": self.precision,
+                "compile": self.compiled,
+            },
+        }
+
+    def _noise(
+        self, image: _Image, stream: str, origin: Sequence[int], shape: Sequence[int],
+        step: int,
+    ) -> Tensor:  # fmt: skip
+        """Noise (C, ...) of a block; each channel has a stream of its own."""
+        blocks = [
+            NoiseField(
+                self.seed, image.identifier, f"{stream}/{c}" if c else stream
+            ).block(tuple(origin), tuple(shape), step)
+            for c in range(self.channels)
+        ]
+        return torch.from_numpy(np.stack(blocks)).to(self.device)
+
+    def _row_noise(
+        self, image: _Image, stream: str, first: int, stop: int, step: int
+    ) -> Tensor:
+        rest = image.shape[1:]
+        origin = (first, *(0 for _ in rest))
+        return self._noise(image, stream, origin, (stop - first, *rest), step)
+
+    def _fill(self, image: _Image, field: Field) -> None:
+        """Write the start state: a noised sketch, or what the process starts from."""
+        process = self.model.process
+        for first in range(0, image.shape[0], CHUNK):
+            stop = min(first + CHUNK, image.shape[0])
+            noise = self._row_noise(image, "start", first, stop, image.start)
+            known = self._anchor(image, first, stop)
+            if image.sketch is None:
+                x = process.prior(noise, known)
+            else:
+                x0 = torch.from_numpy(np.ascontiguousarray(image.sketch(first, stop)))
+                x = process.q_sample(x0.to(self.device), image.start, noise, known)
+            field.write(first, x)
+
+    def _anchor(self, image: _Image, first: int, stop: int) -> Tensor | None:
+        """Return rows of the condition that the process itself ends at."""
+        if not self.shifts or image.condition is None:
+            return None
+        return image.condition.read(first, stop)[: self.channels]
+
+    # One sweep
+
+    def _one_step(
+        self,
+        image: _Image,
+        tiling: Tiling,
+        step: Step,
+        source: Field,
+        target: Field,
+        last: Field | None,
+        new_last: Field | None,
+    ) -> tuple[Callable[[list[Tile]], Iterator[Tensor]], Callable[[int, Tensor], None]]:
+        """Blend the predictions of overlapping tiles, then take one step."""
+
+        def work(slab: list[Tile]) -> Iterator[Tensor]:
+            part = tiling.cut(source, slab)
+            seen = self._condition_parts(image, tiling, slab)
+            for tiles in self._batches(slab):
+                x = torch.stack([part(tile) for tile in tiles])
+                yield from self._predict(x, tiles, step.t, image, seen(tiles))
+
+        def emit(row: int, output: Tensor) -> None:
+            stop = row + output.shape[1]
+            x, known = source.read(row, stop), self._anchor(image, row, stop)
+            x0 = self._estimate(output, x, step, known)
+            before = last.read(row, stop) if last and step.on_last else None
+            noise = (
+                self._row_noise(image, "step", row, stop, step.u)
+                if step.sigma
+                else None
+            )
+            target.write(row, combine(step, x, x0, before, noise, known))
+            if new_last:
+                new_last.write(row, x0)
+
+        return work, emit
+
+    def _whole_way(
+        self,
+        image: _Image,
+        tiling: Tiling,
+        steps: Sequence[Step],
+        source: Field,
+        target: Field,
+    ) -> tuple[Callable[[list[Tile]], Iterator[Tensor]], Callable[[int, Tensor], None]]:
+        """Finish each tile by itself and blend at the end, as the paper does."""
+
+        def work(slab: list[Tile]) -> Iterator[Tensor]:
+            part = tiling.cut(source, slab)
+            seen = self._condition_parts(image, tiling, slab)
+            for tiles in self._batches(slab):
+                x = torch.stack([part(tile) for tile in tiles])
+                condition = seen(tiles)
+                known = condition[:, : self.channels] if self.shifts else None
+                last = None
+                for step in steps:
+                    output = self._predict(x, tiles, step.t, image, condition)
+                    x0 = self._estimate(output, x, step, known)
+                    noise = None
+                    if step.sigma:
+                        blocks = [
+                            self._noise(image, "step", t.origin, tiling.side, step.u)
+                            for t in tiles
+                        ]
+                        noise = torch.stack(blocks)
+                    x = combine(step, x, x0, last, noise, known)
+                    last = x0
+                yield from x
+
+        return work, target.write
+
+    def _estimate(
+        self, output: Tensor, x: Tensor, step: Step, known: Tensor | None
+    ) -> Tensor:
+        """Estimate the clean image from what the network gave."""
+        x0 = self.model.process.to_x0(output, x, step.t, known)
+        return x0.clamp(*self.model.value_range) if self.config.clip else x0
+
+    def _condition_parts(
+        self, image: _Image, tiling: Tiling, slab: list[Tile]
+    ) -> Callable[[Sequence[Tile]], Tensor]:
+        if image.condition is None:
+            return lambda tiles: torch.empty((len(tiles), 0), device=self.device)
+        part = tiling.cut(image.condition, slab)
+        return lambda tiles: torch.stack([part(tile) for tile in tiles])
 
     def _batches(self, tiles: Sequence[Tile]) -> list[Sequence[Tile]]:
         size = self.config.micro_batch
         return [tiles[i : i + size] for i in range(0, len(tiles), size)]
 
-    def _blend(
-        self,
-        shape: torch.Size,
-        tiles: Sequence[Tile],
-        window: Tensor,
-        values: Sequence[Tensor],
-    ) -> Tensor:
-        """Blend tiles in their order, whatever the micro-batch."""
-        total = torch.zeros(shape, device=self.device)
-        weight = torch.zeros(shape, device=self.device)
-        for tile, value in zip(tiles, values, strict=True):
-            total[tile.target] += (window * value)[tile.inside]
-            weight[tile.target] += window[tile.inside]
-        return total / weight.clamp_min(1e-6)
-
-    def _per_step(
-        self, x: Tensor, steps: Sequence[Transition], tiles: Sequence[Tile],
-        window: Tensor, identifier: str,
+    def _predict(
+        self, x: Tensor, tiles: Sequence[Tile], t: int, image: _Image,
+        condition: Tensor,
     ) -> Tensor:  # fmt: skip
-        """Blend the predictions of overlapping tiles at each step."""
-        field = self._noise(identifier, "step")
-        for step in steps:
-            outputs: list[Tensor] = []
-            for part in self._batches(tiles):
-                inputs = torch.stack([self._gather(x, tile) for tile in part])
-                outputs.extend(self._predict(inputs, part, step.t, identifier))
-            output = self._blend(x.shape, tiles, window, outputs)
-            shape, u = tuple(x.shape), step.u
-            x = self._advance(
-                x, output, step, lambda s=shape, u=u: field.block((0, 0), s, u)
-            )
-        return x
-
-    def _final(
-        self, x: Tensor, steps: Sequence[Transition], tiles: Sequence[Tile],
-        window: Tensor, identifier: str,
-    ) -> Tensor:  # fmt: skip
-        """Finish each tile by itself and blend at the end, as the paper does."""
-        field = self._noise(identifier, "step")
-        finished: list[Tensor] = []
-        for part in self._batches(tiles):
-            state = torch.stack([self._gather(x, tile) for tile in part])
-            size = tuple(state.shape[1:])
-            for step in steps:
-                output = self._predict(state, part, step.t, identifier)
-
-                def noise(
-                    u: int = step.u, part: Sequence[Tile] = part, size: Any = size
-                ) -> Float:
-                    return np.stack([field.block(t.origin, size, u) for t in part])
-
-                state = self._advance(state, output, step, noise)
-            finished.extend(state)
-        return self._blend(x.shape, tiles, window, finished)
+        """Evaluate the network on a micro-batch (N, C, ...) of tiles."""
+        side = tuple(x.shape[2:])
+        inputs = [self.model.process.scale_input(x, t) if self.shifts else x]
+        if self.model.noise_channel:
+            field = NoiseField(self.seed, image.identifier, "channel")
+            extra = [field.block(tile.origin, side, t) for tile in tiles]
+            inputs.append(torch.from_numpy(np.stack(extra))[:, None].to(x.device))
+        if condition.shape[1]:
+            inputs.append(condition)
+        times = torch.full((len(x),), t, device=x.device)
+        return self.evaluate(torch.cat(inputs, dim=1), times)

@@ -6,14 +6,10 @@ citation, how it was made) and lossless OME-TIFF files. Nothing loads a whole se
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,17 +17,11 @@ from numpy.typing import NDArray
 
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.files import (
-    check_replaceable,
     pixel_hash,
     read_array,
     read_json,
-    replace_folder,
-    write_json,
-    write_ome_tiff,
-    write_text,
 )
-from phantomscope.images.journal import journal_line, whole_rows
-from phantomscope.locks import only_writer
+from phantomscope.images.volumes import PlaneReader
 
 COLUMNS = (
     "id", "image", "mask", "split", "group", "axes", "height", "width", "pixel_size",
@@ -159,19 +149,28 @@ class ImageSet:
         return {str(k): v for k, v in self.table.loc[identifier].items()}
 
     def image(self, identifier: str) -> NDArray[Any]:
-        """Read one image, shape (Y, X), as stored."""
+        """Read one image, shape ([Z,] Y, X), as stored."""
         return self._read(self.row(identifier), "image")
 
-    def _read(self, row: Mapping[str, Any], column: str) -> NDArray[Any]:
-        path = self.folder / row[column]
+    def planes(self, identifier: str, column: str = "image") -> PlaneReader:
+        """Open a volume, or with ``mask`` its labels, to read it plane by plane."""
+        row = self.row(identifier)
+        return PlaneReader(self._path(row, column), _shape(row))
+
+    def _path(self, row: Mapping[str, Any], column: str) -> Path:
+        path = self.folder / str(row[column])
         if not path.exists():
             raise PhantomscopeError(
                 f"there is no such file, but {self.folder / 'manifest.csv'} names it",
                 where=path,
                 fix="put it back, or run the stage that makes it again",
             )
+        return path
+
+    def _read(self, row: Mapping[str, Any], column: str) -> NDArray[Any]:
+        path = self._path(row, column)
         array = read_array(path)
-        if array.shape != (expected := (int(row["height"]), int(row["width"]))):
+        if array.shape != (expected := _shape(row)):
             raise PhantomscopeError(
                 f"the image is {array.shape}, the manifest records {expected}",
                 where=path,
@@ -184,7 +183,7 @@ class ImageSet:
         return bool(self.row(identifier)["mask"])
 
     def mask(self, identifier: str) -> NDArray[Any]:
-        """Read the instance labels of one image, shape (Y, X), 0 is background."""
+        """Read the labels of one image, shape ([Z,] Y, X); 0 is background."""
         row = self.row(identifier)
         if not row["mask"]:
             raise PhantomscopeError(
@@ -214,6 +213,12 @@ class ImageSet:
                     )
 
 
+def _shape(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Size of an image; volumes have a depth."""
+    depth = (int(row["depth"]),) if row["axes"] == "ZYX" else ()
+    return (*depth, int(row["height"]), int(row["width"]))
+
+
 def _count_rows(manifest: Path) -> int:
     """Count the lines below the header."""
     with manifest.open("rb") as stream:
@@ -238,143 +243,3 @@ def _check_cells(table: pd.DataFrame, manifest: Path) -> None:
                 where=manifest,
                 fix="delete its folder and run the same command again",
             )
-
-
-def write_manifest(
-    folder: Path,
-    rows: Sequence[Mapping[str, Any]],
-    info: Mapping[str, Any],
-    columns: Sequence[str] = COLUMNS,
-) -> None:
-    """Write `manifest.csv` and `info.json` of a set.
-
-    `columns` are there even without any row.
-    """
-    names = dict.fromkeys([*COLUMNS, *columns, *(key for row in rows for key in row)])
-    table = pd.DataFrame(rows, columns=list(names))
-    write_json(folder / "info.json", dict(info))
-    write_text(folder / "manifest.csv", table.to_csv(index=False))
-
-
-class ImageSetWriter:
-    """Writes a set under a temporary name and renames it when it is complete.
-
-    A writer that was killed is taken up where it stopped: images that are complete
-    under the temporary name are kept if `info` is the same and their pixels are those
-    that were written.
-
-    Parameters
-    ----------
-    folder : Path
-        Final folder of the set.
-    info : Mapping
-        Content of `info.json`: everything that shaped the set.
-    resume : bool
-        Whether to take up such a set; else it is begun anew.
-
-    While it is open, it is the only writer of this set: another one waits.
-
-    Examples
-    --------
-    >>> with ImageSetWriter(folder, {"source": "mine"}) as writer:  # doctest: +SKIP
-    ...     writer.add("a", image, mask, split="train")
-    """
-
-    def __init__(
-        self, folder: Path | str, info: Mapping[str, Any], *, resume: bool = True
-    ) -> None:
-        self.folder = Path(folder)
-        self.resume = resume
-        self.info = json.loads(json.dumps(dict(info)))
-        self.partial = self.folder.with_name(f".{self.folder.name}.partial")
-        self.rows: dict[str, dict[str, Any]] = {}
-
-    @property
-    def _journal(self) -> Path:
-        return self.partial / "journal.jsonl"
-
-    def __enter__(self) -> Self:
-        check_replaceable(self.folder)
-        with ExitStack() as stack:
-            stack.enter_context(only_writer(self.folder))
-            with explain_os_errors(self.folder):
-                if self.resume and self.partial.exists():
-                    self._take_up()
-                if not self.rows:
-                    shutil.rmtree(self.partial, ignore_errors=True)
-                    self.partial.mkdir(parents=True)
-                    write_json(self.partial / "info.json", self.info)
-            self._lock = stack.pop_all()
-        return self
-
-    def _take_up(self) -> None:
-        try:
-            if read_json(self.partial / "info.json") != self.info:
-                return
-            self.rows = {row["id"]: row for row in whole_rows(self._journal)}
-        except (PhantomscopeError, OSError):
-            return
-        for torn in self.partial.rglob(".*.partial"):
-            torn.unlink()  # of a file that was being written
-        # The next line must not be appended to a torn one.
-        write_text(self._journal, "".join(map(journal_line, self.rows.values())))
-
-    def __contains__(self, identifier: str) -> bool:
-        return identifier in self.rows
-
-    def add(
-        self,
-        identifier: str,
-        image: NDArray[Any],
-        mask: NDArray[Any] | None = None,
-        *,
-        pixel_size: float | None = None,
-        **columns: Any,
-    ) -> None:
-        """Write one image, shape (Y, X), and its labels, and note its row."""
-        if identifier in self.rows:
-            raise PhantomscopeError(
-                f"the id {identifier!r} occurs twice",
-                where=self.folder,
-                fix="give each image a file name of its own",
-            )
-        row: dict[str, Any] = {
-            "id": identifier,
-            "image": f"images/{identifier}.ome.tif",
-            "mask": "",
-            "split": "",
-            "group": identifier,
-            "axes": "YX",
-            "height": image.shape[0],
-            "width": image.shape[1],
-            "pixel_size": pixel_size,
-            "pixel_unit": "um" if pixel_size is not None else "",
-            "dtype": str(image.dtype),
-            "low": float(image.min()),
-            "high": float(image.max()),
-            "seed": "",
-            "sha256": pixel_hash(image),
-            "mask_sha256": "",
-        }
-        write_ome_tiff(self.partial / row["image"], image, pixel_size=pixel_size)
-        if mask is not None:
-            row["mask"] = f"labels/{identifier}.ome.tif"
-            row["mask_sha256"] = pixel_hash(mask)
-            write_ome_tiff(self.partial / row["mask"], mask, pixel_size=pixel_size)
-        self.rows[identifier] = row | columns
-        with explain_os_errors(self._journal), self._journal.open("a") as journal:
-            journal.write(journal_line(self.rows[identifier]))
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._lock:
-            if kind is None:
-                # In order of the ids: a set taken up again is the same file.
-                rows = [self.rows[identifier] for identifier in sorted(self.rows)]
-                write_manifest(self.partial, rows, self.info)
-                self._journal.unlink(missing_ok=True)
-                replace_folder(self.partial, self.folder)

@@ -140,6 +140,17 @@ def shard_count(config: Config) -> int:
     return min(max(wanted, FEWEST_SHARDS), MOST_SHARDS, options.images)
 
 
+def pixels_per_job(config: Config) -> int:
+    """Pixels that the network sees in one synthesis of the usual duration.
+
+    It does not depend on how the work is really divided: whether a job compiles the
+    network follows from it, and the images must not depend on the shards.
+    """
+    usual = config.simulate.model_copy(update={"shards": "auto", "job_minutes": 30.0})
+    jobs = shard_count(config.model_copy(update={"simulate": usual}))
+    return network_pixels(config) * config.simulate.images // jobs
+
+
 def resolved(config: Config) -> Config:
     """Return the config with the number of shards filled in."""
     simulate = config.simulate.model_copy(update={"shards": shard_count(config)})

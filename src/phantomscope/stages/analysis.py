@@ -16,9 +16,10 @@ from phantomscope.downstream import generalist
 from phantomscope.downstream.run import predict_tool, train_tool
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import write_json, write_text
-from phantomscope.images.imageset import ImageSet, ImageSetWriter
+from phantomscope.images.imageset import ImageSet
 from phantomscope.images.noise import generator
 from phantomscope.images.normalise import Normalisation
+from phantomscope.images.writer import ImageSetWriter
 from phantomscope.measure.distribution import (
     bhattacharyya_distance,
     shared_histograms,

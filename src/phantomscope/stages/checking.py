@@ -24,9 +24,10 @@ from phantomscope.images.files import (
     write_ome_tiff,
     write_text,
 )
-from phantomscope.images.imageset import COLUMNS, ImageSet, write_manifest
+from phantomscope.images.imageset import COLUMNS, ImageSet
 from phantomscope.images.join import concatenate, join_tables, relative_to
 from phantomscope.images.normalise import Normalisation
+from phantomscope.images.writer import write_manifest
 from phantomscope.locks import only_writer
 from phantomscope.measure.fidelity import Fidelity, check_fidelity
 from phantomscope.progress import Progress

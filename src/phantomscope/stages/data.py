@@ -14,9 +14,10 @@ from phantomscope.acquire.source import fetch
 from phantomscope.config.model import Config
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import check_targets, write_json, write_text
-from phantomscope.images.imageset import ImageSet, ImageSetWriter
+from phantomscope.images.imageset import ImageSet
 from phantomscope.images.noise import generator
 from phantomscope.images.normalise import Normalisation, fit_normalisation
+from phantomscope.images.writer import ImageSetWriter
 from phantomscope.planning.work import shard_count
 from phantomscope.progress import Progress
 from phantomscope.simulate.fit import (

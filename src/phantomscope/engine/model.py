@@ -1,0 +1,80 @@
+"""A trained diffusion model: network, process, and what the images were like."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phantomscope.config.load import make_config
+from phantomscope.engine.checkpoint import load_checkpoint
+from phantomscope.engine.networks import UNet, make_network
+from phantomscope.engine.process import Process, make_process
+from phantomscope.errors import PhantomscopeError
+
+
+@dataclass(frozen=True, eq=False)
+class DiffusionModel:
+    """A trained model.
+
+    Attributes
+    ----------
+    network : UNet
+        In evaluation mode.
+    process : Process
+        What it undoes.
+    value_range : tuple of float
+        Lowest and highest network value of the training images.
+    noise_channel : bool
+        Whether the network takes a second channel of noise.
+    meta : dict
+        How it was trained. Models without `dims` are of images, not of volumes; those
+        without `conditions` see nothing but the state.
+    """
+
+    network: UNet
+    process: Process
+    value_range: tuple[float, float]
+    noise_channel: bool
+    meta: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: Path) -> DiffusionModel:
+        """Load what `Trainer.save_model` wrote."""
+        tensors, meta = load_checkpoint(path)
+        try:
+            config = make_config(
+                {"network": meta["network"], "process": meta["process"]}, str(path)
+            )
+            network = make_network(
+                config.network,
+                0,
+                int(meta.get("dims", 2)),
+                conditions=int(meta.get("conditions", 0)),
+                timesteps=config.process.timesteps,
+            )
+            network.load_state_dict(tensors["network"])
+            low, high = (float(v) for v in meta["value_range"])
+            if not (-math.inf < low < high < math.inf and meta["fingerprint"]):
+                raise ValueError("it does not say how it was trained")
+        except (
+            KeyError, RuntimeError, TypeError, ValueError, AttributeError,
+            OverflowError,
+        ) as error:  # fmt: skip
+            # torch puts what is wrong into the lines after the first.
+            reason = " ".join(str(error).split())
+            raise PhantomscopeError(
+                f"this is no diffusion model ({reason[:160]})",
+                where=path,
+                fix="delete it and run the same command again",
+            ) from error
+        process = make_process(config.process)
+        return cls(
+            network.eval(), process, (low, high), config.network.noise_channel, meta
+        )
+
+    @property
+    def dims(self) -> int:
+        """Dimensions of the images: 2, or 3 for volumes."""
+        return self.network.spec.dims

@@ -1,0 +1,148 @@
+"""Volumes on disk, read and written by planes: memory does not grow with the depth."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from phantomscope.errors import PhantomscopeError, explain_os_errors
+from phantomscope.images.files import atomic_file
+
+Shape = tuple[int, int, int]
+
+
+class PlaneReader:
+    """Reads planes of a volume in a TIFF file, one page per plane.
+
+    Parameters
+    ----------
+    path : Path
+        As `write_volume` writes it.
+    shape : tuple of int
+        (Z, Y, X) that the file must have.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (Z, Y, X).
+    dtype : dtype
+        Of the file.
+
+    Raises
+    ------
+    PhantomscopeError
+        If the file is missing, damaged or of another shape.
+    """
+
+    def __init__(self, path: Path, shape: Shape) -> None:
+        self.path, self.shape = path, shape
+        with explain_os_errors(path):
+            try:
+                self._file = tifffile.TiffFile(path)
+            except (OSError, tifffile.TiffFileError) as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise
+                raise self._broken(error) from error
+        pages = self._file.pages
+        found = (len(pages), *pages[0].shape)
+        if found != shape:
+            self._file.close()
+            raise PhantomscopeError(
+                f"the volume is {found}, the manifest records {shape}",
+                where=path,
+                fix="put it back, or run the stage that makes it again",
+            )
+        self.dtype = np.dtype(pages[0].dtype)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def _broken(self, error: Exception) -> PhantomscopeError:
+        reason = " ".join(str(error).split())
+        return PhantomscopeError(
+            f"cannot be read as a volume ({type(error).__name__}: {reason})",
+            where=self.path,
+            fix="the file is damaged: put it back, or run the stage that makes it "
+            "again",
+        )
+
+    def read(self, first: int, stop: int) -> NDArray[Any]:
+        """Return planes first ... stop - 1, shape (stop - first, Y, X)."""
+        try:
+            planes = [self._file.pages[z].asarray() for z in range(first, stop)]
+        except Exception as error:  # decoders raise anything on broken files
+            raise self._broken(error) from error
+        return np.stack(planes)
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        for z in range(self.shape[0]):
+            yield self.read(z, z + 1)[0]
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+
+def write_volume(
+    path: Path, planes: Iterable[NDArray[Any]], shape: Shape, dtype: np.dtype[Any], *,
+    pixel_size: float | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Write a lossless OME-TIFF atomically, plane by plane.
+
+    Parameters
+    ----------
+    path : Path
+        Ends with ``.ome.tif``.
+    planes : iterable of ndarray, shape (Y, X)
+        Z of them, of this dtype.
+    shape, dtype : tuple of int, dtype
+        (Z, Y, X), and uint8, uint16, uint32 or float32.
+    pixel_size : float, optional
+        Physical size of a pixel in y and x, in um.
+
+    Returns
+    -------
+    dict
+        low and high: the range of the values; sha256: as `pixel_hash` gives it.
+    """
+    little = np.dtype(dtype).newbyteorder("<")
+    digest = hashlib.sha256(f"{little.str}{tuple(shape)}".encode())
+    limits = [np.inf, -np.inf]
+
+    def noted() -> Iterator[NDArray[Any]]:
+        for plane in planes:
+            flat = np.ascontiguousarray(plane, dtype=little)
+            digest.update(flat.tobytes())
+            limits[0] = min(limits[0], float(flat.min()))
+            limits[1] = max(limits[1], float(flat.max()))
+            yield flat
+
+    metadata: dict[str, Any] = {"axes": "ZYX"}
+    if pixel_size is not None:
+        for axis in "XY":
+            metadata |= {
+                f"PhysicalSize{axis}": pixel_size, f"PhysicalSize{axis}Unit": "µm",
+            }  # fmt: skip
+    with atomic_file(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            noted(),
+            shape=tuple(shape),
+            dtype=little,
+            ome=True,
+            photometric="minisblack",
+            compression="zlib",
+            metadata=metadata,
+        )
+    return {"low": limits[0], "high": limits[1], "sha256": digest.hexdigest()}
