@@ -8,8 +8,6 @@ from test_engine_presets import ALL, awake, image, slim
 
 from phantomscope.engine import accelerate
 from phantomscope.engine.accelerate import (
-    COMPILE_SECONDS,
-    SAVED_SECONDS_PER_PIXEL,
     Evaluator,
     SortedShuffle,
     cpu_bf16,
@@ -20,6 +18,7 @@ from phantomscope.engine.accelerate import (
     to_device,
 )
 from phantomscope.engine.blocks import PixelShuffle
+from phantomscope.engine.compiling import COMPILE_SECONDS, SAVED_SECONDS_PER_PIXEL
 from phantomscope.errors import PhantomscopeError
 
 CPU = torch.device("cpu")

@@ -13,15 +13,13 @@ from phantomscope.engine.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from phantomscope.engine.loader import Prefetcher
 from phantomscope.engine.networks import make_network
+from phantomscope.engine.optimise import learning_rate, make_optimiser
 from phantomscope.engine.patches import PatchSource, dihedral
 from phantomscope.engine.process import Process, cosine_alpha_bar
 from phantomscope.engine.sample import DiffusionModel, Sampler
-from phantomscope.engine.train import (
-    Trainer,
-    learning_rate,
-    make_optimiser,
-)
+from phantomscope.engine.train import Trainer
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.noise import generator
@@ -86,11 +84,81 @@ def test_stopped_and_resumed_equals_undisturbed(tmp_path):
 
 def test_micro_batches_do_not_change_the_result_beyond_rounding(tmp_path):
     whole, parts = trainer(tmp_path / "a"), trainer(tmp_path / "b", micro_batch=1)
-    assert whole._step() == pytest.approx(parts._step(), rel=1e-5)
+    assert float(whole._step()) == pytest.approx(float(parts._step()), rel=1e-5)
     for a, b in zip(
         whole.run.network.parameters(), parts.run.network.parameters(), strict=True
     ):
         torch.testing.assert_close(a.grad, b.grad, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(),
+     RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory")],
+)  # fmt: skip
+def test_out_of_memory_halves_the_micro_batch_and_repeats_the_step(
+    tmp_path, capsys, error
+):
+    whole, short = trainer(tmp_path / "a"), trainer(tmp_path / "b")
+    network, sizes = short.network, []
+
+    def narrow(x, t):
+        sizes.append(len(x))
+        if len(x) > 1:
+            raise error
+        return network(x, t)
+
+    short.network = narrow
+    assert float(whole._step()) == pytest.approx(float(short._step()), rel=1e-5)
+    assert sizes == [4, 2, 1, 1, 1, 1]
+    for a, b in zip(
+        whole.run.network.parameters(), short.run.network.parameters(), strict=True
+    ):
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-5, rtol=1e-3)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2
+    assert said[1].endswith("the step is repeated, 1 of 4 patches at a time.")
+
+
+def test_when_not_even_one_patch_fits_it_says_so(tmp_path):
+    def full(x, t):
+        raise MemoryError
+
+    t = trainer(tmp_path)
+    t.network = full
+    with pytest.raises(PhantomscopeError, match="not even one patch"):
+        t._step()
+
+
+def test_losses_read_late_do_not_change_training_nor_save_a_bad_state(tmp_path):
+    prompt, late = trainer(tmp_path / "a"), trainer(tmp_path / "b")
+    late._read_every = 10
+    prompt.train()
+    late.train()
+    assert torch.equal(weights(prompt), weights(late))
+
+    def broken(step, size):
+        return batch(step, size) * (np.nan if step == 6 else 1)
+
+    bad = trainer(tmp_path / "c", broken)
+    bad._read_every = 10
+    with pytest.raises(PhantomscopeError, match=r"loss is nan.* at step 6"):
+        bad.train()
+    assert load_checkpoint(tmp_path / "c/state.pt")[1]["step"] == 4
+
+
+def test_batches_ahead_are_those_of_their_steps():
+    made = []
+
+    def prepare(step):
+        made.append(step)
+        return (torch.full((2,), step),)
+
+    batches = Prefetcher(prepare, 6, torch.device("cpu"), threads=1)
+    for step in (0, 1, 4, 5):  # out of order, too
+        assert batches.get(step)[0].tolist() == [step, step]
+    batches.close()
+    assert sorted(made) == [0, 1, 2, 4, 5]
 
 
 def test_state_of_another_config_is_set_aside(tmp_path, capsys):

@@ -7,27 +7,37 @@ the answer for an item is the same, bit for bit, whatever the batch it came in.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import sys
-from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from phantomscope.engine.blocks import ChannelNorm, PixelShuffle
+from phantomscope.engine.compiling import (
+    Compiled,
+    missing,
+    say_uncompiled,
+    should_compile,
+)
 from phantomscope.engine.unet import UNet
 from phantomscope.errors import PhantomscopeError
 
-Precision = Literal["fp32", "bf16"]
+__all__ = [
+    "Evaluator",
+    "SortedShuffle",
+    "channels_last",
+    "cpu_bf16",
+    "pick_device",
+    "pick_precision",
+    "should_compile",
+    "shuffle_order",
+    "sort_shuffles",
+    "to_device",
+]
 
-# Measured on two cores with avx512_bf16, `eschweiler`: a cold compilation, and what
-# compiled kernels save against eager ones of the same precision (the lesser of 2D with
-# instance and channel norm).
-COMPILE_SECONDS = 40.0
-SAVED_SECONDS_PER_PIXEL = 1.8e-7
-_SHAPES = 64  # compiled shapes per process; torch gives up after eight by default
+Precision = Literal["fp32", "bf16"]
+WHAT = "Network evaluation"
 
 # What may stand between a convolution and a pixel shuffle when channels are sorted.
 _PER_CHANNEL = (
@@ -83,27 +93,6 @@ def to_device(network: nn.Module, device: torch.device) -> nn.Module:
         dims = 3 if any(p.ndim == 5 for p in network.parameters()) else 2
         network = network.to(memory_format=channels_last(dims))  # type: ignore[call-overload]
     return network
-
-
-def should_compile(evaluations: int, pixels: int) -> bool:
-    """Tell whether compilation pays on a CPU.
-
-    Parameters
-    ----------
-    evaluations : int
-        Network evaluations, per item, that one process is going to make.
-    pixels : int
-        Pixels or voxels of an item.
-
-    Returns
-    -------
-    bool
-        A pure function of the arguments and of constants that were measured once,
-        never of a timing or of what a cache holds: compiled and eager kernels round
-        differently, and all shards of an experiment have to choose the same. Hence
-        give it numbers of the whole experiment's config, not of what is left to do.
-    """
-    return evaluations * pixels * SAVED_SECONDS_PER_PIXEL > COMPILE_SECONDS
 
 
 class SortedShuffle(nn.Module):
@@ -176,37 +165,6 @@ class _Predict(nn.Module):
         return self.network.predict(x, embedding)
 
 
-def _compiler_error(device: torch.device) -> str:
-    """Say what compilation lacks on this machine, or nothing."""
-    try:
-        if device.type == "cpu":
-            from torch._inductor.cpp_builder import get_cpp_compiler
-
-            get_cpp_compiler()
-        else:
-            import triton  # type: ignore[import-not-found, import-untyped, unused-ignore] # noqa: F401
-    except Exception as error:  # torch's own, a RuntimeError of another in each version
-        return " ".join(str(error).split())[:160] or type(error).__name__
-    return ""
-
-
-@contextlib.contextmanager
-def _compiling(device: torch.device) -> Iterator[None]:
-    """Set torch's compiler up for our kernels only, as long as this lasts."""
-    import torch._dynamo.config as dynamo
-    import torch._inductor.config as inductor
-
-    # Frozen weights are packed once, ahead of time. CUDA graphs have them in place.
-    frozen = {"freezing": device.type == "cpu", "fx_graph_cache": True}
-    limits = {
-        name: _SHAPES
-        for name in ("recompile_limit", "cache_size_limit")
-        if hasattr(dynamo, name)
-    }
-    with inductor.patch(frozen), dynamo.patch(limits):
-        yield
-
-
 class Evaluator:
     """Evaluates a network as fast as the machine allows; it never learns.
 
@@ -238,17 +196,16 @@ class Evaluator:
         self.device = device
         self.spec = network.spec
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self._compiled: Any = None
-        self._shapes: set[tuple[int, ...]] = set()
-        if compiled and (error := _compiler_error(device)):
-            self._fall_back(error)
-            compiled = False
-        self._eager = _Predict(self._copy(network, compiled))
-        if compiled:
-            mode = "reduce-overhead" if device.type == "cuda" else None
-            self._compiled = torch.compile(
-                self._eager, fullgraph=True, dynamic=False, mode=mode
-            )
+        compiled = compiled and not self._lacks_compiler()
+        module = _Predict(self._copy(network, compiled))
+        self._prepare = module.network.prepare
+        self._call = Compiled(module, device, WHAT, frozen=True) if compiled else module
+
+    def _lacks_compiler(self) -> bool:
+        """Say it where there is no compiler: eager kernels want another layout."""
+        if why := missing(self.device):
+            say_uncompiled(WHAT, why)
+        return bool(why)
 
     def _copy(self, network: UNet, compiled: bool) -> UNet:
         """Copy the network in our precision and layout."""
@@ -266,7 +223,7 @@ class Evaluator:
     @property
     def compiled(self) -> bool:
         """Whether compiled kernels do the work."""
-        return self._compiled is not None
+        return isinstance(self._call, Compiled) and self._call.works
 
     @torch.inference_mode()
     def __call__(
@@ -288,7 +245,7 @@ class Evaluator:
         Tensor, shape (N, outputs, [Z,] Y, X)
             float32, on our device.
         """
-        x, embedding = self._eager.network.prepare(x, t, condition)
+        x, embedding = self._prepare(x, t, condition)
         x = x.to(self.device)
         if embedding is not None:
             embedding = embedding.to(self.device, self.dtype)
@@ -308,39 +265,5 @@ class Evaluator:
         fresh = torch.empty(
             x.shape, dtype=self.dtype, device=self.device, memory_format=self._layout
         )
-        x = fresh.copy_(x)
-        if self._compiled is not None:
-            output = self._run_compiled(x, embedding)
-            if output is not None:
-                return output
-        return self._plain(self._eager(x, embedding))
-
-    def _run_compiled(self, x: Tensor, embedding: Tensor | None) -> Tensor | None:
-        shape = tuple(x.shape)
-        try:
-            with _compiling(self.device):
-                if self.device.type == "cuda":
-                    torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-                output = self._plain(self._compiled(x, embedding))
-        except Exception as error:
-            # Errors of the network itself come again from the eager kernels.
-            if shape in self._shapes:
-                raise
-            self._fall_back(" ".join(str(error).split())[:160])
-            self._compiled = None
-            return None
-        self._shapes.add(shape)
-        return output
-
-    def _plain(self, output: Tensor) -> Tensor:
-        """Copy: the next call may overwrite what a CUDA graph or a kernel gave."""
-        return output.to(
-            torch.float32, memory_format=torch.contiguous_format, copy=True
-        )
-
-    def _fall_back(self, why: str) -> None:
-        print(
-            f"Network evaluation is not compiled ({why}); it goes on with slower "
-            "kernels, which round differently.",
-            file=sys.stderr,
-        )
+        output: Tensor = self._call(fresh.copy_(x), embedding)
+        return output.to(torch.float32, memory_format=torch.contiguous_format)

@@ -196,7 +196,7 @@ class Distillation:
 
     def loss(self, output: Tensor, t: Tensor, target: Tensor) -> Tensor:
         """Squared error of the image, weighted with the truncated SNR."""
-        weights = torch.as_tensor(truncated_snr(self.process)[t.numpy()])
+        weights = torch.as_tensor(truncated_snr(self.process)[t.cpu().numpy()])
         weights = weights.to(output.device, output.dtype)
         error = (output - target).square().flatten(1).mean(dim=1)
         return (weights * error).mean()

@@ -8,8 +8,7 @@ import os
 import platform
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,10 @@ from phantomscope.engine.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from phantomscope.engine.loader import Prefetcher
+from phantomscope.engine.memory import out_of_memory
 from phantomscope.engine.objective import Denoising, Items, Objective
+from phantomscope.engine.optimise import Run, learning_rate
 from phantomscope.engine.process import Process
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.files import write_text
@@ -37,60 +39,6 @@ from phantomscope.locks import only_writer
 from phantomscope.progress import Progress
 
 Batch = Callable[[int, int], NDArray[np.float32]]
-
-
-def make_optimiser(
-    options: Train, parameters: Iterable[nn.Parameter]
-) -> torch.optim.Optimizer:
-    """Build the optimiser that a config asks for."""
-    if options.optimiser == "radam":
-        return torch.optim.RAdam(parameters, lr=options.learning_rate)
-    if options.optimiser == "adamw":
-        return torch.optim.AdamW(
-            parameters, lr=options.learning_rate, weight_decay=0.01
-        )
-    return torch.optim.Adam(parameters, lr=options.learning_rate)
-
-
-def learning_rate(options: Train, step: int) -> float:
-    """Learning rate at a step (0, 1, ...): warm-up, constant, linear fall to zero."""
-    rate = options.learning_rate
-    if step < options.warmup:
-        rate *= (step + 1) / options.warmup
-    falling = options.decay * options.steps
-    if falling > 0:
-        rate *= min(1.0, (options.steps - step) / falling)
-    return rate
-
-
-@dataclass
-class _Run:
-    """What changes while training: everything that a training state holds."""
-
-    network: nn.Module
-    average: dict[str, Tensor]
-    optimiser: torch.optim.Optimizer
-    step: int = 0
-
-    def save(self, path: Path, mark: str) -> None:
-        tensors = {
-            "network": cpu_tensors(self.network.state_dict()),
-            "average": cpu_tensors(self.average),
-            "optimiser": _plain_optimiser(self.optimiser.state_dict()),
-        }
-        save_checkpoint(path, tensors, {"step": self.step, "fingerprint": mark})
-
-    def load(self, tensors: dict[str, Any], step: int) -> None:
-        self.network.load_state_dict(tensors["network"])
-        for name, value in tensors["average"].items():
-            self.average[name].copy_(value)
-        self.optimiser.load_state_dict(tensors["optimiser"])
-        self.step = step
-
-
-def _plain_optimiser(state: dict[str, Any]) -> dict[str, Any]:
-    moments = {key: cpu_tensors(value) for key, value in state["state"].items()}
-    return {"state": moments, "param_groups": state["param_groups"]}
 
 
 class Trainer:
@@ -141,10 +89,17 @@ class Trainer:
         self.mark = fingerprint(
             {**identity, "device": self.device.type, "precision": self.precision}
         )
-        network = to_device(network, self.device)
-        average = {k: v.detach().clone() for k, v in network.state_dict().items()}
-        optimiser = make_optimiser(options, network.parameters())
-        self.run = _Run(network, average, optimiser)
+        self.run = Run.start(to_device(network, self.device), options)
+        self.network: Callable[[Tensor, Tensor], Tensor] = self.run.network
+        self.micro_batch = options.micro_batch or options.batch_size
+        # Reading a loss stops a GPU until it has caught up.
+        self._read_every = 1 if self.device.type == "cpu" else 10
+        self._unread: list[tuple[int, Tensor]] = []
+        self._losses: list[float] = []
+        self._recent: deque[float] = deque(maxlen=50)
+        self._batches = Prefetcher(
+            self._prepare, options.steps, self.device, options.threads
+        )
 
     @property
     def _checkpoint(self) -> Path:
@@ -228,32 +183,38 @@ class Trainer:
                 "training", options.steps, start=first, unit="images",
                 per_step=options.batch_size,
             ) as progress:  # fmt: skip
-                self._go_on(progress)
+                try:
+                    self._go_on(progress)
+                finally:
+                    self._batches.close()
 
     def _go_on(self, progress: Progress) -> None:
         options, begin = self.options, time.monotonic()
-        losses: list[float] = []
-        recent: deque[float] = deque(maxlen=50)
+
+        losses, saved = self._losses, self.run.step
 
         def save() -> None:
+            nonlocal saved
+            self._read()  # a bad step must not be saved
             # Metrics first: the state decides which of them count.
             self._log(float(np.mean(losses)), progress, begin)
             losses.clear()
+            saved = self.run.step
             self.run.save(self._checkpoint, self.mark)
 
         while self.run.step < options.steps:
-            losses.append(self._step())
-            recent.append(losses[-1])
+            self._step()
             self.run.step += 1
             if self.run.step % options.checkpoint_every == 0:
                 save()
             try:
-                progress.advance(note=f"loss {np.mean(recent):.4f}")
+                seen = self._recent  # empty before the first reading
+                progress.advance(note=f"loss {np.mean(seen):.4f}" if seen else "")
             except StopRequestedError:
-                if losses:
+                if self.run.step > saved:
                     save()
                 raise
-        if losses:
+        if self.run.step > saved:
             save()
 
     def _log(self, loss: float, progress: Progress, begin: float) -> None:
@@ -268,65 +229,92 @@ class Trainer:
             with self.metrics_file.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
 
-    def _corrupted(self, x0: Tensor) -> Items:
-        """Draw the inputs, times and targets of this step."""
+    def _corrupted(self, x0: Tensor, step: int) -> Items:
+        """Draw the inputs, times and targets of a step."""
         rng = torch.Generator().manual_seed(
-            derive_key(self.seed, "training", self.run.step) >> 1
+            derive_key(self.seed, "training", step) >> 1
         )
         return self.objective.draw(x0, rng)
 
-    def _step(self) -> float:
-        """Take one optimiser step over micro-batches and return the loss."""
-        run, options = self.run, self.options
-        x0 = torch.from_numpy(self.batch(run.step, options.batch_size))
-        x, t, target = self._corrupted(x0)
-        size = options.micro_batch or options.batch_size
-        for group in run.optimiser.param_groups:
-            group["lr"] = learning_rate(options, run.step)
-        run.optimiser.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.device)
-        for i in range(0, options.batch_size, size):
-            part = slice(i, i + size)
-            loss = self._loss(x[part], t[part], target[part])
-            torch.autograd.backward(loss * (len(x[part]) / options.batch_size))
-            total += loss.detach() * (len(x[part]) / options.batch_size)
-        value = float(total)
-        limit = options.clip or math.inf
+    def _prepare(self, step: int) -> tuple[Tensor, ...]:
+        x0 = torch.from_numpy(self.batch(step, self.options.batch_size))
+        return self._corrupted(x0, step)
+
+    def _step(self) -> Tensor:
+        """Take one optimiser step over micro-batches and return its loss."""
+        run = self.run
+        batch = tuple(
+            part.to(self.device, non_blocking=True)
+            for part in self._batches.get(run.step)
+        )
+        loss = self._gradients(batch)
+        limit = self.options.clip or math.inf
         norm = nn.utils.clip_grad_norm_(run.network.parameters(), limit)
-        if not (math.isfinite(value) and bool(torch.isfinite(norm))):
-            raise PhantomscopeError(
-                f"the loss is {value} and the gradient {float(norm)} at step "
-                f"{run.step} (learning rate {learning_rate(options, run.step):.2g}, "
-                f"{self.precision})",
-                where=self._checkpoint,
-                fix="lower `train.learning_rate` or use `train.precision: fp32`; the "
-                "last good state is kept",
+        self._unread.append((run.step, torch.stack([loss, norm])))
+        if len(self._unread) >= self._read_every:
+            self._read()
+        run.update(self.options)
+        return loss
+
+    def _gradients(self, batch: Sequence[Tensor]) -> Tensor:
+        """Put gradients in place, in smaller parts if memory runs out on the way."""
+        while True:
+            self.run.optimiser.zero_grad(set_to_none=True)
+            try:
+                return self._accumulate(batch)
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                if self.micro_batch == 1:
+                    raise PhantomscopeError(
+                        "not even one patch at a time fits into memory",
+                        where="train.patch",
+                        fix="use smaller patches, or ask for more memory",
+                    ) from error
+            # Not before the error, which holds the feature maps, is gone.
+            self.micro_batch = -(-self.micro_batch // 2)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            print(
+                f"Out of memory at step {self.run.step}: the step is repeated, "
+                f"{self.micro_batch} of {self.options.batch_size} patches at a time."
             )
-        run.optimiser.step()
-        self._update_average()
-        return value
+
+    def _accumulate(self, batch: Sequence[Tensor]) -> Tensor:
+        """Add up the gradients of micro-batches and return the mean loss."""
+        count = len(batch[0])
+        total = torch.zeros((), device=self.device)
+        for i in range(0, count, self.micro_batch):
+            x, t, target = (part[i : i + self.micro_batch] for part in batch)
+            loss = self._loss(x, t, target) * (len(x) / count)
+            torch.autograd.backward(loss)
+            total += loss.detach()
+        return total
 
     def _loss(self, x: Tensor, t: Tensor, target: Tensor) -> Tensor:
-        x = x.to(self.device)
         bf16 = self.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            output = self.run.network(x, t.to(self.device))
-        return self.objective.loss(output.float(), t, target.to(self.device))
+            output = self.network(x, t)
+        return self.objective.loss(output.float(), t, target)
 
-    def _update_average(self) -> None:
-        """Exponential moving average, shorter at the start (as in TensorFlow's)."""
-        step = self.run.step + 1
-        decay = (
-            min(self.options.ema, (1 + step) / (10 + step)) if self.options.ema else 0
-        )
-        with torch.no_grad():
-            current = self.run.network.state_dict()
-            names = [k for k, v in current.items() if v.is_floating_point()]
-            torch._foreach_lerp_(
-                [self.run.average[k] for k in names],
-                [current[k] for k in names],
-                1 - decay,
-            )
+    def _read(self) -> None:
+        """Read the losses since the last time, and stop if one is not finite."""
+        unread, self._unread = self._unread, []
+        if not unread:
+            return
+        values = torch.stack([value for _, value in unread]).tolist()
+        for (step, _), (loss, norm) in zip(unread, values, strict=True):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                rate = learning_rate(self.options, step)
+                raise PhantomscopeError(
+                    f"the loss is {loss} and the gradient {norm} at step {step} "
+                    f"(learning rate {rate:.2g}, {self.precision})",
+                    where=self._checkpoint,
+                    fix="lower `train.learning_rate` or use `train.precision: fp32`; "
+                    "the last good state is kept",
+                )
+            self._losses.append(loss)
+            self._recent.append(loss)
 
     def save_model(self, path: Path, meta: dict[str, Any]) -> None:
         """Write the averaged weights and what is needed to use them."""
