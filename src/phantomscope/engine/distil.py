@@ -9,7 +9,7 @@ learns to go there in one DDIM step. This is the target of progressive distillat
 sampler visits, and at no others.
 
 The ways start where those of synthesis start, from noised sketches. So a student sees
-in training what it sees in use, and needs no images: sketches cost nothing.
+in training what it sees in use, and needs no images: sketches cost little.
 """
 
 from __future__ import annotations
