@@ -255,10 +255,11 @@ def test_the_default_objective_is_diffusion_bit_for_bit(noise_channel, tmp_path)
 
 
 def test_a_student_takes_its_own_steps_from_its_own_start():
-    own = Synthesise(steps=20, sampler="ddpm", eta=0.5, tile=64)
+    own = Synthesise(spacing="quadratic", steps=20, sampler="ddpm", eta=0.5, tile=64)
     meta = {"distilled": {"steps": 2, "t_start": 300}}
     found = student_options(meta, own, 300)
-    assert found == own.model_copy(update={"steps": 2, "sampler": "ddim", "eta": 0.0})
+    forced = {"steps": 2, "sampler": "ddim", "eta": 0.0, "spacing": "uniform"}
+    assert found == own.model_copy(update=forced)
     assert student_options({}, own, 300) is own
     with pytest.raises(PhantomscopeError, match="trained for t_start = 300, not 400"):
         student_options(meta, own, 400)

@@ -270,5 +270,7 @@ def student_options(
             where="start.value",
             fix="run the stage `distil` again",
         )
-    own = {"steps": about["steps"], "sampler": "ddim", "eta": 0.0}
+    own = {
+        "steps": about["steps"], "sampler": "ddim", "eta": 0.0, "spacing": "uniform",
+    }  # fmt: skip
     return options.model_copy(update=own)

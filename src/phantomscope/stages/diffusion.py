@@ -268,8 +268,8 @@ def distil(
     )
     trainer.train()
     write_text(student_metrics, trainer.metrics_file.read_text())
-    names = ("network", "process", "value_range", "seed")
-    kept = {name: teacher.meta[name] for name in names}
+    names = ("network", "process", "value_range", "seed", "dims", "conditions")
+    kept = {name: teacher.meta[name] for name in names if name in teacher.meta}
     trainer.save_model(student, {**kept, "distilled": about})
 
 
