@@ -12,6 +12,7 @@ import pandas as pd
 
 from benchmarks import (
     bad_inputs,
+    engine_speed,
     faults,
     invariance,
     peer_pipelines,
@@ -293,6 +294,7 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "volumes": volumes.rows,
     "quality": quality_curve,
     "synthesis": synthesised,
+    "engine_speed": engine_speed.rows,
 }
 
 

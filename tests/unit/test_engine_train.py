@@ -1,6 +1,7 @@
 """The trainer: learning, resume, guards, micro-batches, checkpoints."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from phantomscope.engine.checkpoint import (
     save_checkpoint,
 )
 from phantomscope.engine.loader import Prefetcher
-from phantomscope.engine.networks import make_network
+from phantomscope.engine.networks import build_network, make_network, preset_spec
 from phantomscope.engine.optimise import learning_rate, make_optimiser
 from phantomscope.engine.patches import PatchSource, dihedral
 from phantomscope.engine.process import Process, cosine_alpha_bar
@@ -38,14 +39,14 @@ def batch(step: int, size: int) -> np.ndarray:
     return np.broadcast_to(np.sin(x + phase), (size, 1, 16, 16)).astype(np.float32)
 
 
-def trainer(state, source=batch, identity=None, **changes) -> Trainer:
+def trainer(state, source=batch, identity=None, network=None, **changes) -> Trainer:
     options = Train(
         **({"steps": 12, "batch_size": 4, "patch": 16, "warmup": 2, "threads": 1,
             "checkpoint_every": 4, "precision": "fp32", "device": "cpu"} | changes)
     )  # fmt: skip
     return Trainer(
-        make_network(SMALL, 0), PROCESS, source, options, seed=0, noise_channel=False,
-        identity=identity or {"a": 1}, state=state,
+        network or make_network(SMALL, 0), PROCESS, source, options, seed=0,
+        noise_channel=False, identity=identity or {"a": 1}, state=state,
     )  # fmt: skip
 
 
@@ -145,6 +146,44 @@ def test_losses_read_late_do_not_change_training_nor_save_a_bad_state(tmp_path):
     with pytest.raises(PhantomscopeError, match=r"loss is nan.* at step 6"):
         bad.train()
     assert load_checkpoint(tmp_path / "c/state.pt")[1]["step"] == 4
+
+
+def tiny():
+    spec = preset_spec("small", norm="channel")
+    spec = replace(spec, encoder=[(4, 8), (8, 16)], decoder=[(8, 8)], head=(8,))
+    return build_network(spec, 0)
+
+
+def test_compiled_training_gives_the_same_and_resumes_bit_for_bit(tmp_path, capsys):
+    options = {"steps": 4, "checkpoint_every": 2}
+    plain = trainer(tmp_path / "plain", network=tiny(), **options)
+    whole = trainer(tmp_path / "whole", network=tiny(), compile=True, **options)
+    assert plain.mark != whole.mark
+    plain.train()
+    whole.train()
+    assert "not compiled" not in capsys.readouterr().err
+    torch.testing.assert_close(weights(whole), weights(plain), atol=1e-4, rtol=1e-3)
+
+    def failing(step, size):
+        if step == 3:
+            raise RuntimeError("power cut")
+        return batch(step, size)
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        trainer(
+            tmp_path / "cut", failing, network=tiny(), compile=True, **options
+        ).train()
+    again = trainer(tmp_path / "cut", network=tiny(), compile=True, **options)
+    again.train()
+    assert torch.equal(weights(whole), weights(again))
+
+
+def test_long_trainings_are_compiled_whatever_the_clock_says(tmp_path):
+    assert not trainer(tmp_path).compiled
+    assert trainer(tmp_path, compile=True).compiled
+    long = {"steps": 10_000_000, "patch": 64}
+    assert trainer(tmp_path, **long).compiled
+    assert not trainer(tmp_path, compile=False, **long).compiled
 
 
 def test_batches_ahead_are_those_of_their_steps():

@@ -33,6 +33,7 @@ __all__ = [
     "should_compile",
     "shuffle_order",
     "sort_shuffles",
+    "to_channels_last",
     "to_device",
 ]
 
@@ -86,13 +87,17 @@ def channels_last(dims: int) -> torch.memory_format:
     return torch.channels_last if dims == 2 else torch.channels_last_3d
 
 
+def to_channels_last(network: nn.Module) -> nn.Module:
+    """Lay the weights of a network's convolutions out with channels last."""
+    dims = 3 if any(p.ndim == 5 for p in network.parameters()) else 2
+    network.to(memory_format=channels_last(dims))  # type: ignore[call-overload]
+    return network
+
+
 def to_device(network: nn.Module, device: torch.device) -> nn.Module:
     """Move a network, channels last on a GPU (eager CPU kernels are slower there)."""
     network = network.to(device)
-    if device.type == "cuda":
-        dims = 3 if any(p.ndim == 5 for p in network.parameters()) else 2
-        network = network.to(memory_format=channels_last(dims))  # type: ignore[call-overload]
-    return network
+    return to_channels_last(network) if device.type == "cuda" else network
 
 
 class SortedShuffle(nn.Module):
@@ -215,7 +220,7 @@ class Evaluator:
         if compiled or self.device.type == "cuda":
             # Eager norms and shuffles of the CPU are faster with channels first.
             self._layout = channels_last(self.spec.dims)
-            network.to(memory_format=self._layout)  # type: ignore[call-overload]
+            to_channels_last(network)
         if compiled:
             sort_shuffles(network)
         return network

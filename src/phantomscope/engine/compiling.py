@@ -17,6 +17,8 @@ from phantomscope.engine.memory import out_of_memory
 # instance and channel norm).
 COMPILE_SECONDS = 40.0
 SAVED_SECONDS_PER_PIXEL = 1.8e-7
+TRAINING_COMPILE_SECONDS = 90.0
+TRAINING_SAVED_SECONDS_PER_PIXEL = 5e-7
 _SHAPES = 64  # compiled per process; torch gives up after eight by default
 
 
@@ -39,6 +41,20 @@ def should_compile(evaluations: int, pixels: int) -> bool:
         give it numbers of the whole experiment's config, not of what is left to do.
     """
     return evaluations * pixels * SAVED_SECONDS_PER_PIXEL > COMPILE_SECONDS
+
+
+def should_compile_training(patches: int, pixels: int) -> bool:
+    """Tell whether compilation pays for a training; see `should_compile`.
+
+    Parameters
+    ----------
+    patches : int
+        Patches of all optimiser steps.
+    pixels : int
+        Pixels or voxels of a patch.
+    """
+    saved = patches * pixels * TRAINING_SAVED_SECONDS_PER_PIXEL
+    return saved > TRAINING_COMPILE_SECONDS
 
 
 def missing(device: torch.device) -> str:

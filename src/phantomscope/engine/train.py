@@ -19,13 +19,19 @@ from torch import Tensor, nn
 
 from phantomscope import __version__
 from phantomscope.config.diffusion import Train
-from phantomscope.engine.accelerate import pick_device, pick_precision, to_device
+from phantomscope.engine.accelerate import (
+    pick_device,
+    pick_precision,
+    to_channels_last,
+    to_device,
+)
 from phantomscope.engine.checkpoint import (
     cpu_tensors,
     fingerprint,
     load_checkpoint,
     save_checkpoint,
 )
+from phantomscope.engine.compiling import Compiled, missing, should_compile_training
 from phantomscope.engine.loader import Prefetcher
 from phantomscope.engine.memory import out_of_memory
 from phantomscope.engine.objective import Denoising, Items, Objective
@@ -85,12 +91,19 @@ class Trainer:
         self.seed, self.noise_channel = seed, noise_channel
         self.state = state
         self.precision = pick_precision(options.precision, self.device)
-        # Preview and cadence are no part of what is trained.
-        self.mark = fingerprint(
-            {**identity, "device": self.device.type, "precision": self.precision}
+        pays = should_compile_training(
+            options.steps * options.batch_size, options.patch**2
         )
-        self.run = Run.start(to_device(network, self.device), options)
-        self.network: Callable[[Tensor, Tensor], Tensor] = self.run.network
+        self.compiled = pays if options.compile == "auto" else options.compile
+        # Preview and cadence are no part of what is trained.
+        machine = {
+            "device": self.device.type,
+            "precision": self.precision,
+            "compiled": self.compiled,
+        }
+        self.mark = fingerprint({**identity, **machine})
+        self.run = Run.start(self._place(network), options)
+        self.network = self._kernels()
         self.micro_batch = options.micro_batch or options.batch_size
         # Reading a loss stops a GPU until it has caught up.
         self._read_every = 1 if self.device.type == "cpu" else 10
@@ -100,6 +113,18 @@ class Trainer:
         self._batches = Prefetcher(
             self._prepare, options.steps, self.device, options.threads
         )
+
+    def _place(self, network: nn.Module) -> nn.Module:
+        """Move the network, in the layout that its kernels want."""
+        if self.compiled and not missing(self.device):
+            return to_channels_last(network.to(self.device))
+        return to_device(network, self.device)
+
+    def _kernels(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return what evaluates the network: compiled or its own kernels."""
+        if not self.compiled:
+            return self.run.network
+        return Compiled(self.run.network, self.device, "Training", frozen=False)
 
     @property
     def _checkpoint(self) -> Path:

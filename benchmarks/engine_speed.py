@@ -1,0 +1,202 @@
+"""Network evaluations and training steps against the same network, plain."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.table import Row
+from phantomscope.config.diffusion import Train
+from phantomscope.engine.accelerate import Evaluator, cpu_bf16, pick_precision
+from phantomscope.engine.networks import build_network, preset_spec
+from phantomscope.engine.process import Process, cosine_alpha_bar
+from phantomscope.engine.train import Trainer
+from phantomscope.engine.unet import UNet
+from phantomscope.images.noise import generator
+
+CPU = torch.device("cpu")
+THREADS = 2
+SIZES = {2: (256, 256), 3: (32, 128, 128)}
+COMMAND = "python -m benchmarks engine_speed"
+PLAIN = "plain PyTorch: fp32, contiguous, not compiled"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Least milliseconds per item of both, and the least that are possible."""
+
+    plain: float
+    ours: float
+    floor: float
+
+    @property
+    def speedup(self) -> float:
+        """How many times as fast ours is."""
+        return self.plain / self.ours
+
+
+def least(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Run calls by turns and return the least milliseconds of each.
+
+    By turns, and the least of many: other work on the machine hits all of them alike.
+    """
+    best = dict.fromkeys(calls, float("inf"))
+    for _ in range(rounds):
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            call()
+            best[name] = min(best[name], 1e3 * (time.perf_counter() - begin))
+    return best
+
+
+def peak(precision: str, side: int = 2048, rounds: int = 10) -> float:
+    """Measure the FLOP/s of a large matrix product."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(side, side).to(dtype) for _ in range(2))
+    return 2e3 * side**3 / least({"matmul": lambda: a @ b}, rounds)["matmul"]
+
+
+def flops(network: UNet, x: torch.Tensor) -> int:
+    """Count the operations of one evaluation of a batch."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(x, torch.full((len(x),), 300))
+    return int(counter.get_total_flops())
+
+
+def evaluation(
+    dims: int, norm: str, batch: int, rounds: int, preset: str = "eschweiler"
+) -> Timing:
+    """Time network evaluations of one batch."""
+    torch.set_num_threads(THREADS)
+    precision = pick_precision("auto", CPU)
+    network = build_network(preset_spec(preset, dims, norm=norm), 0).eval()  # type: ignore[arg-type]
+    x, t = torch.randn(batch, 1, *SIZES[dims]), torch.full((batch,), 300)
+    ours = Evaluator(network, CPU, precision, compiled=True)
+
+    def plain() -> torch.Tensor:
+        with torch.inference_mode():
+            return network(x, t)  # type: ignore[no-any-return]
+
+    calls = {"plain": plain, "ours": lambda: ours(x, t)}
+    for call in calls.values():
+        call()
+    found = least(calls, rounds)
+    floor = 1e3 * flops(network, x) / peak(precision)
+    return Timing(found["plain"] / batch, found["ours"] / batch, floor / batch)
+
+
+def _reference(network: UNet, x: torch.Tensor) -> Callable[[], None]:
+    """A step as the reference trains: RAdam, one image, no moving average."""
+    optimiser = torch.optim.RAdam(network.parameters(), lr=1e-3)
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        loss = nn.functional.mse_loss(network(x, torch.full((1,), 300)), x)
+        torch.autograd.backward(loss)
+        optimiser.step()
+
+    return step
+
+
+def _patches(step: int, size: int) -> np.ndarray:
+    rng = generator("engine_speed", step)
+    return rng.standard_normal((size, 1, *SIZES[2]), np.float32)
+
+
+def training(norm: str, batch: int, rounds: int, preset: str = "eschweiler") -> Timing:
+    """Time optimiser steps, whole: ours with batches, moving average and all."""
+    torch.set_num_threads(THREADS)
+    spec = preset_spec(preset, 2, norm=norm)  # type: ignore[arg-type]
+    network = build_network(spec, 0)
+    options = Train(
+        steps=1_000_000, batch_size=batch, patch=SIZES[2][0], optimiser="radam",
+        device="cpu", compile=True, threads=THREADS,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            build_network(spec, 0), Process.gaussian(cosine_alpha_bar(1000)), _patches,
+            options, seed=0, noise_channel=False, identity={}, state=Path(folder),
+        )  # fmt: skip
+
+        def ours() -> None:
+            trainer._step()
+            trainer.run.step += 1
+
+        x = torch.from_numpy(_patches(0, 1))
+        calls = {"plain": _reference(network, x), "ours": ours}
+        for call in calls.values():
+            call()
+        found = least(calls, rounds)
+        trainer._batches.close()
+    # The backward pass computes gradients of the input and of the weights.
+    floor = 3e3 * flops(network, x) / peak(trainer.precision)
+    return Timing(found["plain"], found["ours"] / batch, floor)
+
+
+def device() -> str:
+    """Name the processor's features that matter."""
+    kind = cpu_bf16() or "no bf16"
+    return f"{platform.machine()} with {kind}, {THREADS} CPU cores, torch {_version()}"
+
+
+def _version() -> str:
+    return torch.__version__.partition("+")[0]
+
+
+def _row(name: str, what: str, goal: str, timing: Timing) -> Row:
+    share = timing.floor / timing.ours
+    return Row(
+        f"engine.{name}",
+        f"{what}: {timing.ours:.0f} ms an image against {timing.plain:.0f} ms",
+        PLAIN,
+        timing.speedup,
+        "times",
+        goal,
+        COMMAND,
+        floor=f"{timing.floor:.0f} ms: its FLOP at the rate of a large matrix product "
+        f"in the same precision; {share:.0%} of that rate is reached",
+        baseline=timing.plain,
+        ratio=timing.speedup,
+        device=device(),
+    )
+
+
+def _evaluations(rounds: int) -> Iterable[Row]:
+    for norm, suffix in (("instance", ""), ("channel", "_channel_norm")):
+        for batch in (1, 8):
+            yield _row(
+                f"evaluation_speedup_b{batch}{suffix}",
+                f"evaluation, 256 x 256 px, {norm} norm, batch of {batch}",
+                ">= 2.2",
+                evaluation(2, norm, batch, max(rounds // batch, 3)),
+            )
+    yield _row(
+        "evaluation_speedup_3d",
+        "evaluation, 32 x 128 x 128 px, instance norm, batch of 1",
+        ">= 2.2",
+        evaluation(3, "instance", 1, max(rounds // 8, 3)),
+    )
+
+
+def rows(_: Path, rounds: int = 40) -> list[Row]:
+    """Measure all; a few minutes, most of them for compilation."""
+    found = list(_evaluations(rounds))
+    for norm, suffix in (("instance", ""), ("channel", "_channel_norm")):
+        found.append(
+            _row(
+                f"training_speedup{suffix}",
+                f"training step, 256 x 256 px, {norm} norm, ours with batch 4",
+                ">= 2",
+                training(norm, 4, max(rounds // 4, 3)),
+            )
+        )
+    return found
