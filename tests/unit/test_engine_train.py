@@ -157,7 +157,7 @@ def tiny():
 def test_compiled_training_gives_the_same_and_resumes_bit_for_bit(tmp_path, capsys):
     options = {"steps": 4, "checkpoint_every": 2}
     plain = trainer(tmp_path / "plain", network=tiny(), **options)
-    whole = trainer(tmp_path / "whole", network=tiny(), compile=True, **options)
+    whole = trainer(tmp_path / "whole", network=tiny(), compile="always", **options)
     assert plain.mark != whole.mark
     plain.train()
     whole.train()
@@ -171,19 +171,20 @@ def test_compiled_training_gives_the_same_and_resumes_bit_for_bit(tmp_path, caps
 
     with pytest.raises(RuntimeError, match="power cut"):
         trainer(
-            tmp_path / "cut", failing, network=tiny(), compile=True, **options
+            tmp_path / "cut", failing, network=tiny(), compile="always", **options
         ).train()
-    again = trainer(tmp_path / "cut", network=tiny(), compile=True, **options)
+    again = trainer(tmp_path / "cut", network=tiny(), compile="always", **options)
     again.train()
     assert torch.equal(weights(whole), weights(again))
 
 
 def test_long_trainings_are_compiled_whatever_the_clock_says(tmp_path):
-    assert not trainer(tmp_path).compiled
-    assert trainer(tmp_path, compile=True).compiled
     long = {"steps": 10_000_000, "patch": 64}
-    assert trainer(tmp_path, **long).compiled
-    assert not trainer(tmp_path, compile=False, **long).compiled
+    assert not trainer(tmp_path, **long).compiled
+    assert not trainer(tmp_path, compile="auto").compiled
+    assert trainer(tmp_path, compile="always").compiled
+    assert trainer(tmp_path, compile="auto", **long).compiled
+    assert not trainer(tmp_path, compile="never", **long).compiled
 
 
 def test_batches_ahead_are_those_of_their_steps():

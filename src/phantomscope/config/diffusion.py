@@ -92,13 +92,13 @@ class Train(Section):
         "weights stay fp32. `auto` uses it where the machine has it, else `fp32`.",
         paper="fp32",
     )
-    compile: Literal["auto"] | bool = option(
-        False,
+    compile: Literal["auto", "always", "never"] = option(
+        "never",
         "Compile the network (needs a C++ compiler, or Triton on a GPU): about 1.5 "
         "times as fast on a CPU, after up to two minutes. `auto`: where the training "
         "is long enough. Part of the result: compiled kernels round differently. Off "
         "by default until killed runs are tested with it a hundred times.",
-        paper="false",
+        paper="never",
     )
     device: Literal["auto", "cpu", "cuda"] = option(
         "auto", "Where to train; `auto` takes a GPU when there is one."
@@ -272,12 +272,12 @@ class Synthesise(Section):
         "twice as fast.",
         paper="fp32",
     )
-    compile: Literal["auto"] | bool = option(
+    compile: Literal["auto", "always", "never"] = option(
         "auto",
         "Compile the network (needs a C++ compiler, or Triton on a GPU): up to 1.8 "
         "times as fast, after up to half a minute. `auto`: where one job has work "
         "enough. Where it fails, a line says so and the network is used as it is.",
-        paper="false",
+        paper="never",
     )
     device: Literal["auto", "cpu", "cuda"] = option(
         "auto", "Where to synthesise; `auto` takes a GPU when there is one."
