@@ -239,7 +239,7 @@ def ratios(
     for key, name in pipelines.PEERS.items():
         of = {p: timed[f"{key}, {p}"] for p in ("fp32", "bf16")}
         own = timed[f"{key}, its own network, fp32"]
-        default = f"{name} as it runs by default (fp32), ours in bf16"
+        default = f"{name} in its default fp32, ours with bf16 chosen"
         rows += [
             _ratio(f"{key}_ratio", default, on, of["fp32"], timed["ours, bf16"]),
             *(
@@ -248,7 +248,7 @@ def ratios(
                 for p in of
             ),
             _ratio(f"{key}_own_ratio", f"{name} with its own network of "
-                   f"{own.parameters:,} parameters (fp32), ours in bf16", on, own,
+                   f"{own.parameters:,} parameters (fp32), ours with bf16 chosen", on, own,
                    timed["ours, bf16"]),
             _ratio(f"{key}_sampling_ratio", f"{name}, sampling without a network",
                    f"{SIZE} x {SIZE} px, {BARE_STEPS} DDIM steps",
