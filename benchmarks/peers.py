@@ -248,8 +248,8 @@ def ratios(
                 for p in of
             ),
             _ratio(f"{key}_own_ratio", f"{name} with its own network of "
-                   f"{own.parameters:,} parameters (fp32), ours with bf16 chosen", on, own,
-                   timed["ours, bf16"]),
+                   f"{own.parameters:,} parameters (fp32), ours with bf16 chosen",
+                   on, own, timed["ours, bf16"]),
             _ratio(f"{key}_sampling_ratio", f"{name}, sampling without a network",
                    f"{SIZE} x {SIZE} px, {BARE_STEPS} DDIM steps",
                    free[f"{key}, fp32"], free["ours, fp32"], BARE_STEPS),
