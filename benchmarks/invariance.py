@@ -14,7 +14,8 @@ import yaml
 
 from benchmarks.laboratory import Laboratory, start
 from phantomscope.config.load import load_config
-from phantomscope.engine.sample import DiffusionModel, Sampler
+from phantomscope.engine.model import DiffusionModel
+from phantomscope.engine.sample import Sampler
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.normalise import Normalisation, unit_to_network
 from phantomscope.measure.image import psnr

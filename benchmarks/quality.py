@@ -86,7 +86,7 @@ def material(lab: Laboratory, count: int) -> Material:
     )  # fmt: skip
 
 
-def _texture_distance(real: Sequence[Float], made: Sequence[Float]) -> float:
+def _intensity_distance(real: Sequence[Float], made: Sequence[Float]) -> float:
     """Bhattacharyya distance of intensities (of network values, 64 bins)."""
     pools = [np.concatenate([i.ravel() for i in images]) for images in (real, made)]
     return bhattacharyya_distance(*shared_histograms(*pools, bins=64))
@@ -116,7 +116,7 @@ def measure(found: Material, config: Synthesise) -> dict[str, Any]:
         "fidelity": float(np.mean(fidelity)),
         "fidelity_low": bootstrap_interval(fidelity, lambda f: float(np.mean(f))).low,
         "spectrum": spectral_distance(found.real, made),
-        "intensity": _texture_distance(found.real, made),
+        "intensity": _intensity_distance(found.real, made),
         "seconds": seconds,
         "n_crops": len(pairs),
         "n_sketches": len(made),

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from benchmarks.laboratory import Laboratory
 from phantomscope.config.load import make_config
-from phantomscope.engine.sample import DiffusionModel, Sampler
+from phantomscope.engine.model import DiffusionModel
+from phantomscope.engine.sample import Sampler
 from phantomscope.images.files import read_json, write_text
 from phantomscope.images.normalise import Normalisation, unit_to_network
 from phantomscope.measure.fidelity import check_fidelity

@@ -5,7 +5,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import tifffile
 import yaml
 from benchmarks.laboratory import SMOKE, Laboratory, start
 
@@ -47,7 +49,7 @@ def sketches(folder: Path, kind: str) -> Path:
 def hashes(folder: Path) -> list[str]:
     found = ImageSet.open(folder)
     found.verify()
-    assert not list(folder.rglob("*.raw"))
+    assert not (folder / "states").exists()
     return [str(found.row(i)[c]) for i in found.ids for c in ("sha256", "mask_sha256")]
 
 
@@ -76,6 +78,10 @@ def test_a_volume_killed_midway_is_the_same_file(lab: Laboratory, tmp_path):
     killed.kill()
     killed.communicate()
     assert not (tmp_path / "killed").exists()
+    # As if it had been killed between the first volume and the end of its states.
+    left = tmp_path / ".killed.partial/states/synthetic-0"
+    left.mkdir()
+    (left / "state-0.raw").touch()
     again = start(command("killed"))
     output, _ = again.communicate()
     assert again.returncode == 0, output
@@ -134,6 +140,25 @@ def test_broken_volumes_are_one_clear_error(tmp_path):
     with pytest.raises(PhantomscopeError, match=r"damaged|manifest records"):
         with PlaneReader(path, SHAPE) as reader:
             reader.read(0, SHAPE[0])
+    # Pixels that are not stored would be zeros.
+    path.write_bytes(whole)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        tag = file.pages[3].aspage().tags["StripByteCounts"]
+        tag.overwrite([0] * tag.count)
+    with pytest.raises(PhantomscopeError, match="parts are missing"):
+        PlaneReader(path, SHAPE)
     path.unlink()
     with pytest.raises(PhantomscopeError, match=r"a\.ome\.tif"):
         PlaneReader(path, SHAPE)
+
+
+def test_a_volume_without_a_depth_is_refused(tmp_path):
+    array = NoiseField(0, "x").block((0, 0, 0), SHAPE)
+    with ImageSetWriter(tmp_path / "set", {}) as writer:
+        writer.add("a", array)
+    manifest = tmp_path / "set/manifest.csv"
+    table = pd.read_csv(manifest)
+    for broken in (table.drop(columns="depth"), table.assign(depth=0)):
+        broken.to_csv(manifest, index=False)
+        with pytest.raises(PhantomscopeError, match="no proper `depth` in line 2"):
+            ImageSet.open(tmp_path / "set")

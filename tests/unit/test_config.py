@@ -279,11 +279,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         ("train: {seed: 1}", "train.seed", "did you mean `seed`?"),
         ("cellpose: {}", "cellpose", "did you mean `segment.cellpose`?"),
         ("rays: 32", "rays", "did you mean `segment.stardist.rays`?"),
-        (
-            "steps: 3",
-            "steps",
-            "`train.steps` or `distil.steps` or `synthesise.steps` or `segment.",
-        ),
+        ("steps: 3", "steps", "`distil.steps` or `synthesise.steps` or `segment."),
         ("split: {qqqq: 1}", "split.qqqq", "known here: by, train_fraction, margin"),
         ("qqqq: 1", "qqqq", "known here: experiment, scale, seed, source"),
     ],

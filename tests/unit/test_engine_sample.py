@@ -1,6 +1,7 @@
 """The sampler on images and volumes: any division gives the same values."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from phantomscope.engine.process import (
     zero_terminal_snr,
 )
 from phantomscope.engine.sample import Sampler
-from phantomscope.engine.sweep import Tiling
 from phantomscope.engine.unet import UNet
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import NoiseField
@@ -130,6 +130,34 @@ def test_states_of_another_image_or_lost_ones_are_not_used(tmp_path):
     assert np.array_equal(run("a"), first)
 
 
+@pytest.mark.parametrize("damage", [b"", b"no archive", b"PK\3\4 cut short"])
+def test_damaged_sums_are_made_again(damage, tmp_path):
+    flat, config = sketch((90, 40)), options(micro_batch=1)
+    sampler = Sampler(model(), config, 5)
+    whole = sampler.from_sketch(flat, "a", 300)
+
+    class KilledError(Exception):
+        pass
+
+    def rows(first, stop):
+        return flat[None, first:stop]
+
+    evaluate, count = sampler._predict, itertools.count()
+
+    def predict(*given):
+        if next(count) == 12:
+            raise KilledError
+        return evaluate(*given)
+
+    sampler._predict = predict
+    with pytest.raises(KilledError):
+        sampler.stream(rows, flat.shape, "a", 300, tmp_path)
+    (sums,) = tmp_path.glob("carry-*.npz")
+    sums.write_bytes(damage)
+    again = Sampler(model(), config, 5).stream(rows, flat.shape, "a", 300, tmp_path)
+    assert np.array_equal(again.read(0, 90)[0].numpy(), whole)
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_tile_size_changes_only_what_the_network_sees_as_context(dims, sampler):
@@ -197,15 +225,20 @@ def test_the_residual_shift_starts_from_its_condition():
     config = options(sampler="ddpm", steps=4)
     found = Sampler(made, config, 0).unconditional((40, 48), "a", condition)
     assert np.isfinite(found).all()
-    # Its last step is the estimate itself.
-    one = DiffusionModel(made.network, Process.one_step(), (-9, 9), False, made.meta)
-    single = Sampler(one, config.model_copy(update={"steps": 1}), 0).unconditional(
-        (40, 48), "a", condition
-    )
-    network_sees = torch.from_numpy(np.concatenate([condition, condition]))[None]
-    tile = Tiling.of((40, 48), (32, 32), (8, 8), 8, "cosine", torch.device("cpu"))
-    assert len([t for slab in tile.slabs for t in slab]) > 1
-    assert single.shape == tuple(network_sees.shape[2:])
+
+
+@pytest.mark.parametrize("fusion", ["per_step", "final"])
+def test_one_step_from_a_condition_is_what_the_network_gives(fusion):
+    made = model(process=Process.one_step(), conditions=1)
+    made = replace(made, value_range=(-9.0, 9.0))
+    condition = sketch((40, 48))[None]
+    # One tile is the whole image.
+    config = options(sampler="ddpm", steps=1, tile=48, overlap=0, fusion=fusion)
+    found = Sampler(made, config, 0).unconditional((40, 48), "a", condition)
+    seen = torch.from_numpy(np.concatenate([condition, condition]))[None]
+    with torch.inference_mode():
+        wanted = made.network(seen, torch.tensor([1]))[0, 0].numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 def test_an_image_does_not_fit_a_model_of_volumes():

@@ -15,11 +15,12 @@ from phantomscope.engine.checkpoint import (
     save_checkpoint,
 )
 from phantomscope.engine.loader import Prefetcher
+from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.networks import build_network, make_network, preset_spec
 from phantomscope.engine.optimise import learning_rate, make_optimiser
 from phantomscope.engine.patches import PatchSource, dihedral
 from phantomscope.engine.process import Process, cosine_alpha_bar
-from phantomscope.engine.sample import DiffusionModel, Sampler
+from phantomscope.engine.sample import Sampler
 from phantomscope.engine.train import Trainer
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet

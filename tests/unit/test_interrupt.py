@@ -49,6 +49,7 @@ def test_after_the_last_step_nothing_is_stopped():
     with Progress("working", 1) as progress:
         os.kill(os.getpid(), signal.SIGTERM)
         progress.advance()
+    assert progress.done == progress.total
 
 
 def test_a_second_signal_interrupts_at_once():

@@ -88,8 +88,9 @@ class Train(Section):
     )
     precision: Literal["auto", "fp32", "bf16"] = option(
         "auto",
-        "`bf16` trains faster on GPUs and on processors with AMX (1.6 times there); "
-        "weights stay fp32. `auto` uses it where the machine has it, else `fp32`.",
+        "`bf16` trains faster on GPUs and on processors with AMX (1.6 times there) or "
+        "AVX-512 bf16; weights stay fp32. `auto` uses it where the machine has it, "
+        "else `fp32`.",
         paper="fp32",
     )
     compile: Literal["auto", "always", "never"] = option(

@@ -12,6 +12,10 @@ Size = Annotated[int, Field(ge=16, le=65536)]
 Shards = Annotated[int, Field(ge=1)]
 
 
+# Options of `simulate` that say how many and by whom, not what a sketch looks like.
+DIVISION = frozenset({"images", "shards", "job_minutes"})
+
+
 class Fit(Section):
     """How the sketch parameters are fitted to the unannotated training images."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -61,7 +63,10 @@ class Journal:
                 return
             sweep, slab = int(note["sweep"]), int(note["slab"])
             self.carry = self._read(folder / note["carry"]) if note["carry"] else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (
+            OSError, ValueError, KeyError, TypeError, EOFError, zlib.error,
+            zipfile.BadZipFile,
+        ):  # fmt: skip
             return
         self.sweep, self.slab = sweep, slab
 

@@ -8,6 +8,7 @@ memory or in files, and each sweep over them goes slab by slab.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +32,6 @@ from phantomscope.engine.sweep import Tiling, make_tiling
 from phantomscope.images.noise import NoiseField
 from phantomscope.images.tiles import Tile
 from phantomscope.progress import Progress
-
-__all__ = ["DiffusionModel", "Sampler"]
 
 Float = NDArray[np.float32]
 Rows = Callable[[int, int], Float]
@@ -221,29 +220,26 @@ class Sampler:
         if journal.sweep == 0:
             self._fill(image, states[0])
             journal.note(1, 0, None)
-        bar = Progress(
+        bar = nullcontext() if scratch is None else Progress(
             f"synthesising {image.identifier}", sweeps * len(tiling.slabs),
             start=(journal.sweep - 1) * len(tiling.slabs) + journal.slab, unit="slabs",
         )  # fmt: skip
-        for number in range(journal.sweep, sweeps + 1):
-            old, new = (number + 1) % 2, number % 2
-            work, emit = (
-                self._one_step(image, tiling, steps[number - 1], states[old],
-                               states[new], lasts[old], lasts[new])
-                if per_step
-                else self._whole_way(image, tiling, steps, states[old], states[new])
-            )  # fmt: skip
-            found = tiling.sweep(work, self.channels, journal.slab, journal.carry)
-            if scratch is None:
-                for _, row, rows, _ in found:
-                    emit(row, rows)
-                continue
-            with bar:
+        with bar as progress:
+            for number in range(journal.sweep, sweeps + 1):
+                old, new = (number + 1) % 2, number % 2
+                work, emit = (
+                    self._one_step(image, tiling, steps[number - 1], states[old],
+                                   states[new], lasts[old], lasts[new])
+                    if per_step
+                    else self._whole_way(image, tiling, steps, states[old], states[new])
+                )  # fmt: skip
+                found = tiling.sweep(work, self.channels, journal.slab, journal.carry)
                 for slab, row, rows, carry in found:
                     emit(row, rows)
                     journal.note(number, slab + 1, carry)
-                    bar.advance()
-            journal.note(number + 1, 0, None)
+                    if progress:
+                        progress.advance()
+                journal.note(number + 1, 0, None)
         return states[sweeps % 2]
 
     def _identity(self, image: _Image) -> dict[str, object]:
@@ -279,9 +275,9 @@ class Sampler:
     def _row_noise(
         self, image: _Image, stream: str, first: int, stop: int, step: int
     ) -> Tensor:
-        rest = image.shape[1:]
-        origin = (first, *(0 for _ in rest))
-        return self._noise(image, stream, origin, (stop - first, *rest), step)
+        origin = (first, *(0 for _ in image.shape[1:]))
+        size = (stop - first, *image.shape[1:])
+        return self._noise(image, stream, origin, size, step)
 
     def _fill(self, image: _Image, field: Field) -> None:
         """Write the start state: a noised sketch, or what the process starts from."""
@@ -318,22 +314,17 @@ class Sampler:
         """Blend the predictions of overlapping tiles, then take one step."""
 
         def work(slab: list[Tile]) -> Iterator[Tensor]:
-            part = tiling.cut(source, slab)
-            seen = self._condition_parts(image, tiling, slab)
-            for tiles in self._batches(slab):
-                x = torch.stack([part(tile) for tile in tiles])
-                yield from self._predict(x, tiles, step.t, image, seen(tiles))
+            for tiles, x, seen in self._batches(image, tiling, source, slab):
+                yield from self._predict(x, tiles, step.t, image, seen)
 
         def emit(row: int, output: Tensor) -> None:
             stop = row + output.shape[1]
             x, known = source.read(row, stop), self._anchor(image, row, stop)
             x0 = self._estimate(output, x, step, known)
             before = last.read(row, stop) if last and step.on_last else None
-            noise = (
-                self._row_noise(image, "step", row, stop, step.u)
-                if step.sigma
-                else None
-            )
+            noise = None
+            if step.sigma:
+                noise = self._row_noise(image, "step", row, stop, step.u)
             target.write(row, combine(step, x, x0, before, noise, known))
             if new_last:
                 new_last.write(row, x0)
@@ -351,15 +342,13 @@ class Sampler:
         """Finish each tile by itself and blend at the end, as the paper does."""
 
         def work(slab: list[Tile]) -> Iterator[Tensor]:
-            part = tiling.cut(source, slab)
-            seen = self._condition_parts(image, tiling, slab)
-            for tiles in self._batches(slab):
-                x = torch.stack([part(tile) for tile in tiles])
-                condition = seen(tiles)
-                known = condition[:, : self.channels] if self.shifts else None
+            for tiles, x, seen in self._batches(image, tiling, source, slab):
+                known = None
+                if self.shifts and seen is not None:
+                    known = seen[:, : self.channels]
                 last = None
                 for step in steps:
-                    output = self._predict(x, tiles, step.t, image, condition)
+                    output = self._predict(x, tiles, step.t, image, seen)
                     x0 = self._estimate(output, x, step, known)
                     noise = None
                     if step.sigma:
@@ -381,21 +370,21 @@ class Sampler:
         x0 = self.model.process.to_x0(output, x, step.t, known)
         return x0.clamp(*self.model.value_range) if self.config.clip else x0
 
-    def _condition_parts(
-        self, image: _Image, tiling: Tiling, slab: list[Tile]
-    ) -> Callable[[Sequence[Tile]], Tensor]:
-        if image.condition is None:
-            return lambda tiles: torch.empty((len(tiles), 0), device=self.device)
-        part = tiling.cut(image.condition, slab)
-        return lambda tiles: torch.stack([part(tile) for tile in tiles])
-
-    def _batches(self, tiles: Sequence[Tile]) -> list[Sequence[Tile]]:
+    def _batches(
+        self, image: _Image, tiling: Tiling, source: Field, slab: Sequence[Tile]
+    ) -> Iterator[tuple[Sequence[Tile], Tensor, Tensor | None]]:
+        """Give tiles in micro-batches, with their states and conditions."""
+        fields = [source] if image.condition is None else [source, image.condition]
+        parts = [tiling.cut(field, slab) for field in fields]
         size = self.config.micro_batch
-        return [tiles[i : i + size] for i in range(0, len(tiles), size)]
+        for i in range(0, len(slab), size):
+            tiles = slab[i : i + size]
+            x, *seen = (torch.stack([part(t) for t in tiles]) for part in parts)
+            yield tiles, x, seen[0] if seen else None
 
     def _predict(
         self, x: Tensor, tiles: Sequence[Tile], t: int, image: _Image,
-        condition: Tensor,
+        condition: Tensor | None,
     ) -> Tensor:  # fmt: skip
         """Evaluate the network on a micro-batch (N, C, ...) of tiles."""
         side = tuple(x.shape[2:])
@@ -404,7 +393,7 @@ class Sampler:
             field = NoiseField(self.seed, image.identifier, "channel")
             extra = [field.block(tile.origin, side, t) for tile in tiles]
             inputs.append(torch.from_numpy(np.stack(extra))[:, None].to(x.device))
-        if condition.shape[1]:
+        if condition is not None:
             inputs.append(condition)
         times = torch.full((len(x),), t, device=x.device)
         return self.evaluate(torch.cat(inputs, dim=1), times)

@@ -68,22 +68,29 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+def check_pages(file: tifffile.TiffFile) -> None:
+    """Make sure that all pixels of a TIFF are stored; a `ValueError` says what is not.
+
+    What is not stored would be read as zeros: gigabytes of them if the size in the
+    header is damaged.
+    """
+    seen: set[int] = set()
+    for offset in (page.offset for page in file.pages):
+        if offset in seen:  # tifffile would follow it for ever
+            raise ValueError("its pages run in a circle")
+        seen.add(offset)
+    for page in file.series[0].pages if file.series else ():
+        if page is None:
+            continue
+        parts = math.prod(page.chunked)
+        stored = sum(count > 0 for count in page.databytecounts)
+        if stored < parts:
+            raise ValueError(f"{parts - stored} of {parts} parts are missing")
+
+
 def _read_tiff(path: Path) -> NDArray[Any]:
     with tifffile.TiffFile(path) as file, np.errstate(all="ignore"):
-        seen: set[int] = set()
-        for offset in (page.offset for page in file.pages):
-            if offset in seen:  # tifffile would follow it for ever
-                raise ValueError("its pages run in a circle")
-            seen.add(offset)
-        # What is not stored would be read as zeros: gigabytes of them if the size in
-        # the header is damaged.
-        for page in file.series[0].pages if file.series else ():
-            if page is None:
-                continue
-            parts = math.prod(page.chunked)
-            stored = sum(count > 0 for count in page.databytecounts)
-            if stored < parts:
-                raise ValueError(f"{parts - stored} of {parts} parts are missing")
+        check_pages(file)
         return np.asarray(file.asarray())
 
 

@@ -228,12 +228,14 @@ def _count_rows(manifest: Path) -> int:
 def _check_cells(table: pd.DataFrame, manifest: Path) -> None:
     """Refuse rows that somebody's edit left without a name, a file or a size."""
     sizes = table[["height", "width"]].apply(pd.to_numeric, errors="coerce")
+    depth = pd.to_numeric(table.get("depth", pd.Series(0, table.index)), "coerce")
     for name, bad in (
         # An id becomes the name of a file.
         ("id", ~table["id"].str.fullmatch(r"[^./\\][^/\\]*").astype(bool)),
         ("image", table["image"] == ""),
         ("height", ~(sizes["height"] >= 1)),
         ("width", ~(sizes["width"] >= 1)),
+        ("depth", (table["axes"] == "ZYX") & ~(depth >= 1)),
     ):
         if bad.any():
             # The header is the first line.

@@ -13,7 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from phantomscope.errors import PhantomscopeError, explain_os_errors
-from phantomscope.images.files import atomic_file
+from phantomscope.images.files import atomic_file, check_pages
 
 Shape = tuple[int, int, int]
 
@@ -46,20 +46,33 @@ class PlaneReader:
         with explain_os_errors(path):
             try:
                 self._file = tifffile.TiffFile(path)
-            except (OSError, tifffile.TiffFileError) as error:
-                if isinstance(error, OSError) and error.errno is not None:
+            except OSError as error:
+                if error.errno is not None:
                     raise
                 raise self._broken(error) from error
-        pages = self._file.pages
-        found = (len(pages), *pages[0].shape)
-        if found != shape:
+            except tifffile.TiffFileError as error:
+                raise self._broken(error) from error
+        try:
+            found = self._look()
+            if found != shape:
+                raise PhantomscopeError(
+                    f"the volume is {found}, the manifest records {shape}",
+                    where=path,
+                    fix="put it back, or run the stage that makes it again",
+                )
+        except BaseException:
             self._file.close()
-            raise PhantomscopeError(
-                f"the volume is {found}, the manifest records {shape}",
-                where=path,
-                fix="put it back, or run the stage that makes it again",
-            )
-        self.dtype = np.dtype(pages[0].dtype)
+            raise
+
+    def _look(self) -> tuple[int, ...]:
+        """Check all pages and return the shape of the volume."""
+        try:
+            check_pages(self._file)
+            first = self._file.pages[0]
+            self.dtype = np.dtype(first.dtype)
+            return (len(self._file.pages), *first.shape)
+        except Exception as error:  # decoders raise anything on broken files
+            raise self._broken(error) from error
 
     def __enter__(self) -> Self:
         return self

@@ -22,6 +22,7 @@ from scipy import ndimage
 from phantomscope.errors import PhantomscopeError
 from phantomscope.measure import checks
 from phantomscope.measure.spectral import radial_power_spectrum
+from phantomscope.measure.statistics import check_bootstrap, percentiles
 
 Floats = NDArray[np.float64]
 
@@ -226,7 +227,7 @@ def frechet_distance(
         `confidence`.
     """
     first, second = _pair(a, b)
-    _check(resamples, confidence)
+    check_bootstrap(resamples, confidence)
     random = np.random.default_rng(seed)
     value = _frechet(first, second)
     found = [
@@ -236,10 +237,9 @@ def frechet_distance(
         )
         for _ in range(resamples)
     ]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(found, [tail, 1 - tail])
+    low, high = percentiles(np.array(found), confidence)
     sizes = (len(first), len(second), first.shape[1])
-    return Distance(value, 2 * value - float(high), 2 * value - float(low), *sizes)
+    return Distance(value, 2 * value - high, 2 * value - low, *sizes)
 
 
 def kernel_distance(
@@ -267,7 +267,7 @@ def kernel_distance(
         As in `frechet_distance`.
     """
     first, second = _pair(a, b)
-    _check(resamples, confidence)
+    check_bootstrap(resamples, confidence)
     random = np.random.default_rng(seed)
     d = first.shape[1]
     within_a, within_b, across = (
@@ -295,15 +295,5 @@ def kernel_distance(
         # Of few images a draw can hold a single one, which has no pairs.
         if min(np.count_nonzero(p), np.count_nonzero(q)) > 1:
             found.append(estimate(p, q))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(found, [tail, 1 - tail])
-    return Distance(value, float(low), float(high), len(first), len(second), d)
-
-
-def _check(resamples: int, confidence: float) -> None:
-    if resamples < 1 or not 0 < confidence < 1:
-        raise PhantomscopeError(
-            f"bad bootstrap: resamples {resamples}, confidence {confidence}",
-            fix="use at least 1 resample and a confidence in (0, 1)",
-            example="resamples: 200\nconfidence: 0.95",
-        )
+    low, high = percentiles(np.array(found), confidence)
+    return Distance(value, low, high, len(first), len(second), d)

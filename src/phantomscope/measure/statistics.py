@@ -87,7 +87,7 @@ def bootstrap_interval(
         drawn = random.integers(len(members), size=len(members))
         chosen = np.concatenate([members[group] for group in drawn])
         found[i] = statistic([units[k] for k in chosen])
-    low, high = _percentiles(found, confidence)
+    low, high = percentiles(found, confidence)
     return Interval(value, low, high, len(units), len(members))
 
 
@@ -158,6 +158,11 @@ def _check(
             f"{len(units)} units have {len(groups)} groups",
             fix="name one group per unit",
         )
+    check_bootstrap(resamples, confidence)
+
+
+def check_bootstrap(resamples: int, confidence: float) -> None:
+    """Refuse a bootstrap without resamples, or without a proper confidence."""
     if resamples < 1 or not 0 < confidence < 1:
         raise PhantomscopeError(
             f"bad bootstrap: resamples {resamples}, confidence {confidence}",
@@ -176,7 +181,8 @@ def _members(n: int, groups: Sequence[str] | None) -> list[NDArray[np.intp]]:
     return [np.array(indices) for indices in found.values()]
 
 
-def _percentiles(found: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+def percentiles(found: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    """Return the ends of the middle share of values, without those that are NaN."""
     kept = found[~np.isnan(found)]
     if kept.size == 0:
         return float("nan"), float("nan")

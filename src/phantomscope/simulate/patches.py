@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phantomscope.config.simulation import Simulate
+from phantomscope.config.simulation import DIVISION, Simulate
 from phantomscope.images.noise import derive_key
 from phantomscope.images.normalise import unit_to_network
 from phantomscope.simulate.parameters import SketchParameters
@@ -47,10 +47,9 @@ class SketchPatches:
     @property
     def identity(self) -> dict[str, Any]:
         """All that decides what they look like, JSON-like."""
-        division = {"images", "shards", "job_minutes"}
         return {
             "parameters": self.parameters.model_dump(mode="json"),
-            "options": self.options.model_dump(mode="json", exclude=division),
+            "options": self.options.model_dump(mode="json", exclude=set(DIVISION)),
             "transform": self.transform,
         }
 

@@ -12,6 +12,7 @@ from phantomscope.acquire import split
 from phantomscope.acquire.source import acquire as acquire_source
 from phantomscope.acquire.source import fetch
 from phantomscope.config.model import Config
+from phantomscope.config.simulation import DIVISION
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import check_targets, write_json, write_text
 from phantomscope.images.imageset import ImageSet
@@ -44,10 +45,6 @@ def unannotated(prepared: Path) -> ImageSet:
             fix="give the folder that `prepare` writes",
         )
     return images
-
-
-# How the work is divided, which does not shape an image.
-DIVISION = {"images", "shards", "job_minutes"}
 
 
 def shard_indices(config: Config, shard: int) -> list[int]:
@@ -199,7 +196,7 @@ def simulate(config: Config, *, sketch: Path, sketches: Output, shard: int = 0) 
         "stage": "simulate",
         "seed": config.seed,
         "numbers": [numbers[0], numbers[-1]],
-        "options": config.simulate.model_dump(exclude=DIVISION),
+        "options": config.simulate.model_dump(exclude=set(DIVISION)),
         "parameters": parameters.model_dump(),
     }
     with (

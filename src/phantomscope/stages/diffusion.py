@@ -19,10 +19,11 @@ from phantomscope.engine.distil import (
     student_options,
     student_training,
 )
+from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.networks import make_network
 from phantomscope.engine.patches import PatchSource
 from phantomscope.engine.process import make_process
-from phantomscope.engine.sample import DiffusionModel, Sampler
+from phantomscope.engine.sample import Sampler
 from phantomscope.engine.start import (
     choose,
     excess_distance,
@@ -51,6 +52,8 @@ from phantomscope.stages.arguments import Output, Place
 from phantomscope.stages.data import raw_limits, unannotated
 
 Float = NDArray[np.float32]
+# Where a volume that is being synthesised has its states, in the unfinished set.
+STATES = "states"
 Drawn = tuple[Float, NDArray[np.uint16], SketchType]
 
 
@@ -313,6 +316,8 @@ def synthesise(
                     raw = scale.inverse(values, like)
                     writer.add(identifier, raw, part.mask(identifier), **columns)
             progress.advance()
+        # Those of a volume that was finished just before a kill are there, too.
+        shutil.rmtree(writer.partial / STATES, ignore_errors=True)
 
 
 def _volume(
@@ -320,7 +325,7 @@ def _volume(
     scale: Normalisation, writer: ImageSetWriter, columns: dict[str, Any],
 ) -> None:  # fmt: skip
     """Synthesise a volume from file to file; killed, it goes on at the next slab."""
-    scratch = writer.partial / "states" / identifier
+    scratch = writer.partial / STATES / identifier
     with (
         sketches.planes(identifier) as sketch,
         sketches.planes(identifier, "mask") as labels,
@@ -336,4 +341,4 @@ def _volume(
         )
         dtype = np.dtype(scale.dtype)
         writer.add_volume(identifier, raw, sketch.shape, dtype, labels, **columns)
-    shutil.rmtree(scratch.parent)
+    shutil.rmtree(scratch)
