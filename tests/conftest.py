@@ -16,6 +16,15 @@ settings.load_profile("phantomscope")
 Snakemake = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name cases of raw content by their argument and number.
+
+    Packed bytes hold the time of day, and workers must collect the same names.
+    """
+    long = isinstance(val, str) and (len(val) > 60 or not val.isprintable())
+    return argname if long or isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
     """A small trained experiment on the packaged images."""
