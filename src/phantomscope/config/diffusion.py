@@ -54,8 +54,9 @@ class Train(Section):
     batch_size: int = option(8, "Patches per optimiser step.", ge=1, paper="1")
     micro_batch: int | None = option(
         None,
-        "Patches per network evaluation; lower it when memory is short. Gradients "
-        "are accumulated, so the result is the same up to rounding.",
+        "Patches per network evaluation; lowered by itself when memory runs out. "
+        "Gradients are accumulated, so the result is the same up to rounding. "
+        "`null`: all, but with compiled kernels on a CPU as many as caches hold.",
         ge=1,
     )
     patch: int = option(
