@@ -15,6 +15,8 @@ from benchmarks import (
     engine_speed,
     faults,
     invariance,
+    peer_pipelines,
+    peers,
     quality,
     rates,
     resume,
@@ -176,6 +178,15 @@ def bad(folder: Path) -> list[Row]:
     ]  # fmt: skip
 
 
+def against_peers(_: Path) -> list[Row]:
+    """Sample with the peers' pipelines; keep the old rows where they are missing."""
+    _found, missing = peer_pipelines.load_peers()
+    if missing:
+        print("\n".join(f"peers: {reason}" for reason in missing))
+        return [row for row in load() if row.id.startswith("peers.")]
+    return peers.measure()
+
+
 def planned(folder: Path) -> list[Row]:
     """Plan a million images, and compare the plan of the demo with its run."""
     seconds, memory, jobs = scale.plan(folder)
@@ -277,6 +288,7 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "bad_inputs": bad,
     "faults": faulted,
     "slurm": on_slurm,
+    "peers": against_peers,
     "plan": planned,
     "overhead": overhead,
     "volumes": volumes.rows,

@@ -12,11 +12,13 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 ENVS = sorted((ROOT / "envs").glob("*.yaml"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = PROJECT["optional-dependencies"]
+EXTRAS = dict(PROJECT["optional-dependencies"])
+BENCH = [Requirement(line) for line in EXTRAS.pop("bench")]
 
 # Ranges instead of pins; the comment in the file says why.
 NOT_PINNED = {("cellpose", "numpy")}
@@ -61,6 +63,16 @@ def test_lock_satisfies_every_dependency(requirement: str) -> None:
     name = canonicalize_name(wanted.name)
     assert name in LOCK, f"add {name} to requirements.lock"
     assert wanted.specifier.contains(LOCK[name]), f"{name}=={LOCK[name]}"
+
+
+def test_the_peers_are_pinned_beside_the_lock() -> None:
+    """Nobody but the benchmark needs them, so that the lock does without."""
+    pins = {canonicalize_name(r.name): str(r.specifier) for r in BENCH}
+    assert all(pin.startswith("==") for pin in pins.values())
+    assert not pins.keys() & LOCK.keys()
+    # torchvision 0.x goes with torch 2.(x - 15) alone, and would replace another.
+    torch, vision = Version(LOCK["torch"]), Version(pins["torchvision"][2:])
+    assert (torch.major, torch.minor) == (2, vision.minor - 15)
 
 
 def test_there_is_one_environment_per_tool_family() -> None:

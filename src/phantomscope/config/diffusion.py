@@ -94,10 +94,11 @@ class Train(Section):
         paper="fp32",
     )
     compile: Literal["auto"] | bool = option(
-        "auto",
+        False,
         "Compile the network (needs a C++ compiler, or Triton on a GPU): about 1.5 "
         "times as fast on a CPU, after up to two minutes. `auto`: where the training "
-        "is long enough. Part of the result: compiled kernels round differently.",
+        "is long enough. Part of the result: compiled kernels round differently. Off "
+        "by default until killed runs are tested with it a hundred times.",
         paper="false",
     )
     device: Literal["auto", "cpu", "cuda"] = option(
