@@ -179,11 +179,11 @@ def test_compiled_training_gives_the_same_and_resumes_bit_for_bit(tmp_path, caps
 
 
 def test_long_trainings_are_compiled_whatever_the_clock_says(tmp_path):
-    assert not trainer(tmp_path).compiled
+    assert not trainer(tmp_path, compile="auto").compiled
     assert trainer(tmp_path, compile=True).compiled
-    long = {"steps": 10_000_000, "patch": 64}
+    long = {"steps": 10_000_000, "patch": 64, "compile": "auto"}
     assert trainer(tmp_path, **long).compiled
-    assert not trainer(tmp_path, compile=False, **long).compiled
+    assert not trainer(tmp_path, **long | {"compile": False}).compiled
 
 
 @pytest.mark.parametrize(
