@@ -96,9 +96,10 @@ class Train(Section):
     compile: Literal["auto"] | bool = option(
         False,
         "Compile the network (needs a C++ compiler, or Triton on a GPU): 1.4 to 1.6 "
-        "times as fast on a CPU, after one to three minutes. `auto`: where the training "
-        "is long enough. Part of the result: compiled kernels round differently. Off "
-        "by default until killed runs are tested with it a hundred times.",
+        "times as fast on a CPU, after one to three minutes. `auto`: where the "
+        "training is long enough. Part of the result: compiled kernels round "
+        "differently. Off by default until killed runs are tested with it a hundred "
+        "times.",
         paper="false",
     )
     device: Literal["auto", "cpu", "cuda"] = option(

@@ -24,6 +24,7 @@ from phantomscope.engine.accelerate import (
     pick_precision,
     to_channels_last,
     to_device,
+    with_sorted_shuffles,
 )
 from phantomscope.engine.checkpoint import (
     cpu_tensors,
@@ -138,7 +139,8 @@ class Trainer:
         """Return what evaluates the network: compiled or its own kernels."""
         if not self.compiled:
             return self.run.network
-        return Compiled(self.run.network, self.device, "Training", frozen=False)
+        network = with_sorted_shuffles(self.run.network)
+        return Compiled(network, self.device, "Training", frozen=False)
 
     @property
     def _checkpoint(self) -> Path:
