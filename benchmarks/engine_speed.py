@@ -119,7 +119,7 @@ def training(norm: str, batch: int, rounds: int, preset: str = "eschweiler") -> 
     network = build_network(spec, 0)
     options = Train(
         steps=1_000_000, batch_size=batch, patch=SIZES[2][0], optimiser="radam",
-        device="cpu", compile=True, threads=THREADS,
+        device="cpu", compile="always", threads=THREADS,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(

@@ -137,7 +137,7 @@ def curve(
     base = lab.config.synthesise.model_copy(update={"threads": 2, "tile": 224})
     full = base.model_copy(
         update={"sampler": "ddpm", "steps": found.start, "precision": "fp32",
-                "compile": False}
+                "compile": "never"}
     )  # fmt: skip
     rows = [{"sampler": "full chain", "steps": found.start, "precision": "fp32"}]
     rows[0] |= measure(found, full)

@@ -28,7 +28,7 @@ def reference_seconds(model: DiffusionModel, seed: int) -> tuple[float, int]:
     """
     config = Synthesise(
         sampler="ddpm", steps=400, tile=TILE, overlap=0, fusion="final",
-        micro_batch=1, precision="fp32", compile=False, threads=2,
+        micro_batch=1, precision="fp32", compile="never", threads=2,
     )  # fmt: skip
     sampler = Sampler(model, config, seed)
     tile = np.zeros((TILE, TILE), np.float32)
@@ -61,9 +61,14 @@ def rows(lab: Laboratory, folder: Path, on: str) -> list[Row]:
     tile, count = reference_seconds(model, lab.config.seed)
     baseline = tile * count
     fast = lab.config.synthesise.model_copy(
-        update={"threads": 2, "precision": "auto", "compile": True, "micro_batch": 1}
+        update={
+            "threads": 2,
+            "precision": "auto",
+            "compile": "always",
+            "micro_batch": 1,
+        }
     )
-    plain = fast.model_copy(update={"precision": "fp32", "compile": False})
+    plain = fast.model_copy(update={"precision": "fp32", "compile": "never"})
     found = []
     for name, config in (("", fast), ("_fp32", plain)):
         seconds = our_seconds(lab, config, folder)

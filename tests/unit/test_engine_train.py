@@ -157,7 +157,7 @@ def tiny():
 def test_compiled_training_gives_the_same_and_resumes_bit_for_bit(tmp_path, capsys):
     options = {"steps": 4, "checkpoint_every": 2}
     plain = trainer(tmp_path / "plain", network=tiny(), **options)
-    whole = trainer(tmp_path / "whole", network=tiny(), compile=True, **options)
+    whole = trainer(tmp_path / "whole", network=tiny(), compile="always", **options)
     assert plain.mark != whole.mark
     plain.train()
     whole.train()
@@ -171,28 +171,29 @@ def test_compiled_training_gives_the_same_and_resumes_bit_for_bit(tmp_path, caps
 
     with pytest.raises(RuntimeError, match="power cut"):
         trainer(
-            tmp_path / "cut", failing, network=tiny(), compile=True, **options
+            tmp_path / "cut", failing, network=tiny(), compile="always", **options
         ).train()
-    again = trainer(tmp_path / "cut", network=tiny(), compile=True, **options)
+    again = trainer(tmp_path / "cut", network=tiny(), compile="always", **options)
     again.train()
     assert torch.equal(weights(whole), weights(again))
 
 
 def test_long_trainings_are_compiled_whatever_the_clock_says(tmp_path):
+    long = {"steps": 10_000_000, "patch": 64}
+    assert not trainer(tmp_path, **long).compiled
     assert not trainer(tmp_path, compile="auto").compiled
-    assert trainer(tmp_path, compile=True).compiled
-    long = {"steps": 10_000_000, "patch": 64, "compile": "auto"}
-    assert trainer(tmp_path, **long).compiled
-    assert not trainer(tmp_path, **long | {"compile": False}).compiled
+    assert trainer(tmp_path, compile="always").compiled
+    assert trainer(tmp_path, compile="auto", **long).compiled
+    assert not trainer(tmp_path, compile="never", **long).compiled
 
 
 @pytest.mark.parametrize(
     ("options", "size"),
-    [({"compile": False}, 12), ({}, 4), ({"patch": 256}, 1), ({"patch": 512}, 1),
+    [({"compile": "never"}, 12), ({}, 4), ({"patch": 256}, 1), ({"patch": 512}, 1),
      ({"micro_batch": 6}, 6), ({"patch": 16}, 12)],
 )  # fmt: skip
 def test_compiled_kernels_of_a_cpu_take_what_caches_hold(tmp_path, options, size):
-    options = {"batch_size": 12, "patch": 128, "compile": True} | options
+    options = {"batch_size": 12, "patch": 128, "compile": "always"} | options
     assert trainer(tmp_path, **options).micro_batch == size
 
 

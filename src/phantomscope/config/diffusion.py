@@ -89,18 +89,19 @@ class Train(Section):
     )
     precision: Literal["auto", "fp32", "bf16"] = option(
         "auto",
-        "`bf16` trains faster on GPUs and on processors with AMX (1.6 times there); "
+        "`bf16` trains faster on GPUs and on processors with AMX or AVX512-BF16 (1.4 to "
+        "1.6 times); "
         "weights stay fp32. `auto` uses it where the machine has it, else `fp32`.",
         paper="fp32",
     )
-    compile: Literal["auto"] | bool = option(
-        False,
+    compile: Literal["auto", "always", "never"] = option(
+        "never",
         "Compile the network (needs a C++ compiler, or Triton on a GPU): 1.4 to 1.6 "
         "times as fast on a CPU, after one to three minutes. `auto`: where the "
         "training is long enough. Part of the result: compiled kernels round "
         "differently. Off by default until killed runs are tested with it a hundred "
         "times.",
-        paper="false",
+        paper="never",
     )
     device: Literal["auto", "cpu", "cuda"] = option(
         "auto", "Where to train; `auto` takes a GPU when there is one."
@@ -274,12 +275,12 @@ class Synthesise(Section):
         "twice as fast.",
         paper="fp32",
     )
-    compile: Literal["auto"] | bool = option(
+    compile: Literal["auto", "always", "never"] = option(
         "auto",
         "Compile the network (needs a C++ compiler, or Triton on a GPU): up to 1.8 "
         "times as fast, after up to half a minute. `auto`: where one job has work "
         "enough. Where it fails, a line says so and the network is used as it is.",
-        paper="false",
+        paper="never",
     )
     device: Literal["auto", "cpu", "cuda"] = option(
         "auto", "Where to synthesise; `auto` takes a GPU when there is one."

@@ -159,7 +159,8 @@ def sort_shuffles(network: nn.Module) -> None:
     """
     for block in network.modules():
         if isinstance(block, nn.Sequential) and _can_be_sorted(block):
-            first, *between, last = block
+            parts: list[Any] = list(block)
+            first, *between, last = parts
             order = shuffle_order(first.out_channels, last.dims)
             for layer in (first, *between):
                 for parameter in layer.parameters(recurse=False):
@@ -176,13 +177,12 @@ class _SortingBlock(nn.Module):
 
     def __init__(self, block: nn.Sequential) -> None:
         super().__init__()
-        first, *between, _ = block
-        self.first: Any = first
+        parts: list[Any] = list(block)
+        self.first, *between, last = parts
         self.between = nn.ModuleList(between)
-        dims = len(self.first.kernel_size)
-        self.shuffle = SortedShuffle(dims)
+        self.shuffle = SortedShuffle(last.dims)
         self.order: Tensor
-        order = shuffle_order(self.first.out_channels, dims)
+        order = shuffle_order(self.first.out_channels, last.dims)
         device = next(self.first.parameters()).device
         self.register_buffer("order", order.to(device), persistent=False)
 

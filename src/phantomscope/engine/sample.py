@@ -77,7 +77,8 @@ class Sampler:
         self.model, self.config, self.seed = model, config, seed
         self.precision = pick_precision(config.precision, self.device)
         pays = should_compile(1, pixels)
-        self.compiled = pays if config.compile == "auto" else config.compile
+        wish = config.compile
+        self.compiled = pays if wish == "auto" else wish == "always"
         self.evaluate = Evaluator(
             model.network, self.device, self.precision, self.compiled
         )

@@ -98,7 +98,8 @@ class Trainer:
         pays = should_compile_training(
             options.steps * options.batch_size, options.patch**2
         )
-        self.compiled = pays if options.compile == "auto" else options.compile
+        wish = options.compile
+        self.compiled = pays if wish == "auto" else wish == "always"
         # Preview and cadence are no part of what is trained.
         machine = {
             "device": self.device.type,
