@@ -89,9 +89,9 @@ class Train(Section):
     )
     precision: Literal["auto", "fp32", "bf16"] = option(
         "auto",
-        "`bf16` trains faster on GPUs and on processors with AMX or AVX512-BF16 (1.4 to "
-        "1.6 times); "
-        "weights stay fp32. `auto` uses it where the machine has it, else `fp32`.",
+        "`bf16` trains faster on GPUs and on processors with AMX or AVX512-BF16 (1.5 "
+        "times there); weights stay fp32. `auto` uses it where the machine has it, "
+        "else `fp32`.",
         paper="fp32",
     )
     compile: Literal["auto", "always", "never"] = option(
