@@ -2,12 +2,15 @@
 
 Each peer drives our network through its own pipeline, as a user runs it: only the
 sampling and the way to evaluate the network differ. All take the same DDIM steps of one
-image of 256 x 256 px and one channel, in turns, on two threads; the fastest of the
-turns counts. Two more measure the peers' own networks of about the same size.
+image of 256 x 256 px and one channel on two threads, in short turns; the fastest of the
+turns counts, so that other work on the machine has to leave each only one in peace. Two
+more measure the peers' own networks of about the same size.
 """
 
 from __future__ import annotations
 
+import os
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +24,7 @@ from benchmarks.table import FOLDER, Row
 from phantomscope.engine.networks import count_parameters
 from phantomscope.images.files import write_text
 
-SIZE, STEPS, TURNS, THREADS = 256, 4, 5, 2
+SIZE, STEPS, TURNS, THREADS = 256, 2, 12, 2
 # Enough steps to see the sampling itself, with a network that costs nothing.
 BARE_STEPS = 100
 COMMAND = f"{pipelines.INSTALL}; python -m benchmarks peers"
@@ -94,9 +97,15 @@ class Contender:
 
 
 def take_turns(contenders: dict[str, Contender], turns: int) -> None:
-    """Run all in turns, once before that to warm up."""
+    """Run all in turns, once before that to warm up.
+
+    Each turn has another order: what comes after a network that takes much memory has
+    to ask for its own anew.
+    """
+    order, shuffle = list(contenders.values()), random.Random(0).shuffle
     for number in range(turns + 1):
-        for contender in contenders.values():
+        shuffle(order)
+        for contender in order:
             contender.turn()
             if number == 0:
                 for seconds in (contender.totals, contender.inside, contender.cpu):
@@ -106,10 +115,10 @@ def take_turns(contenders: dict[str, Contender], turns: int) -> None:
 def _ours(evaluate: pipelines.Evaluate, steps: int) -> Contender:
     clock, process = Clock(evaluate), pipelines.shared_process()
     planned, _ = pipelines.plan(steps, "ddim")
-    random = torch.Generator().manual_seed(0)
+    noise = torch.Generator().manual_seed(0)
 
     def run() -> Tensor:
-        x = torch.randn((1, 1, SIZE, SIZE), generator=random)
+        x = torch.randn((1, 1, SIZE, SIZE), generator=noise)
         return pipelines.ours(clock, process, planned, x, clip=True)
 
     return Contender(run, clock)
@@ -117,11 +126,11 @@ def _ours(evaluate: pipelines.Evaluate, steps: int) -> Contender:
 
 def _diffusers(model: Any, clock: Clock, steps: int, precision: str) -> Contender:
     pipeline = pipelines.ddim_pipeline(model)
-    random = torch.Generator().manual_seed(0)
+    noise = torch.Generator().manual_seed(0)
 
     def run() -> Any:
         return pipeline(
-            generator=random, num_inference_steps=steps, output_type="np"
+            generator=noise, num_inference_steps=steps, output_type="np"
         ).images
 
     return Contender(run, clock, precision)
@@ -230,7 +239,7 @@ def ratios(
     for key, name in pipelines.PEERS.items():
         of = {p: timed[f"{key}, {p}"] for p in ("fp32", "bf16")}
         own = timed[f"{key}, its own network, fp32"]
-        default = f"{name} as it runs by default (fp32), ours in bf16"
+        default = f"{name} in its default fp32, ours with bf16 chosen"
         rows += [
             _ratio(f"{key}_ratio", default, on, of["fp32"], timed["ours, bf16"]),
             *(
@@ -239,8 +248,8 @@ def ratios(
                 for p in of
             ),
             _ratio(f"{key}_own_ratio", f"{name} with its own network of "
-                   f"{own.parameters:,} parameters (fp32), ours in bf16", on, own,
-                   timed["ours, bf16"]),
+                   f"{own.parameters:,} parameters (fp32), ours with bf16 chosen",
+                   on, own, timed["ours, bf16"]),
             _ratio(f"{key}_sampling_ratio", f"{name}, sampling without a network",
                    f"{SIZE} x {SIZE} px, {BARE_STEPS} DDIM steps",
                    free[f"{key}, fp32"], free["ours, fp32"], BARE_STEPS),
@@ -281,7 +290,7 @@ def differences() -> list[Row]:
 
 def measure() -> list[Row]:
     """Measure everything; the peers must be there."""
-    before = torch.get_num_threads()
+    before, load = torch.get_num_threads(), os.getloadavg()[0]
     torch.set_num_threads(THREADS)
     try:
         rows = differences()
@@ -291,6 +300,7 @@ def measure() -> list[Row]:
     finally:
         torch.set_num_threads(before)
     on = f"torch {torch.__version__}, {pipelines.versions()}"
-    write_text(TABLE, markdown(timed, free, on))
+    others = f"load of the machine before {load:.1f}, after {os.getloadavg()[0]:.1f}"
+    write_text(TABLE, markdown(timed, free, f"{on}; {others}"))
     here = f"iddpm network, {SIZE} x {SIZE} px, {STEPS} DDIM steps, {on}"
     return ratios(timed, free, here) + rows

@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 from benchmarks.laboratory import ENVIRONMENT, Laboratory
+from hypothesis import settings
+
+# A busy machine is no failure: what is slow is seen by `--durations`.
+settings.register_profile("phantomscope", deadline=None)
+settings.load_profile("phantomscope")
 
 Snakemake = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -18,6 +18,7 @@ from phantomscope.engine.process import (
 )
 from phantomscope.engine.sample import Sampler
 from phantomscope.engine.sweep import Tiling
+from phantomscope.engine.unet import UNet
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import NoiseField
 
@@ -43,7 +44,7 @@ def sketch(shape) -> np.ndarray:
     return np.tanh(NoiseField(1, "sketch").block((0,) * len(shape), shape)) / 2
 
 
-SHAPES = {2: (44, 50), 3: (40, 22, 34)}
+SHAPES = {2: (44, 50), 3: (26, 20, 22)}
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -65,6 +66,8 @@ def test_a_stream_gives_what_the_memory_gives(dims, fusion, sampler, tmp_path):
     assert np.isfinite(whole).all()
     assert whole.std() > 0
     assert max(asked) <= 16  # it never asks for all of the sketch
+    if dims == 3 and sampler != "ddpm":
+        return  # what follows is slow there, and the same code
     for micro_batch, seed, same in ((1, 5, True), (7, 5, True), (2, 6, False)):
         other = config.model_copy(update={"micro_batch": micro_batch})
         found = Sampler(made, other, seed).from_sketch(flat, "a", 300)
@@ -98,7 +101,7 @@ def test_a_volume_that_was_killed_midway_ends_the_same(fusion, tmp_path, monkeyp
     kills = 0
     while True:
         try:
-            found = run(most=7 if fusion == "per_step" else 20)
+            found = run(most=7)
             break
         except KilledError:
             kills += 1
@@ -133,13 +136,14 @@ def test_tile_size_changes_only_what_the_network_sees_as_context(dims, sampler):
     """A network of one pixel has no context: any tiling gives the same values."""
     made = model(dims)
     conv = torch.nn.Conv2d if dims == 2 else torch.nn.Conv3d
-    pointwise = conv(1, 1, 1)
 
-    class Pointwise(torch.nn.Module):
-        spec = made.network.spec
+    class Pointwise(UNet):
+        def __init__(self):
+            super().__init__(made.network.spec)
+            self.layer = conv(1, 1, 1)
 
-        def forward(self, x, t):
-            return 0.3 * pointwise(x)
+        def predict(self, x, embedding):
+            return 0.3 * self.layer(x)
 
     alone = DiffusionModel(Pointwise(), COSINE, (-1, 1), False, made.meta)
     shape = SHAPES[dims]
