@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Timing:
         return self.plain / self.ours
 
 
-def least(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def least(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Run calls by turns and return the least milliseconds of each.
 
     By turns, and the least of many: other work on the machine hits all of them alike.
@@ -58,11 +58,19 @@ def least(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, floa
     return best
 
 
-def peak(precision: str, side: int = 2048, rounds: int = 10) -> float:
-    """Measure the FLOP/s of a large matrix product."""
+SIDE = 2048
+
+
+def matmul(precision: str) -> Callable[[], torch.Tensor]:
+    """Return a large matrix product, to be timed by turns with the rest."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.randn(side, side).to(dtype) for _ in range(2))
-    return 2e3 * side**3 / least({"matmul": lambda: a @ b}, rounds)["matmul"]
+    a, b = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
+    return lambda: a @ b
+
+
+def least_possible(operations: int, milliseconds: float) -> float:
+    """Milliseconds of so many operations at the rate of that matrix product."""
+    return operations * milliseconds / (2 * SIDE**3)
 
 
 def flops(network: UNet, x: torch.Tensor) -> int:
@@ -86,11 +94,15 @@ def evaluation(
         with torch.inference_mode():
             return network(x, t)  # type: ignore[no-any-return]
 
-    calls = {"plain": plain, "ours": lambda: ours(x, t)}
+    calls = {
+        "plain": plain,
+        "ours": lambda: ours(x, t),
+        "matmul": matmul(precision),
+    }
     for call in calls.values():
         call()
     found = least(calls, rounds)
-    floor = 1e3 * flops(network, x) / peak(precision)
+    floor = least_possible(flops(network, x), found["matmul"])
     return Timing(found["plain"] / batch, found["ours"] / batch, floor / batch)
 
 
@@ -134,13 +146,17 @@ def training(norm: str, batch: int, rounds: int, preset: str = "eschweiler") -> 
 
         # As many images at a time: long calls are hit by other work more often.
         x = torch.from_numpy(_patches(0, batch))
-        calls = {"plain": _reference(network, x), "ours": ours}
+        calls = {
+            "plain": _reference(network, x),
+            "ours": ours,
+            "matmul": matmul(trainer.precision),
+        }
         for call in calls.values():
             call()
         found = least(calls, rounds)
         trainer._batches.close()
     # The backward pass computes gradients of the input and of the weights.
-    floor = 3e3 * flops(network, x) / peak(trainer.precision)
+    floor = least_possible(3 * flops(network, x), found["matmul"])
     return Timing(found["plain"] / batch, found["ours"] / batch, floor / batch)
 
 
@@ -189,7 +205,7 @@ def _evaluations(rounds: int) -> Iterable[Row]:
     )
 
 
-def rows(_: Path, rounds: int = 40) -> list[Row]:
+def rows(_: Path, rounds: int = 80) -> list[Row]:
     """Measure all; a few minutes, most of them for compilation."""
     found = list(_evaluations(rounds))
     for norm, suffix in (("instance", ""), ("channel", "_channel_norm")):
@@ -198,7 +214,7 @@ def rows(_: Path, rounds: int = 40) -> list[Row]:
                 f"training_speedup{suffix}",
                 f"training step, 256 x 256 px, {norm} norm, ours with batch 4",
                 ">= 2",
-                training(norm, 4, max(rounds // 2, 3)),
+                training(norm, 4, max(rounds // 4, 3)),
             )
         )
     return found
