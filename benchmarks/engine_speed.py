@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Timing:
         return self.plain / self.ours
 
 
-def least(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def least(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Run calls by turns and return the least milliseconds of each.
 
     By turns, and the least of many: other work on the machine hits all of them alike.
@@ -58,11 +58,19 @@ def least(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, floa
     return best
 
 
-def peak(precision: str, side: int = 2048, rounds: int = 10) -> float:
-    """Measure the FLOP/s of a large matrix product."""
+SIDE = 2048
+
+
+def matmul(precision: str) -> Callable[[], torch.Tensor]:
+    """Return a large matrix product, to be timed by turns with the rest."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.randn(side, side).to(dtype) for _ in range(2))
-    return 2e3 * side**3 / least({"matmul": lambda: a @ b}, rounds)["matmul"]
+    a, b = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
+    return lambda: a @ b
+
+
+def least_possible(operations: int, milliseconds: float) -> float:
+    """Milliseconds of so many operations at the rate of that matrix product."""
+    return operations * milliseconds / (2 * SIDE**3)
 
 
 def flops(network: UNet, x: torch.Tensor) -> int:
@@ -86,25 +94,30 @@ def evaluation(
         with torch.inference_mode():
             return network(x, t)  # type: ignore[no-any-return]
 
-    calls = {"plain": plain, "ours": lambda: ours(x, t)}
+    calls = {
+        "plain": plain,
+        "ours": lambda: ours(x, t),
+        "matmul": matmul(precision),
+    }
     for call in calls.values():
         call()
     found = least(calls, rounds)
-    floor = 1e3 * flops(network, x) / peak(precision)
+    floor = least_possible(flops(network, x), found["matmul"])
     return Timing(found["plain"] / batch, found["ours"] / batch, floor / batch)
 
 
 def _reference(network: UNet, x: torch.Tensor) -> Callable[[], None]:
-    """A step as the reference trains: RAdam, one image, no moving average."""
+    """Steps as the reference trains: RAdam, one image each, no moving average."""
     optimiser = torch.optim.RAdam(network.parameters(), lr=1e-3)
 
-    def step() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        loss = nn.functional.mse_loss(network(x, torch.full((1,), 300)), x)
-        torch.autograd.backward(loss)
-        optimiser.step()
+    def steps() -> None:
+        for image in x.split(1):
+            optimiser.zero_grad(set_to_none=True)
+            output = network(image, torch.full((1,), 300))
+            torch.autograd.backward(nn.functional.mse_loss(output, image))
+            optimiser.step()
 
-    return step
+    return steps
 
 
 def _patches(step: int, size: int) -> np.ndarray:
@@ -131,15 +144,20 @@ def training(norm: str, batch: int, rounds: int, preset: str = "eschweiler") -> 
             trainer._step()
             trainer.run.step += 1
 
-        x = torch.from_numpy(_patches(0, 1))
-        calls = {"plain": _reference(network, x), "ours": ours}
+        # As many images at a time: long calls are hit by other work more often.
+        x = torch.from_numpy(_patches(0, batch))
+        calls = {
+            "plain": _reference(network, x),
+            "ours": ours,
+            "matmul": matmul(trainer.precision),
+        }
         for call in calls.values():
             call()
         found = least(calls, rounds)
         trainer._batches.close()
     # The backward pass computes gradients of the input and of the weights.
-    floor = 3e3 * flops(network, x) / peak(trainer.precision)
-    return Timing(found["plain"], found["ours"] / batch, floor)
+    floor = least_possible(3 * flops(network, x), found["matmul"])
+    return Timing(found["plain"] / batch, found["ours"] / batch, floor / batch)
 
 
 def device() -> str:
@@ -187,7 +205,7 @@ def _evaluations(rounds: int) -> Iterable[Row]:
     )
 
 
-def rows(_: Path, rounds: int = 40) -> list[Row]:
+def rows(_: Path, rounds: int = 80) -> list[Row]:
     """Measure all; a few minutes, most of them for compilation."""
     found = list(_evaluations(rounds))
     for norm, suffix in (("instance", ""), ("channel", "_channel_norm")):

@@ -16,6 +16,7 @@ from phantomscope.engine.accelerate import (
     shuffle_order,
     sort_shuffles,
     to_device,
+    with_sorted_shuffles,
 )
 from phantomscope.engine.blocks import PixelShuffle
 from phantomscope.engine.compiling import COMPILE_SECONDS, SAVED_SECONDS_PER_PIXEL
@@ -101,6 +102,22 @@ def test_a_network_with_sorted_shuffles_is_the_same(norm, dims):
     kinds = [type(layer) for layer in network.modules()]
     assert kinds.count(SortedShuffle) == (0 if norm == "group" else 3)
     torch.testing.assert_close(plain(network, x), wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["channel", "instance", "group"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_twin_with_sorted_shuffles_learns_the_same(norm, dims):
+    spec = slim("small", dims, norm=norm)
+    network, x = awake(spec), image(spec)
+    twin = with_sorted_shuffles(network)
+    assert [id(p) for p in twin.parameters()] == [id(p) for p in network.parameters()]
+    gradients = []
+    for each in (network, twin):
+        network.zero_grad()
+        torch.autograd.backward(each(x, T).square().mean())
+        gradients.append([p.grad.clone() for p in network.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-3)
 
 
 def without_compiler(*_):

@@ -188,6 +188,16 @@ def test_long_trainings_are_compiled_whatever_the_clock_says(tmp_path):
     assert not trainer(tmp_path, compile="never", **long).compiled
 
 
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [({"compile": "never"}, 12), ({}, 4), ({"patch": 256}, 1), ({"patch": 512}, 1),
+     ({"micro_batch": 6}, 6), ({"patch": 16}, 12)],
+)  # fmt: skip
+def test_compiled_kernels_of_a_cpu_take_what_caches_hold(tmp_path, options, size):
+    options = {"batch_size": 12, "patch": 128, "compile": "always"} | options
+    assert trainer(tmp_path, **options).micro_batch == size
+
+
 def test_batches_ahead_are_those_of_their_steps():
     made = []
 

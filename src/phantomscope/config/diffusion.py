@@ -54,8 +54,9 @@ class Train(Section):
     batch_size: int = option(8, "Patches per optimiser step.", ge=1, paper="1")
     micro_batch: int | None = option(
         None,
-        "Patches per network evaluation; lower it when memory is short. Gradients "
-        "are accumulated, so the result is the same up to rounding.",
+        "Patches per network evaluation; lowered by itself when memory runs out. "
+        "Gradients are accumulated, so the result is the same up to rounding. "
+        "`null`: all, but with compiled kernels on a CPU as many as caches hold.",
         ge=1,
     )
     patch: int = option(
@@ -88,17 +89,18 @@ class Train(Section):
     )
     precision: Literal["auto", "fp32", "bf16"] = option(
         "auto",
-        "`bf16` trains faster on GPUs and on processors with AMX (1.6 times there) or "
-        "AVX-512 bf16; weights stay fp32. `auto` uses it where the machine has it, "
+        "`bf16` trains faster on GPUs and on processors with AMX or AVX512-BF16 (1.5 "
+        "times there); weights stay fp32. `auto` uses it where the machine has it, "
         "else `fp32`.",
         paper="fp32",
     )
     compile: Literal["auto", "always", "never"] = option(
         "never",
-        "Compile the network (needs a C++ compiler, or Triton on a GPU): about 1.5 "
-        "times as fast on a CPU, after up to two minutes. `auto`: where the training "
-        "is long enough. Part of the result: compiled kernels round differently. Off "
-        "by default until killed runs are tested with it a hundred times.",
+        "Compile the network (needs a C++ compiler, or Triton on a GPU): 1.4 to 1.6 "
+        "times as fast on a CPU, after one to three minutes. `auto`: where the "
+        "training is long enough. Part of the result: compiled kernels round "
+        "differently. Off by default until killed runs are tested with it a hundred "
+        "times.",
         paper="never",
     )
     device: Literal["auto", "cpu", "cuda"] = option(

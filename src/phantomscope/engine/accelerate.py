@@ -8,7 +8,7 @@ the answer for an item is the same, bit for bit, whatever the batch it came in.
 from __future__ import annotations
 
 import copy
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ __all__ = [
     "sort_shuffles",
     "to_channels_last",
     "to_device",
+    "with_sorted_shuffles",
 ]
 
 Precision = Literal["fp32", "bf16"]
@@ -135,28 +136,81 @@ def shuffle_order(channels: int, dims: int) -> Tensor:
     return torch.arange(channels).reshape(channels // places, places).t().reshape(-1)
 
 
+def _can_be_sorted(block: nn.Module) -> bool:
+    """Tell whether a block is a convolution, layers per channel, and a shuffle.
+
+    Group norms tie neighbouring channels together.
+    """
+    if not isinstance(block, nn.Sequential) or len(block) < 2:
+        return False
+    first, *between, last = block
+    return (
+        isinstance(last, PixelShuffle)
+        and last.factor == 2
+        and isinstance(first, nn.Conv2d | nn.Conv3d)
+        and all(isinstance(layer, _PER_CHANNEL) for layer in between)
+    )
+
+
 def sort_shuffles(network: nn.Module) -> None:
     """Replace pixel shuffles by `SortedShuffle`, sorting the channels before them.
 
-    The network computes the same. Group norms tie neighbouring channels together; what
-    has one before a shuffle is left as it is.
+    The network computes the same, from weights in another order: for inference only.
     """
     for block in network.modules():
-        if not isinstance(block, nn.Sequential) or len(block) < 2:
-            continue
-        first, *between, last = block
-        if (
-            isinstance(last, PixelShuffle)
-            and last.factor == 2
-            and isinstance(first, nn.Conv2d | nn.Conv3d)
-            and all(isinstance(layer, _PER_CHANNEL) for layer in between)
-        ):
+        if isinstance(block, nn.Sequential) and _can_be_sorted(block):
+            parts: list[Any] = list(block)
+            first, *between, last = parts
             order = shuffle_order(first.out_channels, last.dims)
             for layer in (first, *between):
                 for parameter in layer.parameters(recurse=False):
                     if len(parameter) == len(order):  # not a PReLU's only weight
                         parameter.data = parameter.data[order.to(parameter.device)]
             block[len(block) - 1] = SortedShuffle(last.dims)
+
+
+class _SortingBlock(nn.Module):
+    """A block that ends with a pixel shuffle; it sorts its weights whenever it is used.
+
+    So they can go on learning, in the order in which they are stored.
+    """
+
+    def __init__(self, block: nn.Sequential) -> None:
+        super().__init__()
+        parts: list[Any] = list(block)
+        self.first, *between, last = parts
+        self.between = nn.ModuleList(between)
+        self.shuffle = SortedShuffle(last.dims)
+        self.order: Tensor
+        order = shuffle_order(self.first.out_channels, last.dims)
+        device = next(self.first.parameters()).device
+        self.register_buffer("order", order.to(device), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        order, first = self.order, self.first
+        bias = None if first.bias is None else first.bias[order]
+        x = first._conv_forward(x, first.weight[order], bias)
+        for layer in self.between:
+            weights = {
+                name: weight[order] if len(weight) == len(order) else weight
+                for name, weight in layer.named_parameters(recurse=False)
+            }
+            x = torch.func.functional_call(layer, weights, (x,))
+        output: Tensor = self.shuffle(x)
+        return output
+
+
+def with_sorted_shuffles(network: nn.Module) -> nn.Module:
+    """Return a network with fast shuffles that shares the weights of another.
+
+    What one learns the other knows, in place.
+    """
+    shared = {id(p): p for p in (*network.parameters(), *network.buffers())}
+    twin = copy.deepcopy(network, shared)
+    for name, block in list(twin.named_modules()):
+        if isinstance(block, nn.Sequential) and _can_be_sorted(block):
+            twin.set_submodule(name, _SortingBlock(block))
+    return twin
 
 
 class _Predict(nn.Module):

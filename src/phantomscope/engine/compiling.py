@@ -17,8 +17,9 @@ from phantomscope.engine.memory import out_of_memory
 # instance and channel norm).
 COMPILE_SECONDS = 40.0
 SAVED_SECONDS_PER_PIXEL = 1.8e-7
-TRAINING_COMPILE_SECONDS = 90.0
-TRAINING_SAVED_SECONDS_PER_PIXEL = 5e-7
+# The same for training steps, forwards and backwards.
+TRAINING_COMPILE_SECONDS = 60.0
+TRAINING_SAVED_SECONDS_PER_PIXEL = 1e-6
 _SHAPES = 64  # compiled per process; torch gives up after eight by default
 
 
