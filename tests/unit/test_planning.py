@@ -67,8 +67,9 @@ def test_jobs_of_shipped_configs(path: Path) -> None:
         simulate=shards, photograph=shards, synthesise=shards, check=shards,
         train_segmenter=trained, predict=trained,
         evaluate=trained + segment.generalist,
+        pseudo_sketches=int(config.condition.kind == "sketch"),
     )  # fmt: skip
-    assert jobs(planned(config, HUNDRED)) == expected
+    assert jobs(planned(config, HUNDRED)) == +expected
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,7 @@ def test_jobs_of_shipped_configs(path: Path) -> None:
          {"simulate": 5, "photograph": 5, "synthesise": 5, "check": 5}),
         ({"segment": {"generalist": False}}, {"predict_generalist": 0, "evaluate": 7}),
         ({"distil": {"steps": 2}}, {"distil": 1}),
+        ({"condition": {"kind": "sketch"}}, {"pseudo_sketches": 1}),
         ({"segment": {"arms": ["synthetic"]}},
          {"train_segmenter": 3, "predict": 3, "evaluate": 4}),
     ],
@@ -94,7 +96,13 @@ def test_jobs_of_variations(options: dict[str, Any], changes: dict[str, int]) ->
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"source": UNLABELLED}, {"distil": {"steps": 1}}]
+    "options",
+    [
+        {},
+        {"source": UNLABELLED},
+        {"distil": {"steps": 1}},
+        {"condition": {"kind": "sketch"}},
+    ],
 )
 def test_each_work_stands_after_what_it_waits_for(options: dict[str, Any]) -> None:
     seen: set[str] = set()

@@ -47,6 +47,32 @@ class Process(Section):
     )
 
 
+class Condition(Section):
+    """What the network sees beside the noised image."""
+
+    kind: Literal["none", "sketch"] = option(
+        "none",
+        "`sketch`: a channel with a sketch. In training it is the pseudo-sketch of "
+        "each unannotated image (its objects as a segmentation finds them, drawn as "
+        "sketches are), in synthesis the sketch. Objects stay in place however much "
+        "noise is added, so that `start.value` may be as large as `process.timesteps`, "
+        "which is pure noise; predict `v` there, since `eps` drifts in brightness.",
+        paper="none",
+    )
+    segmenter: str | None = option(
+        None,
+        "Folder of a trained segmenter, such as "
+        "`results/demo/models/stardist/synthetic/seed0`, that finds the objects of the "
+        "pseudo-sketches: one more round. Empty: the classical segmentation.",
+    )
+
+    @model_validator(mode="after")
+    def _of_use(self) -> Self:
+        if self.segmenter and self.kind == "none":
+            raise ValueError("`segmenter` is of no use without `kind: sketch`")
+        return self
+
+
 class Train(Section):
     """Training of the diffusion model."""
 

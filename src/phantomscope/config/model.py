@@ -11,6 +11,7 @@ from pydantic import model_validator
 from phantomscope.config.analysis import Check, Evaluate, Segment
 from phantomscope.config.data import Normalise, Source, Split
 from phantomscope.config.diffusion import (
+    Condition,
     Distil,
     Network,
     Process,
@@ -44,6 +45,7 @@ class Config(Section):
     simulate: Simulate = option(Simulate, "Labelled sketches.")
     network: Network = option(Network, "The U-Net of the diffusion model.")
     process: Process = option(Process, "The forward process.")
+    condition: Condition = option(Condition, "What else the network sees.")
     train: Train = option(Train, "Training of the diffusion model.")
     start: Start = option(Start, "Choice of t_start.")
     distil: Distil = option(Distil, "A student of few steps, if wanted.")
@@ -93,6 +95,14 @@ class Config(Section):
             raise ValueError(
                 f"no value of `start.candidates` is within `process.timesteps` "
                 f"({timesteps})"
+            )
+        own = Path("results", self.name).resolve()
+        if (segmenter := self.condition.segmenter) and Path(
+            segmenter
+        ).resolve().is_relative_to(own):
+            raise ValueError(
+                f"`condition.segmenter` ({segmenter}) is a result of this experiment, "
+                "which needs it first: give the new round an `experiment` of its own"
             )
         if "annotated" == "".join(self.segment.arms) and not self.has_labels:
             raise ValueError(

@@ -267,6 +267,10 @@ def _diffusion(config: Config, train: Images) -> list[Work]:
     tried = len(times) * config.start.images
     # The teacher tries the times.
     each = network_pixels(config, config.synthesise.steps)
+    pseudo = [
+        Work("pseudo_sketches", 1, train.pixels, "pixels", ("fit_sketch",),
+             stored=_raw(train.pixels, "float32"), store="float32")
+    ] if config.condition.kind == "sketch" else []  # fmt: skip
     chosen = f"choose_start.{preset}"
     distil = [
         Work("distil", 1, _distil_pixels(config), "network pixels",
@@ -277,7 +281,9 @@ def _diffusion(config: Config, train: Images) -> list[Work]:
     height, width = config.simulate.size
     images = config.simulate.images / _shards(config)
     return [
-        Work("train_diffusion", 1, seen, "pixels", ("prepare",), preset, gpu=gpu,
+        *pseudo,
+        Work("train_diffusion", 1, seen, "pixels",
+             ("prepare", *(one.name for one in pseudo)), preset, gpu=gpu,
              threads=options.threads, first=True),
         Work("choose_start", 1, tried * each, "network pixels",
              ("fit_sketch", f"train_diffusion.{preset}"), preset, gpu=gpu,
