@@ -9,23 +9,33 @@ from pydantic import Field, model_validator
 from phantomscope.config.option import Section, option
 
 Step = Annotated[int, Field(ge=1)]
+Preset = Literal["eschweiler", "small", "iddpm", "iddpm_upstream", "resshift"]
+# Sides of what a network sees are multiples of its stride.
+STRIDES = {
+    "eschweiler": 8, "small": 8, "iddpm": 32, "iddpm_upstream": 32, "resshift": 64,
+}  # fmt: skip
 
 
 class Network(Section):
     """The U-Net."""
 
-    preset: Literal["eschweiler", "small"] = option(
+    preset: Preset = option(
         "eschweiler",
         "`eschweiler`: the paper's network (899,409 parameters in 2D); `small`: half "
-        "its channels, for tests.",
-        paper="eschweiler",
+        "its channels, for tests; `iddpm`: with attention, Saguy et al. (8,913,793); "
+        "`iddpm_upstream`: the same as first published (20,971,521); `resshift`: "
+        "Swin-U-Net of CellResDM (112 million). The last three see sides that are "
+        "multiples of 32, 32 and 64, and need `train.patch`, `synthesise.tile` and "
+        "`synthesise.overlap` to be so.",
+        paper="eschweiler; iddpm; resshift",
     )
-    norm: Literal["channel", "instance", "none"] = option(
+    norm: Literal["channel", "instance", "group", "none"] = option(
         "channel",
         "`instance`: as the reference, but its statistics depend on the tile, which "
         "shows as seams; `channel`: over the channels of each pixel, hence the same "
-        "for any tile.",
-        paper="instance",
+        "for any tile; `group`: over 32 groups of channels, as `iddpm` and `resshift` "
+        "have it, of the tile as well.",
+        paper="instance; group",
     )
     noise_channel: bool = option(
         False,
@@ -33,6 +43,11 @@ class Network(Section):
         "does not mention it). Without it the preset has 72 weights fewer.",
         paper="true (code)",
     )
+
+    @property
+    def stride(self) -> int:
+        """Sides of what the network sees are multiples of this, in px."""
+        return STRIDES[self.preset]
 
 
 class Process(Section):

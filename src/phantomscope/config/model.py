@@ -21,6 +21,7 @@ from phantomscope.config.diffusion import (
 )
 from phantomscope.config.option import Section, option
 from phantomscope.config.simulation import Fit, Simulate
+from phantomscope.errors import PhantomscopeError
 
 
 class Config(Section):
@@ -75,6 +76,30 @@ class Config(Section):
         return [
             arm for arm in self.segment.arms if arm != "annotated" or self.has_labels
         ]
+
+    def check_sides(self) -> None:
+        """Check that sides fit the network; a part of a config cannot tell.
+
+        Raises
+        ------
+        PhantomscopeError
+            If a patch, a tile or its overlap is no multiple of the network's stride.
+        """
+        stride = self.network.stride
+        sides = [
+            ("train.patch", self.train.patch),
+            ("synthesise.tile", self.synthesise.tile),
+            ("synthesise.overlap", self.synthesise.overlap),
+        ]
+        if self.distil.steps:
+            sides.append(("distil.patch", self.distil.patch))
+        for name, side in sides:
+            if side % stride:
+                raise PhantomscopeError(
+                    f"{side} px do not fit the network `{self.network.preset}`",
+                    where=name,
+                    fix=f"use a multiple of {stride}",
+                )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -85,7 +85,12 @@ def train_diffusion(
     options = config.train.model_dump(exclude={"checkpoint_every", "micro_batch"})
     process = make_process(config.process)
     trainer = Trainer(
-        make_network(config.network, config.seed, conditions=conditions),
+        make_network(
+            config.network,
+            config.seed,
+            conditions=conditions,
+            timesteps=config.process.timesteps,
+        ),
         process,
         patches.batch,
         config.train,
