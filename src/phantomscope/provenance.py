@@ -46,6 +46,7 @@ FIGURES_READ: dict[str, tuple[str, ...]] = {
     "memorisation": ("memorisation.csv", "memorisation"),
     "t_start": ("normalisation.json", "start.json", "start", "tables/t_start.csv"),
     "fit": ("fit_objects.csv",),
+    "pseudo": ("normalisation.json", "prepared", "pseudo"),
     "checks": ("normalisation.json", "checked"),
     "training": ("diffusion/metrics.jsonl",),
     "costs": (),  # reads benchmarks only, which are measurements of the run itself

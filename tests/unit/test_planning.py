@@ -12,15 +12,15 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phantomscope.config.diffusion import STRIDES, Network
 from phantomscope.config.load import load_config, make_config
 from phantomscope.config.model import Config
-from phantomscope.engine.networks import make_network
+from phantomscope.engine.networks import network_spec
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.tiles import even_tile, tile_grid
 from phantomscope.planning.rates import packaged_rates
 from phantomscope.planning.sources import Images, source_images, split_images
 from phantomscope.planning.work import (
-    STRIDE,
     Work,
     network_pixels,
     resolved,
@@ -67,8 +67,9 @@ def test_jobs_of_shipped_configs(path: Path) -> None:
         simulate=shards, photograph=shards, synthesise=shards, check=shards,
         train_segmenter=trained, predict=trained,
         evaluate=trained + segment.generalist,
+        pseudo_sketches=int(config.condition.kind == "sketch"),
     )  # fmt: skip
-    assert jobs(planned(config, HUNDRED)) == expected
+    assert jobs(planned(config, HUNDRED)) == +expected
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,7 @@ def test_jobs_of_shipped_configs(path: Path) -> None:
          {"simulate": 5, "photograph": 5, "synthesise": 5, "check": 5}),
         ({"segment": {"generalist": False}}, {"predict_generalist": 0, "evaluate": 7}),
         ({"distil": {"steps": 2}}, {"distil": 1}),
+        ({"condition": {"kind": "sketch"}}, {"pseudo_sketches": 1}),
         ({"segment": {"arms": ["synthetic"]}},
          {"train_segmenter": 3, "predict": 3, "evaluate": 4}),
     ],
@@ -94,7 +96,13 @@ def test_jobs_of_variations(options: dict[str, Any], changes: dict[str, int]) ->
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"source": UNLABELLED}, {"distil": {"steps": 1}}]
+    "options",
+    [
+        {},
+        {"source": UNLABELLED},
+        {"distil": {"steps": 1}},
+        {"condition": {"kind": "sketch"}},
+    ],
 )
 def test_each_work_stands_after_what_it_waits_for(options: dict[str, Any]) -> None:
     seen: set[str] = set()
@@ -105,19 +113,30 @@ def test_each_work_stands_after_what_it_waits_for(options: dict[str, Any]) -> No
     assert one.rule == "report"
 
 
-@given(size=st.integers(1, 3000), tile=st.integers(2, 40), overlap=st.integers(0, 8))
-def test_tiles_are_those_of_the_sampler(size: int, tile: int, overlap: int) -> None:
-    tile, overlap = 8 * tile, 8 * min(overlap, (tile - 1) // 2)
-    side = even_tile(size, tile, overlap, STRIDE)
-    assert tiled_length(size, tile, overlap) == sum(
+@given(size=st.integers(1, 3000), tile=st.integers(2, 40), overlap=st.integers(0, 8),
+       stride=st.sampled_from(sorted({*STRIDES.values()})))  # fmt: skip
+def test_tiles_are_those_of_the_sampler(
+    size: int, tile: int, overlap: int, stride: int
+) -> None:
+    tile, overlap = stride * tile, stride * min(overlap, (tile - 1) // 2)
+    side = even_tile(size, tile, overlap, stride)
+    assert tiled_length(size, tile, overlap, stride) == sum(
         len(one.index[0]) for one in tile_grid((size,), (side,), (overlap,))
     )
 
 
-@pytest.mark.parametrize("preset", ["eschweiler", "small"])
+@pytest.mark.parametrize("preset", STRIDES)
 def test_stride_is_that_of_the_network(preset: str) -> None:
-    config = make_config({"network": {"preset": preset}})
-    assert make_network(config.network, 0).spec.stride == STRIDE
+    config = Network(preset=preset)
+    assert network_spec(config).stride == config.stride
+
+
+@pytest.mark.parametrize("preset", STRIDES)
+def test_every_preset_has_rates(preset: str) -> None:
+    for rule in ("train_diffusion", "choose_start", "synthesise"):
+        rate, _ = packaged_rates().find(f"{rule}/{preset}", gpu=False)
+        assert rate is not None, rule
+        assert rate.seconds_per_unit > 0
 
 
 def test_each_file_of_a_data_set_is_a_job(tmp_path: Path) -> None:
@@ -189,6 +208,20 @@ def test_who_asks_for_a_gpu() -> None:
         "synthesise/eschweiler", "train_segmenter/cellpose", "predict_generalist",
     }  # fmt: skip
     assert not any(one.gpu for one in planned({"train": {"device": "cpu"}}))
+
+
+@pytest.mark.parametrize("name", ["train.patch", "synthesise.tile", "distil.patch"])
+def test_sides_that_do_not_fit_the_network_are_refused(name: str) -> None:
+    good = {
+        "network": {"preset": "iddpm"}, "train": {"patch": 96}, "distil": {"steps": 1},
+        "synthesise": {"tile": 256, "overlap": 32},
+    }  # fmt: skip
+    resolved(make_config(good))
+    section, option = name.split(".")
+    bad = make_config({**good, section: {**good.get(section, {}), option: 72}})
+    with pytest.raises(PhantomscopeError, match="use a multiple of 32") as caught:
+        resolved(bad)
+    assert name in str(caught.value)
 
 
 # Shards

@@ -126,6 +126,9 @@ def _sketches(root, tests, norm, like, side):
     write_json(root / "checked/summary.json", {
         "images": 8, "kept": 7, "rejected": 1, "objects": 160, "erased_labels": 5,
         "reasons": {"disagreement": 1}})  # fmt: skip
+    with ImageSetWriter(root / "pseudo", {}) as writer:
+        flat = ndimage.gaussian_filter((labels > 0) * 0.45, 1) + 0.05
+        writer.add(like, flat.astype(np.float32), labels, type="all")
     with ImageSetWriter(root / "start", {}) as writer:
         for t in range(100, 900, 100):
             soft = ndimage.gaussian_filter(raw[:side, :side] * 1.0, 5 - t / 200)

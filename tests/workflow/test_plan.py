@@ -48,6 +48,7 @@ VARIATIONS = {
     "no_generalist": (
         {"segment": {"generalist": False}}, {"predict_generalist": 0, "evaluate": 7},
     ),
+    "sees_sketches": ({"condition": {"kind": "sketch"}}, {"pseudo_sketches": 1}),
     "student_of_two_steps": ({"distil": {"steps": 2}}, {"distil": 1}),
     "synthetic_arm_only": (
         {"segment": {"arms": ["synthetic"]}},
@@ -151,6 +152,7 @@ def test_shipped_configs(path, snakemake, tmp_path):
         "train_segmenter": trained,
         "predict": trained,
         "evaluate": trained + segment.generalist,
+        "pseudo_sketches": int(config.condition.kind == "sketch"),
     })  # fmt: skip
     assert config.has_labels
     assert work(snakemake(tmp_path, "--dry-run", "--configfile", path)) == plan

@@ -53,6 +53,10 @@ FIT_OPTIONS = [
 ]
 
 
+# A model that sees nothing beside the image does not depend on this section.
+CONDITIONS = ["condition"] if CONFIG.condition.kind == "sketch" else []
+
+
 wildcard_constraints:
     shard=r"\d\d\d+",
     gathered="checked|camera",
@@ -65,6 +69,13 @@ def tool_environment(wildcards):
     """The classical baseline needs nothing beyond the library itself."""
     name = "phantomscope" if wildcards.tool == "otsu_watershed" else wildcards.tool
     return f"../../envs/{name}.yaml"
+
+
+def segmenter_environment():
+    """That of the tool which finds the objects of the pseudo-sketches."""
+    folder = Path(CONFIG.condition.segmenter or "")
+    name = next((n for n in ("cellpose", "stardist") if n in folder.parts), "")
+    return f"../../envs/{name or 'phantomscope'}.yaml"
 
 
 def shards_of(*names):

@@ -1,8 +1,36 @@
+rule pseudo_sketches:
+    """Draw the unannotated training images as sketches, from their segmentation."""
+    input:
+        prepared=rules.prepare.output.prepared,
+        normalisation=rules.prepare.output.normalisation,
+        sketch=rules.fit_sketch.output.sketch,
+        segmenter=CONFIG.condition.segmenter or [],
+    output:
+        pseudo=directory(f"{RESULTS}/pseudo"),
+    log:
+        f"{RESULTS}/logs/pseudo_sketches.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pseudo_sketches.tsv"
+    conda:
+        segmenter_environment()
+    threads: CONFIG.segment.threads
+    resources:
+        mem_mb=grown(6000),
+        runtime=grown(120),
+    params:
+        config=sections(CONFIG, "condition", "segment.threads"),
+    message:
+        "Drawing the training images as sketches"
+    script:
+        "../../scripts/pseudo_sketches.py"
+
+
 rule train_diffusion:
     """Train the diffusion model on the unannotated training images."""
     input:
         prepared=rules.prepare.output.prepared,
         normalisation=rules.prepare.output.normalisation,
+        pseudo=rules.pseudo_sketches.output.pseudo if CONDITIONS else [],
     output:
         model=f"{RESULTS}/diffusion/model.pt",
         metrics=f"{RESULTS}/diffusion/metrics.jsonl",
@@ -20,7 +48,7 @@ rule train_diffusion:
         mem_mb=grown(6000),
         runtime=1440,
     params:
-        config=sections(CONFIG, "network", "process", "train", "seed"),
+        config=sections(CONFIG, "network", "process", "train", "seed", *CONDITIONS),
         # Only params names the state: Snakemake deletes outputs of a crashed job.
         state=subpath(output.model, with_suffix=".state"),
     message:

@@ -9,23 +9,33 @@ from pydantic import Field, model_validator
 from phantomscope.config.option import Section, option
 
 Step = Annotated[int, Field(ge=1)]
+Preset = Literal["eschweiler", "small", "iddpm", "iddpm_upstream", "resshift"]
+# Sides of what a network sees are multiples of its stride.
+STRIDES = {
+    "eschweiler": 8, "small": 8, "iddpm": 32, "iddpm_upstream": 32, "resshift": 64,
+}  # fmt: skip
 
 
 class Network(Section):
     """The U-Net."""
 
-    preset: Literal["eschweiler", "small"] = option(
+    preset: Preset = option(
         "eschweiler",
         "`eschweiler`: the paper's network (899,409 parameters in 2D); `small`: half "
-        "its channels, for tests.",
-        paper="eschweiler",
+        "its channels, for tests; `iddpm`: with attention, Saguy et al. (8,913,793); "
+        "`iddpm_upstream`: the same as first published (20,971,521); `resshift`: "
+        "Swin-U-Net of CellResDM (112 million). The last three see sides that are "
+        "multiples of 32, 32 and 64, and need `train.patch`, `synthesise.tile` and "
+        "`synthesise.overlap` to be so.",
+        paper="eschweiler; iddpm; resshift",
     )
-    norm: Literal["channel", "instance", "none"] = option(
+    norm: Literal["channel", "instance", "group", "none"] = option(
         "channel",
         "`instance`: as the reference, but its statistics depend on the tile, which "
         "shows as seams; `channel`: over the channels of each pixel, hence the same "
-        "for any tile.",
-        paper="instance",
+        "for any tile; `group`: over 32 groups of channels, as `iddpm` and `resshift` "
+        "have it, of the tile as well.",
+        paper="instance; group",
     )
     noise_channel: bool = option(
         False,
@@ -33,6 +43,11 @@ class Network(Section):
         "does not mention it). Without it the preset has 72 weights fewer.",
         paper="true (code)",
     )
+
+    @property
+    def stride(self) -> int:
+        """Sides of what the network sees are multiples of this, in px."""
+        return STRIDES[self.preset]
 
 
 class Process(Section):
@@ -45,6 +60,32 @@ class Process(Section):
     prediction: Literal["eps", "x0", "v"] = option(
         "eps", "What the network predicts.", paper="eps"
     )
+
+
+class Condition(Section):
+    """What the network sees beside the noised image."""
+
+    kind: Literal["none", "sketch"] = option(
+        "none",
+        "`sketch`: a channel with a sketch. In training it is the pseudo-sketch of "
+        "each unannotated image (its objects as a segmentation finds them, drawn as "
+        "sketches are), in synthesis the sketch. Objects stay in place however much "
+        "noise is added, so that `start.value` may be as large as `process.timesteps`, "
+        "which is pure noise; predict `v` there, since `eps` drifts in brightness.",
+        paper="none",
+    )
+    segmenter: str | None = option(
+        None,
+        "Folder of a trained segmenter, such as "
+        "`results/demo/models/stardist/synthetic/seed0`, that finds the objects of the "
+        "pseudo-sketches: one more round. Empty: the classical segmentation.",
+    )
+
+    @model_validator(mode="after")
+    def _of_use(self) -> Self:
+        if self.segmenter and self.kind == "none":
+            raise ValueError("`segmenter` is of no use without `kind: sketch`")
+        return self
 
 
 class Train(Section):

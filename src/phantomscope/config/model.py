@@ -11,6 +11,7 @@ from pydantic import model_validator
 from phantomscope.config.analysis import Check, Evaluate, Segment
 from phantomscope.config.data import Normalise, Source, Split
 from phantomscope.config.diffusion import (
+    Condition,
     Distil,
     Network,
     Process,
@@ -20,6 +21,7 @@ from phantomscope.config.diffusion import (
 )
 from phantomscope.config.option import Section, option
 from phantomscope.config.simulation import Fit, Simulate
+from phantomscope.errors import PhantomscopeError
 
 
 class Config(Section):
@@ -44,6 +46,7 @@ class Config(Section):
     simulate: Simulate = option(Simulate, "Labelled sketches.")
     network: Network = option(Network, "The U-Net of the diffusion model.")
     process: Process = option(Process, "The forward process.")
+    condition: Condition = option(Condition, "What else the network sees.")
     train: Train = option(Train, "Training of the diffusion model.")
     start: Start = option(Start, "Choice of t_start.")
     distil: Distil = option(Distil, "A student of few steps, if wanted.")
@@ -74,6 +77,30 @@ class Config(Section):
             arm for arm in self.segment.arms if arm != "annotated" or self.has_labels
         ]
 
+    def check_sides(self) -> None:
+        """Check that sides fit the network; a part of a config cannot tell.
+
+        Raises
+        ------
+        PhantomscopeError
+            If a patch, a tile or its overlap is no multiple of the network's stride.
+        """
+        stride = self.network.stride
+        sides = [
+            ("train.patch", self.train.patch),
+            ("synthesise.tile", self.synthesise.tile),
+            ("synthesise.overlap", self.synthesise.overlap),
+        ]
+        if self.distil.steps:
+            sides.append(("distil.patch", self.distil.patch))
+        for name, side in sides:
+            if side % stride:
+                raise PhantomscopeError(
+                    f"{side} px do not fit the network `{self.network.preset}`",
+                    where=name,
+                    fix=f"use a multiple of {stride}",
+                )
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.experiment and not re.fullmatch(r"\w[\w.-]*", self.experiment):
@@ -93,6 +120,14 @@ class Config(Section):
             raise ValueError(
                 f"no value of `start.candidates` is within `process.timesteps` "
                 f"({timesteps})"
+            )
+        own = Path("results", self.name).resolve()
+        if (segmenter := self.condition.segmenter) and Path(
+            segmenter
+        ).resolve().is_relative_to(own):
+            raise ValueError(
+                f"`condition.segmenter` ({segmenter}) is a result of this experiment, "
+                "which needs it first: give the new round an `experiment` of its own"
             )
         if "annotated" == "".join(self.segment.arms) and not self.has_labels:
             raise ValueError(

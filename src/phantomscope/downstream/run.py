@@ -144,6 +144,34 @@ def predict_tool(
             progress.advance()
 
 
+def load_tool(folder: Path, options: Segment) -> Segmenter:
+    """Load what `train_tool` wrote, whichever tool it is.
+
+    Parameters
+    ----------
+    folder : Path
+        With `training.json`.
+    options : Segment
+        Only the number of CPU threads is used.
+
+    Returns
+    -------
+    callable
+        From a raw image, shape (Y, X), to its labels.
+    """
+    record = read_json(Path(folder) / "training.json")
+    tool = record.get("tool") if isinstance(record, dict) else None
+    load = _choose(LOADERS, str(tool), "used")
+    with redirect_stdout(StringIO()), _explain_damage(folder):
+        found = load(folder, options)
+
+    def segment(image: Array) -> Array:
+        with redirect_stdout(StringIO()):
+            return found(image)
+
+    return segment
+
+
 @contextmanager
 def _explain_damage(folder: Path | None) -> Iterator[None]:
     try:

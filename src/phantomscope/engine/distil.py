@@ -132,6 +132,8 @@ class Distillation:
     noise_channel : bool
         Whether the networks take a second channel of noise. What it holds cannot be
         distilled: the student gets that of the teacher's first step in each segment.
+    conditions : int
+        1 if the networks see the sketch, too.
     """
 
     teacher: nn.Module
@@ -141,6 +143,7 @@ class Distillation:
     solver: Solver = "ddim"
     clip: tuple[float, float] | None = None
     noise_channel: bool = False
+    conditions: int = 0
 
     def draw(self, x0: Tensor, rng: torch.Generator) -> Items:
         """Follow the teacher from noised sketches; every segment gives one item.
@@ -151,7 +154,7 @@ class Distillation:
         clean = x0[: math.ceil(len(x0) / len(self.segments))]
         noise = torch.randn(clean.shape, generator=rng)
         x = self.process.q_sample(clean, self.start, noise).to(device)
-        inputs, states = self._follow(x, rng)
+        inputs, states = self._follow(x, clean.to(device), rng)
         ends = [times[0] for times in self.segments] + [0]
         targets = [
             self._target(states[k], states[k + 1], ends[k], ends[k + 1])
@@ -167,7 +170,7 @@ class Distillation:
 
     @torch.no_grad()
     def _follow(
-        self, x: Tensor, rng: torch.Generator
+        self, x: Tensor, sketch: Tensor, rng: torch.Generator
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Return what the network saw at the upper end of each segment, and all ends.
 
@@ -182,6 +185,8 @@ class Distillation:
             if self.noise_channel:
                 extra = torch.randn(state.shape, generator=rng).to(state.device)
                 seen = torch.cat([state, extra], dim=1)
+            if self.conditions:
+                seen = torch.cat([seen, sketch], dim=1)
             if t in first:
                 inputs.append(seen)
                 states.append(state)
@@ -228,6 +233,7 @@ def make_distillation(
         options.teacher_sampler,
         teacher.value_range if clip else None,
         teacher.noise_channel,
+        teacher.conditions,
     )
 
 

@@ -8,7 +8,7 @@ memory of fixed size.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -62,6 +62,34 @@ class MemoryField:
     def write(self, first: int, rows: Tensor) -> None:
         """Write rows from `first` on."""
         self.values[:, first : first + rows.shape[1]] = rows
+
+
+class RowsField:
+    """A field that is asked for its rows: nothing of it is kept, nothing written.
+
+    Parameters
+    ----------
+    rows : callable
+        ``rows(a, b)`` gives rows a ... b - 1, shape (C, b - a, ...), float32.
+    channels, shape, device
+        As in `MemoryField`.
+    """
+
+    def __init__(
+        self, rows: Callable[[int, int], Float], channels: int, shape: Sequence[int],
+        device: torch.device,
+    ) -> None:  # fmt: skip
+        self._rows, self.channels, self.shape = rows, channels, tuple(shape)
+        self.device = device
+
+    def read(self, first: int, stop: int) -> Tensor:
+        """Return rows first ... stop - 1, shape (C, stop - first, ...)."""
+        rows = np.ascontiguousarray(self._rows(first, stop), np.float32)
+        return torch.from_numpy(rows).to(self.device)
+
+    def write(self, first: int, rows: Tensor) -> None:
+        """Refuse."""
+        raise TypeError("this field is only read")
 
 
 class FileField:

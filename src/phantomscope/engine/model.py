@@ -75,6 +75,21 @@ class DiffusionModel:
         )
 
     @property
+    def conditions(self) -> int:
+        """Channels that the network sees beside the state and its noise."""
+        spec = self.network.spec
+        return spec.inputs - spec.outputs - self.noise_channel
+
+    def check_condition(self, channels: int) -> None:
+        """Raise an error unless so many channels of a condition are what it needs."""
+        if channels != self.conditions:
+            raise PhantomscopeError(
+                f"this model was trained to see {self.conditions} channels beside the "
+                f"image, {channels} are given",
+                fix="use a model of the same `condition.kind`",
+            )
+
+    @property
     def dims(self) -> int:
         """Dimensions of the images: 2, or 3 for volumes."""
         return self.network.spec.dims

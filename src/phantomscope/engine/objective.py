@@ -21,8 +21,8 @@ class Objective(Protocol):
 
         Parameters
         ----------
-        x0 : Tensor, shape (N, 1, ...)
-            Clean patches, on the CPU.
+        x0 : Tensor, shape (N, C, ...)
+            Clean patches, on the CPU; what the network sees beside them comes last.
         rng : Generator
             Source of everything random; it belongs to the step.
 
@@ -52,18 +52,26 @@ class Denoising:
         What to undo.
     noise_channel : bool
         Append a channel of fresh noise to the input.
+    conditions : int
+        How many channels of each patch are no image but its condition, the last ones.
+        The network sees them as they are.
     """
 
     process: Process
     noise_channel: bool = False
+    conditions: int = 0
 
     def draw(self, x0: Tensor, rng: torch.Generator) -> Items:
         """Corrupt patches, each to a time of its own."""
+        channels = x0.shape[1] - self.conditions
+        x0, condition = x0[:, :channels], x0[:, channels:]
         t = torch.randint(1, self.process.timesteps + 1, (len(x0),), generator=rng)
         noise = torch.randn(x0.shape, generator=rng)
         x = self.process.q_sample(x0, t, noise)
         if self.noise_channel:
             x = torch.cat([x, torch.randn(x0.shape, generator=rng)], dim=1)
+        if self.conditions:
+            x = torch.cat([x, condition], dim=1)
         return x, t, self.process.target(x0, t, noise)
 
     def loss(self, output: Tensor, t: Tensor, target: Tensor) -> Tensor:

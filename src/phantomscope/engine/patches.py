@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,6 +47,9 @@ class PatchSource:
         Apply the eight symmetries of the square.
     memory : int
         Bytes of normalised images to keep.
+    condition : callable, optional
+        ``condition(identifier)`` gives what the network sees beside an image, shape
+        (C', Y, X): network values. It is cut and turned as the image is.
     """
 
     def __init__(
@@ -56,10 +61,12 @@ class PatchSource:
         *,
         augment: bool = True,
         memory: int = 2 << 30,
+        condition: Callable[[str], Float] | None = None,
     ) -> None:
         self.images = images.without_masks()
         self.normalisation = normalisation
         self.patch, self.seed, self.augment = patch, seed, augment
+        self._condition = condition
         self._ids = self.images.ids
         self._memory, self._cache = memory, dict[str, Float]()
         sizes = [
@@ -70,10 +77,13 @@ class PatchSource:
         self._chance = np.asarray(sizes) / np.sum(sizes)
 
     def _image(self, identifier: str) -> Float:
+        """Return an image and what the network sees beside it, shape (C, Y, X)."""
         if identifier in self._cache:
             return self._cache[identifier]
         raw = self.images.image(identifier)
-        image = self.normalisation.forward(raw, identifier)
+        image = self.normalisation.forward(raw, identifier)[None]
+        if self._condition:
+            image = np.concatenate([image, self._condition(identifier)])
         if image.nbytes <= self._memory:
             self._memory -= image.nbytes
             self._cache[identifier] = image
@@ -84,22 +94,20 @@ class PatchSource:
 
         Returns
         -------
-        ndarray, shape (size, 1, patch, patch)
-            float32.
+        ndarray, shape (size, C, patch, patch)
+            float32; the image, then its condition.
         """
         rng = generator(self.seed, "patches", step)
         chosen = rng.choice(len(self._ids), size, p=self._chance)
         places = rng.random((size, 2))
         elements = rng.integers(8, size=size)
-        out = np.empty((size, 1, self.patch, self.patch), np.float32)
-        for item, (which, place, element) in enumerate(
-            zip(chosen, places, elements, strict=True)
-        ):
+        out = []
+        for which, place, element in zip(chosen, places, elements, strict=True):
             image = self._image(self._ids[which])
             index = []
-            for length, fraction in zip(image.shape, place, strict=True):
+            for length, fraction in zip(image.shape[1:], place, strict=True):
                 start = int(fraction * (max(length - self.patch, 0) + 1))
                 index.append(reflect_index(start, start + self.patch, length))
-            crop = image[np.ix_(*index)]
-            out[item, 0] = dihedral(crop, int(element) if self.augment else 0)
-        return out
+            crop = image[np.ix_(np.arange(len(image)), *index)]
+            out.append(dihedral(crop, int(element) if self.augment else 0))
+        return np.stack(out)

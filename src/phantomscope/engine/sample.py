@@ -176,8 +176,6 @@ class Sampler:
         image = _Image(identifier, tuple(shape), start, sketch, condition)
         return self._run(image, scratch)  # type: ignore[return-value]
 
-    # One image
-
     def _plan(self, start: int) -> list[Step]:
         config = self.config
         return plan_steps(
@@ -193,6 +191,7 @@ class Sampler:
     @torch.inference_mode()
     def _run(self, image: _Image, scratch: Path | None) -> Field:
         """Fill the first state and sweep until the image is there."""
+        self.model.check_condition(image.condition.channels if image.condition else 0)
         steps = self._plan(image.start)
         tiling = make_tiling(self.config, self.spec, image.shape, self.device)
         per_step = self.config.fusion == "per_step"

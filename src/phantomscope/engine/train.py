@@ -61,7 +61,7 @@ class Trainer:
     process : Process
         What to undo.
     batch : callable
-        ``batch(step, size)`` gives clean patches (N, 1, ...), a pure function.
+        ``batch(step, size)`` gives clean patches (N, C, ...), a pure function.
     options : Train
         How to train.
     seed : int

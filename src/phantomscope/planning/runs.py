@@ -24,6 +24,7 @@ FOLDERS = {
     "prepare": ("prepared",),
     "simulate": ("sketches",),
     "photograph": ("photographs",),
+    "pseudo_sketches": ("pseudo",),
     "train_diffusion": ("diffusion",),
     "choose_start": ("start",),
     "distil": ("student",),

@@ -16,7 +16,6 @@ from phantomscope.planning.sources import Images, split_images
 
 FEWEST_SHARDS = 2  # so that two cores are busy
 MOST_SHARDS = 2000  # more jobs burden Snakemake and the queue of a cluster
-STRIDE = 8  # of the network, with either preset
 ITEM_BYTES = {"uint8": 1, "uint16": 2, "float32": 4}
 LABEL_BYTES = 2
 IMAGES_OF_TYPE = 20  # that `fit_sketch` looks at
@@ -85,7 +84,7 @@ class Work:
         return self.store or self.key
 
 
-def tiled_length(size: int, tile: int, overlap: int) -> int:
+def tiled_length(size: int, tile: int, overlap: int, stride: int) -> int:
     """Return the length of an axis over all its tiles, overlaps included.
 
     Parameters
@@ -94,9 +93,11 @@ def tiled_length(size: int, tile: int, overlap: int) -> int:
         Length of the image along the axis, px.
     tile, overlap : int
         Largest tile, and its overlap on each side, px.
+    stride : int
+        Of the network.
     """
     count = math.ceil(size / (tile - 2 * overlap))
-    core = math.ceil(size / count / STRIDE) * STRIDE
+    core = math.ceil(size / count / stride) * stride
     side = min(tile, core + 2 * overlap)
     return math.ceil(size / (side - 2 * overlap)) * side
 
@@ -110,7 +111,7 @@ def network_pixels(config: Config, steps: int | None = None) -> int:
     if steps is None:
         steps = config.distil.steps or options.steps
     height, width = (
-        tiled_length(size, options.tile, options.overlap)
+        tiled_length(size, options.tile, options.overlap, config.network.stride)
         for size in config.simulate.size
     )
     return steps * height * width
@@ -157,7 +158,8 @@ def pixels_per_job(config: Config) -> int:
 
 
 def resolved(config: Config) -> Config:
-    """Return the config with the number of shards filled in."""
+    """Return the whole config with the number of shards filled in."""
+    config.check_sides()
     simulate = config.simulate.model_copy(update={"shards": shard_count(config)})
     return config.model_copy(update={"simulate": simulate})
 
@@ -267,6 +269,10 @@ def _diffusion(config: Config, train: Images) -> list[Work]:
     tried = len(times) * config.start.images
     # The teacher tries the times.
     each = network_pixels(config, config.synthesise.steps)
+    pseudo = [
+        Work("pseudo_sketches", 1, train.pixels, "pixels", ("fit_sketch",),
+             stored=_raw(train.pixels, "float32"), store="float32")
+    ] if config.condition.kind == "sketch" else []  # fmt: skip
     chosen = f"choose_start.{preset}"
     distil = [
         Work("distil", 1, _distil_pixels(config), "network pixels",
@@ -277,7 +283,9 @@ def _diffusion(config: Config, train: Images) -> list[Work]:
     height, width = config.simulate.size
     images = config.simulate.images / _shards(config)
     return [
-        Work("train_diffusion", 1, seen, "pixels", ("prepare",), preset, gpu=gpu,
+        *pseudo,
+        Work("train_diffusion", 1, seen, "pixels",
+             ("prepare", *(one.name for one in pseudo)), preset, gpu=gpu,
              threads=options.threads, first=True),
         Work("choose_start", 1, tried * each, "network pixels",
              ("fit_sketch", f"train_diffusion.{preset}"), preset, gpu=gpu,

@@ -61,7 +61,9 @@ def summary(function: Callable[..., None]) -> str:
 
 def convert(argument: Argument, value: Any) -> Any:
     """Turn a value from Snakemake into what the stage expects."""
-    if value is None:
+    # An input that a rule has under some configs only is an empty list otherwise.
+    absent = isinstance(value, list) and not value and not argument.many
+    if value is None or absent:
         return None
     if argument.many:
         items = [value] if isinstance(value, str | Path) else list(value)

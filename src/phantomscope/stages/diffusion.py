@@ -19,8 +19,10 @@ from phantomscope.engine.distil import (
     student_options,
     student_training,
 )
+from phantomscope.engine.fields import RowsField
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.networks import make_network
+from phantomscope.engine.objective import Denoising
 from phantomscope.engine.patches import PatchSource
 from phantomscope.engine.process import make_process
 from phantomscope.engine.sample import Sampler
@@ -50,6 +52,7 @@ from phantomscope.simulate.patches import SketchPatches
 from phantomscope.simulate.sketch import simulate_sketch
 from phantomscope.stages.arguments import Output, Place
 from phantomscope.stages.data import raw_limits, unannotated
+from phantomscope.stages.pseudo import pseudo_condition
 
 Float = NDArray[np.float32]
 # Where a volume that is being synthesised has its states, in the unfinished set.
@@ -59,19 +62,36 @@ Drawn = tuple[Float, NDArray[np.uint16], SketchType]
 
 def train_diffusion(
     config: Config, *, prepared: Path, normalisation: Path, model: Output,
-    metrics: Output, state: Place,
+    metrics: Output, state: Place, pseudo: Path | None = None,
 ) -> None:  # fmt: skip
     """Train the diffusion model on patches of the unannotated training images."""
     check_targets(model, metrics)
     images, scale = unannotated(prepared), Normalisation.load(normalisation)
+    conditions, condition, seen = 0, None, dict[str, Any]()
+    if config.condition.kind == "sketch":
+        if pseudo is None:
+            raise PhantomscopeError(
+                "a model that sees sketches learns from pseudo-sketches",
+                where="condition.kind",
+                fix="give --pseudo, the folder that `pseudo-sketches` writes",
+            )
+        condition, hashes = pseudo_condition(pseudo, images, scale)
+        conditions, seen = 1, {"pseudo": hashes}
     patches = PatchSource(
-        images, scale, config.train.patch, config.seed, augment=config.train.augment
-    )
+        images, scale, config.train.patch, config.seed, augment=config.train.augment,
+        condition=condition,
+    )  # fmt: skip
     shape = config.model_dump(include={"network", "process"})
     options = config.train.model_dump(exclude={"checkpoint_every", "micro_batch"})
+    process = make_process(config.process)
     trainer = Trainer(
-        make_network(config.network, config.seed),
-        make_process(config.process),
+        make_network(
+            config.network,
+            config.seed,
+            conditions=conditions,
+            timesteps=config.process.timesteps,
+        ),
+        process,
         patches.batch,
         config.train,
         seed=config.seed,
@@ -82,8 +102,10 @@ def train_diffusion(
             "seed": config.seed,
             "images": list(images.table["sha256"]),
             "limits": scale.limits,
+            **seen,
         },
         state=state,
+        objective=Denoising(process, config.network.noise_channel, conditions),
     )
     trainer.train()
     extremes = [scale.forward(images.image(i), i) for i in images.ids]
@@ -92,9 +114,8 @@ def train_diffusion(
         max(float(x.max()) for x in extremes),
     )
     write_text(metrics, trainer.metrics_file.read_text())
-    trainer.save_model(
-        model, {**shape, "value_range": value_range, "seed": config.seed}
-    )
+    about = {**shape, "value_range": value_range, "seed": config.seed}
+    trainer.save_model(model, {**about, "conditions": conditions})
 
 
 def _sampler(
@@ -104,6 +125,12 @@ def _sampler(
     return Sampler(
         model, options or config.synthesise, config.seed, pixels_per_job(config)
     )
+
+
+def _from_sketch(sampler: Sampler, sketch: Float, identifier: str, t: int) -> Float:
+    """Bring a sketch back; a model that sees sketches sees it all the way."""
+    condition = sketch[None] if sampler.model.conditions else None
+    return sampler.from_sketch(sketch, identifier, t, condition)
 
 
 def _crops(images: Sequence[Float], count: int, side: int, seed: int) -> list[Float]:
@@ -148,7 +175,7 @@ def _bring_back(
             scores = []
             for n, (sketch, labels, kind) in enumerate(drawn):
                 flat = unit_to_network(sketch, scale.transform)
-                back = sampler.from_sketch(flat, f"start-{n}", t)
+                back = _from_sketch(sampler, flat, f"start-{n}", t)
                 like = raw_limits(scale, images, kind.name, config.seed, n)
                 raw = scale.inverse(back, like)
                 unit = scale.to_unit(raw, like)
@@ -312,7 +339,7 @@ def synthesise(
                     _volume(sampler, part, identifier, t_start, scale, writer, columns)
                 else:
                     values = unit_to_network(part.image(identifier), scale.transform)
-                    values = sampler.from_sketch(values, identifier, t_start)
+                    values = _from_sketch(sampler, values, identifier, t_start)
                     raw = scale.inverse(values, like)
                     writer.add(identifier, raw, part.mask(identifier), **columns)
             progress.advance()
@@ -334,7 +361,12 @@ def _volume(
         def rows(first: int, stop: int) -> Float:
             return unit_to_network(sketch.read(first, stop), scale.transform)[None]
 
-        field = sampler.stream(rows, sketch.shape, identifier, t_start, scratch)
+        condition = None
+        if sampler.model.conditions:
+            condition = RowsField(rows, 1, sketch.shape, sampler.device)
+        field = sampler.stream(
+            rows, sketch.shape, identifier, t_start, scratch, condition
+        )
         raw = (
             scale.inverse(field.read(z, z + 1)[0, 0].numpy(), columns["limits"])
             for z in range(sketch.shape[0])

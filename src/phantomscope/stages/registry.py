@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from phantomscope.stages import analysis, checking, data, diffusion
+from phantomscope.stages import analysis, checking, data, diffusion, pseudo
 
 _FUNCTIONS: tuple[Callable[..., None], ...] = (
     data.download,
@@ -13,6 +13,7 @@ _FUNCTIONS: tuple[Callable[..., None], ...] = (
     data.fit_sketch,
     data.simulate,
     data.photograph,
+    pseudo.pseudo_sketches,
     diffusion.train_diffusion,
     diffusion.choose_start,
     diffusion.distil,

@@ -17,6 +17,7 @@ from phantomscope.tables.figures_images import (
     plot_gallery,
     plot_memorisation,
     plot_overlays,
+    plot_pseudo,
 )
 from phantomscope.tables.style import Plot
 
@@ -30,6 +31,7 @@ __all__ = [
     "plot_gallery",
     "plot_memorisation",
     "plot_overlays",
+    "plot_pseudo",
     "plot_realism",
     "plot_start",
     "plot_training",
@@ -50,6 +52,10 @@ FIGURES: dict[str, tuple[Plot, tuple[str, ...]]] = {
     "memorisation": (plot_memorisation, ("memorisation.csv",)),
     "t_start": (plot_start, ("start.json", "tables/t_start.csv")),
     "fit": (plot_fit, ("fit_objects.csv",)),
+    "pseudo": (
+        plot_pseudo,
+        ("pseudo/manifest.csv", "prepared/manifest.csv", "normalisation.json"),
+    ),
     "checks": (plot_checks, ("checked/manifest.csv",)),
     "training": (plot_training, ("diffusion/metrics.jsonl",)),
     "costs": (plot_costs, ("benchmarks/*.tsv",)),

@@ -104,6 +104,28 @@ def _real_crops(
 
 
 @styled
+def plot_pseudo(root: Path, config: Config, out: Path) -> None:
+    """Show real images above the pseudo-sketches that were drawn of them."""
+    norm = Normalisation.load(root / "normalisation.json")
+    real, pseudo = ImageSet.open(root / "prepared"), ImageSet.open(root / "pseudo")
+    names = pick(pseudo.ids, 5)
+    columns = max(len(names), 1)
+    side = min(int(min(pseudo.table[["height", "width"]].min())), 240)
+    figure = canvas(0.2 + 9.1 / max(columns, 3) * 2)
+    grid = figure.subplots(2, columns, squeeze=False)
+    for axes, title in zip(grid[:, 0], ("real", "pseudo-sketch"), strict=True):
+        axes.set_ylabel(title, fontsize=9.5, fontweight="bold", labelpad=6)
+    for axes in grid.ravel():
+        bare(axes)
+    for (above, below), name in zip(grid.T, names, strict=False):
+        show(above, crop(display_unit(norm, real, name), side))
+        outlines(above, crop(pseudo.mask(name), side), LABEL, width=0.8)
+        show(below, crop(pseudo.image(name), side))
+    scale_bar(grid[0, 0], side, pixel_size(real))
+    save(figure, out)
+
+
+@styled
 def plot_overlays(root: Path, config: Config, out: Path) -> None:
     """Show up to three test images with the truth and each method's outlines."""
     norm = Normalisation.load(root / "normalisation.json")
