@@ -223,10 +223,26 @@ def overhead(folder: Path) -> list[Row]:
     ]  # fmt: skip
 
 
-def quality_curve(folder: Path) -> list[Row]:
-    """Measure quality against steps with the demo's model."""
+PILOT = ROOT / "results/dsb2018-pilot"
+
+
+def finished(folder: Path) -> list[tuple[Laboratory, str, str, Path]]:
+    """Return experiments with a model: what, its name, a suffix, and its tables."""
     lab, model = laboratory(folder)
-    return quality.rows(lab, model, ROOT / "benchmarks/results/demo")
+    found = [(lab, model, "", ROOT / "benchmarks/results/demo")]
+    if (PILOT / "diffusion/model.pt").exists() and (PILOT / "start.json").exists():
+        pilot = Laboratory.of_experiment(PILOT, ROOT / "config/dsb2018/pilot.yaml")
+        tables = ROOT / "benchmarks/results" / PILOT.name
+        found.append((pilot, f"model of {PILOT.name}", "_dsb2018", tables))
+    return found
+
+
+def quality_curve(folder: Path) -> list[Row]:
+    """Measure quality against steps with the models that are there."""
+    rows = []
+    for lab, model, suffix, tables in finished(folder):
+        rows += quality.rows(lab, model, tables, suffix=suffix)
+    return rows
 
 
 def synthesised(folder: Path) -> list[Row]:
