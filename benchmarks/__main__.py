@@ -18,6 +18,7 @@ from benchmarks import (
     peer_pipelines,
     peers,
     quality,
+    quality_ap50,
     rates,
     resume,
     scale,
@@ -245,6 +246,19 @@ def quality_curve(folder: Path) -> list[Row]:
     return rows
 
 
+def segmented(folder: Path) -> list[Row]:
+    """Train segmenters on images of few steps and of the full chain."""
+    rows, merged = [], []
+    for lab, model, suffix, tables in finished(folder):
+        rows += quality_ap50.rows(lab, model, tables, suffix=suffix)
+        if (tables / "quality.csv").exists():
+            merged += quality.stored_rows(tables, model, suffix=suffix)
+    if merged:
+        # The rows of that area hold this AP50, too.
+        save("quality", merged)
+    return rows
+
+
 def synthesised(folder: Path) -> list[Row]:
     """Time a large image from file to file."""
     lab, model = laboratory(folder)
@@ -308,6 +322,7 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "plan": planned,
     "overhead": overhead,
     "volumes": volumes.rows,
+    "quality_ap50": segmented,
     "quality": quality_curve,
     "synthesis": synthesised,
     "engine_speed": engine_speed.rows,
