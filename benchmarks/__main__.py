@@ -25,6 +25,7 @@ from benchmarks import (
     seams,
     slurm,
     synthesis,
+    unconditional,
     volumes,
 )
 from benchmarks.laboratory import ROOT, Laboratory, run
@@ -265,6 +266,12 @@ def synthesised(folder: Path) -> list[Row]:
     return synthesis.rows(lab, folder, model)
 
 
+def unconditionally(folder: Path) -> list[Row]:
+    """Time an image from noise, with as few steps as are as good as all."""
+    lab, model = laboratory(folder)
+    return unconditional.rows(lab, model, ROOT / "benchmarks/results/demo")
+
+
 FAULTS = ROOT / "benchmarks/results/faults.md"
 
 
@@ -324,6 +331,7 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "volumes": volumes.rows,
     "quality_ap50": segmented,
     "quality": quality_curve,
+    "unconditional": unconditionally,
     "synthesis": synthesised,
     "engine_speed": engine_speed.rows,
 }

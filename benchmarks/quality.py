@@ -33,7 +33,7 @@ from benchmarks.quality_losses import (
 )
 from benchmarks.table import Row
 from phantomscope.config.diffusion import Synthesise
-from phantomscope.engine.accelerate import pick_precision
+from phantomscope.engine.accelerate import Evaluator, pick_precision
 from phantomscope.engine.distil import student_options
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.sample import Sampler
@@ -125,11 +125,35 @@ def material(lab: Laboratory, count: int, side: int = SIDE) -> Material:
     )  # fmt: skip
 
 
+class Samplers:
+    """Makes samplers that share one evaluator of each model and precision.
+
+    So kernels are compiled once, not once for each number of steps. Compiled and eager
+    kernels of one precision differ by rounding.
+    """
+
+    def __init__(self, compiled: bool = True) -> None:
+        self.compiled = compiled
+        self._known: dict[tuple[int, str], Evaluator] = {}
+
+    def make(self, model: DiffusionModel, config: Synthesise, seed: int) -> Sampler:
+        """Return a sampler with these options."""
+        eager = config.model_copy(update={"compile": "never"})
+        sampler = Sampler(model, eager, seed)
+        key = (id(model), sampler.precision)
+        if key not in self._known:
+            self._known[key] = Evaluator(
+                model.network, sampler.device, sampler.precision, self.compiled
+            )
+        sampler.evaluate = self._known[key]
+        return sampler
+
+
 def go_back(
-    found: Material, config: Synthesise, progress: Progress, model: DiffusionModel
+    found: Material, sampler: Sampler, progress: Progress
 ) -> tuple[Outcome, float]:
-    """Go both ways back with some options; return what came, and the seconds."""
-    sampler = Sampler(model, config, found.seed)
+    """Go both ways back; return what came, and the seconds."""
+    config = sampler.config
     images: dict[str, Float] = {}
     begin = time.perf_counter()
     named = {f"crop-{n}": crop for n, crop in enumerate(found.crops)}
@@ -201,11 +225,13 @@ def default_of(lab: Laboratory, found: Material) -> dict[str, Any]:
 def curve(
     lab: Laboratory, count: int = 16, steps: Sequence[int] = STEPS,
     samplers: Sequence[str] = SAMPLERS, side: int = SIDE, threads: int = 2,
+    compiled: bool = True,
 ) -> pd.DataFrame:  # fmt: skip
     """Measure the full chain, and every sampler at every number of steps.
 
     The full chain is ancestral, one step per time, fp32; it goes once more with other
     noise, which tells what such differences mean. The others use the config's options.
+    All kernels are compiled, unless `compiled` is false.
     """
     found = material(lab, count, side)
     # Two threads by default: nothing else runs while this measures.
@@ -222,9 +248,11 @@ def curve(
     total *= len(found.crops) + len(found.sketches)
     table, default = [], default_of(lab, found)
     comparison: Comparison | None = None
+    makers = Samplers(compiled)
     with Progress("quality against steps", total, unit="evaluations") as progress:
         for name, options, given, model in ways:
-            outcome, seconds = go_back(given, options, progress, model)
+            sampler = makers.make(model, options, given.seed)
+            outcome, seconds = go_back(given, sampler, progress)
             comparison = comparison or Comparison(found.real, outcome, found.sources)
             own_key = key_of(options) | {"sampler": name}
             row = own_key | comparison.values(outcome) | comparison.losses(outcome)

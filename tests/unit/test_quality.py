@@ -119,7 +119,8 @@ def stored(lab: Laboratory, tmp_path_factory: pytest.TempPathFactory) -> Path:
     start.write_text('{"value": 4}')
     near = Laboratory(lab.folder, lab.config)
     near.start = start
-    small = {"steps": (2, 9), "samplers": ("ddim", "sde_dpmpp_2m"), "threads": 1}
+    small = {"steps": (2, 9), "samplers": ("ddim", "sde_dpmpp_2m"), "threads": 1,
+             "compiled": False}  # fmt: skip
     rows = quality.rows(near, "small model", folder, 2, side=96, **small)
     assert [row.id for row in rows] == ["engine.quality_loss"]
     return folder
