@@ -18,12 +18,14 @@ from benchmarks import (
     peer_pipelines,
     peers,
     quality,
+    quality_ap50,
     rates,
     resume,
     scale,
     seams,
     slurm,
     synthesis,
+    unconditional,
     volumes,
 )
 from benchmarks.laboratory import ROOT, Laboratory, run
@@ -223,16 +225,51 @@ def overhead(folder: Path) -> list[Row]:
     ]  # fmt: skip
 
 
-def quality_curve(folder: Path) -> list[Row]:
-    """Measure quality against steps with the demo's model."""
+PILOT = ROOT / "results/dsb2018-pilot"
+
+
+def finished(folder: Path) -> list[tuple[Laboratory, str, str, Path]]:
+    """Return experiments with a model: what, its name, a suffix, and its tables."""
     lab, model = laboratory(folder)
-    return quality.rows(lab, model, ROOT / "benchmarks/results/demo")
+    found = [(lab, model, "", ROOT / "benchmarks/results/demo")]
+    if (PILOT / "diffusion/model.pt").exists() and (PILOT / "start.json").exists():
+        pilot = Laboratory.of_experiment(PILOT, ROOT / "config/dsb2018/pilot.yaml")
+        tables = ROOT / "benchmarks/results" / PILOT.name
+        found.append((pilot, f"model of {PILOT.name}", "_dsb2018", tables))
+    return found
+
+
+def quality_curve(folder: Path) -> list[Row]:
+    """Measure quality against steps with the models that are there."""
+    rows = []
+    for lab, model, suffix, tables in finished(folder):
+        rows += quality.rows(lab, model, tables, suffix=suffix)
+    return rows
+
+
+def segmented(folder: Path) -> list[Row]:
+    """Train segmenters on images of few steps and of the full chain."""
+    rows, merged = [], []
+    for lab, model, suffix, tables in finished(folder):
+        rows += quality_ap50.rows(lab, model, tables, suffix=suffix)
+        if (tables / "quality.csv").exists():
+            merged += quality.stored_rows(tables, model, suffix=suffix)
+    if merged:
+        # The rows of that area hold this AP50, too.
+        save("quality", merged)
+    return rows
 
 
 def synthesised(folder: Path) -> list[Row]:
     """Time a large image from file to file."""
     lab, model = laboratory(folder)
     return synthesis.rows(lab, folder, model)
+
+
+def unconditionally(folder: Path) -> list[Row]:
+    """Time an image from noise, with as few steps as are as good as all."""
+    lab, model = laboratory(folder)
+    return unconditional.rows(lab, model, ROOT / "benchmarks/results/demo")
 
 
 FAULTS = ROOT / "benchmarks/results/faults.md"
@@ -292,7 +329,9 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "plan": planned,
     "overhead": overhead,
     "volumes": volumes.rows,
+    "quality_ap50": segmented,
     "quality": quality_curve,
+    "unconditional": unconditionally,
     "synthesis": synthesised,
     "engine_speed": engine_speed.rows,
 }

@@ -80,6 +80,18 @@ def load() -> list[Row]:
     return rows
 
 
+def curves() -> list[str]:
+    """Point to the curves of quality against steps that are there."""
+    links = [
+        f"{path.parent.name} ([table](results/{path.parent.name}/quality.csv), "
+        f"[figure](results/{path.parent.name}/quality.png))"
+        for path in sorted(FOLDER.glob("results/*/quality.csv"))
+    ]
+    if not links:
+        return []
+    return [f"Quality against steps, for each sampler: {'; '.join(links)}.", ""]
+
+
 def markdown() -> str:
     """Return the table of all rows."""
     lines = [
@@ -88,6 +100,7 @@ def markdown() -> str:
         "Made by `make bench` from `benchmarks/*.json`. A goal that is not met stays "
         "here with its true value.",
         "",
+        *curves(),
         "| id | what | on | value | goal | met | commit | command |",
         "|---|---|---|---|---|---|---|---|",
     ]
