@@ -329,6 +329,7 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "plan": planned,
     "overhead": overhead,
     "volumes": volumes.rows,
+    "volume_time": volumes.published,
     "quality_ap50": segmented,
     "quality": quality_curve,
     "unconditional": unconditionally,

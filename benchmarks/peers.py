@@ -33,16 +33,18 @@ TABLE = FOLDER / "results/peers.md"
 
 @dataclass
 class Clock:
-    """Times the calls of a function."""
+    """Times and counts the calls of a function."""
 
     function: Callable[..., Any]
     seconds: float = 0.0
+    calls: int = 0
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the function."""
         begin = time.perf_counter()
         result = self.function(*arguments)
         self.seconds += time.perf_counter() - begin
+        self.calls += 1
         return result
 
 

@@ -250,7 +250,8 @@ def relative_loss(name: str, short: Floats, full: Floats) -> Floats:
         return 1 - np.exp(full - short)
     if name in ("frechet", "kernel"):
         return (short - full) / max(abs(float(full[0])), 1e-9)
-    return 1 - short / full
+    # Where the full chain scores nothing there is nothing to lose.
+    return 1 - np.divide(short, full, out=np.ones_like(short), where=full != 0)
 
 
 def _draw(random: np.random.Generator, n: int) -> Floats:
