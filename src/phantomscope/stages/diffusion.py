@@ -46,7 +46,7 @@ from phantomscope.simulate.patches import SketchPatches
 from phantomscope.simulate.sketch import simulate_sketch
 from phantomscope.stages.arguments import Output, Place
 from phantomscope.stages.data import raw_limits, unannotated
-from phantomscope.stages.pseudo import pseudo_condition
+from phantomscope.stages.pseudo import PseudoSketches
 from phantomscope.stages.synthesis import bring_back, make_sampler, read_start
 
 Float = NDArray[np.float32]
@@ -87,8 +87,8 @@ def train_diffusion(
                 where="condition.kind",
                 fix="give --pseudo, the folder that `pseudo-sketches` writes",
             )
-        condition, hashes = pseudo_condition(pseudo, images, scale)
-        conditions, seen = 1, {"pseudo": hashes}
+        condition = PseudoSketches(ImageSet.open(pseudo), scale.transform)
+        conditions, seen = 1, {"pseudo": condition.hashes(images)}
     patches = PatchSource(
         images, scale, config.train.patch_shape(images.dims), config.seed,
         augment=config.train.augment, condition=condition,
