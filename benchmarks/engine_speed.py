@@ -16,8 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.table import Row
 from phantomscope.config.diffusion import Train
-from phantomscope.engine.accelerate import Evaluator, cpu_bf16, pick_precision
+from phantomscope.engine.accelerate import (
+    Evaluator,
+)
 from phantomscope.engine.networks import build_network, preset_spec
+from phantomscope.engine.precision import (
+    cpu_bf16,
+    pick_precision,
+)
 from phantomscope.engine.process import Process, cosine_alpha_bar
 from phantomscope.engine.train import Trainer
 from phantomscope.engine.unet import UNet
@@ -54,6 +60,8 @@ def least(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, f
         for name, call in calls.items():
             begin = time.perf_counter()
             call()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()  # a GPU works on after the call
             best[name] = min(best[name], 1e3 * (time.perf_counter() - begin))
     return best
 
@@ -61,34 +69,44 @@ def least(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, f
 SIDE = 2048
 
 
-def matmul(precision: str) -> Callable[[], torch.Tensor]:
+def _side(on: torch.device) -> int:
+    """Side of a matrix that keeps the device busy."""
+    return SIDE if on.type == "cpu" else 4 * SIDE
+
+
+def matmul(precision: str, on: torch.device = CPU) -> Callable[[], torch.Tensor]:
     """Return a large matrix product, to be timed by turns with the rest."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
+    side = _side(on)
+    a, b = (torch.randn(side, side).to(on, dtype) for _ in range(2))
     return lambda: a @ b
 
 
-def least_possible(operations: int, milliseconds: float) -> float:
+def least_possible(
+    operations: int, milliseconds: float, on: torch.device = CPU
+) -> float:
     """Milliseconds of so many operations at the rate of that matrix product."""
-    return operations * milliseconds / (2 * SIDE**3)
+    return operations * milliseconds / (2 * _side(on) ** 3)
 
 
 def flops(network: UNet, x: torch.Tensor) -> int:
     """Count the operations of one evaluation of a batch."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(x, torch.full((len(x),), 300))
+        network(x, torch.full((len(x),), 300, device=x.device))
     return int(counter.get_total_flops())
 
 
 def evaluation(
-    dims: int, norm: str, batch: int, rounds: int, preset: str = "eschweiler"
-) -> Timing:
+    dims: int, norm: str, batch: int, rounds: int, preset: str = "eschweiler",
+    on: torch.device = CPU,
+) -> Timing:  # fmt: skip
     """Time network evaluations of one batch."""
     torch.set_num_threads(THREADS)
-    precision = pick_precision("auto", CPU)
-    network = build_network(preset_spec(preset, dims, norm=norm), 0).eval()  # type: ignore[arg-type]
-    x, t = torch.randn(batch, 1, *SIZES[dims]), torch.full((batch,), 300)
-    ours = Evaluator(network, CPU, precision, compiled=True)
+    precision = pick_precision("auto", on)
+    network = build_network(preset_spec(preset, dims, norm=norm), 0).eval().to(on)  # type: ignore[arg-type]
+    x = torch.randn(batch, 1, *SIZES[dims], device=on)
+    t = torch.full((batch,), 300, device=on)
+    ours = Evaluator(network, on, precision, compiled=True)
 
     def plain() -> torch.Tensor:
         with torch.inference_mode():
@@ -97,12 +115,12 @@ def evaluation(
     calls = {
         "plain": plain,
         "ours": lambda: ours(x, t),
-        "matmul": matmul(precision),
+        "matmul": matmul(precision, on),
     }
     for call in calls.values():
         call()
     found = least(calls, rounds)
-    floor = least_possible(flops(network, x), found["matmul"])
+    floor = least_possible(flops(network, x), found["matmul"], on)
     return Timing(found["plain"] / batch, found["ours"] / batch, floor / batch)
 
 
@@ -113,7 +131,7 @@ def _reference(network: UNet, x: torch.Tensor) -> Callable[[], None]:
     def steps() -> None:
         for image in x.split(1):
             optimiser.zero_grad(set_to_none=True)
-            output = network(image, torch.full((1,), 300))
+            output = network(image, torch.full((1,), 300, device=image.device))
             torch.autograd.backward(nn.functional.mse_loss(output, image))
             optimiser.step()
 
@@ -125,14 +143,17 @@ def _patches(step: int, size: int) -> np.ndarray:
     return rng.standard_normal((size, 1, *SIZES[2]), np.float32)
 
 
-def training(norm: str, batch: int, rounds: int, preset: str = "eschweiler") -> Timing:
+def training(
+    norm: str, batch: int, rounds: int, preset: str = "eschweiler",
+    on: torch.device = CPU,
+) -> Timing:  # fmt: skip
     """Time optimiser steps, whole: ours with batches, moving average and all."""
     torch.set_num_threads(THREADS)
     spec = preset_spec(preset, 2, norm=norm)  # type: ignore[arg-type]
-    network = build_network(spec, 0)
+    network = build_network(spec, 0).to(on)
     options = Train(
         steps=1_000_000, batch_size=batch, patch=SIZES[2][0], optimiser="radam",
-        device="cpu", compile="always", threads=THREADS,
+        device=on.type, compile="always", threads=THREADS,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
@@ -145,23 +166,25 @@ def training(norm: str, batch: int, rounds: int, preset: str = "eschweiler") -> 
             trainer.run.step += 1
 
         # As many images at a time: long calls are hit by other work more often.
-        x = torch.from_numpy(_patches(0, batch))
+        x = torch.from_numpy(_patches(0, batch)).to(on)
         calls = {
             "plain": _reference(network, x),
             "ours": ours,
-            "matmul": matmul(trainer.precision),
+            "matmul": matmul(trainer.precision, on),
         }
         for call in calls.values():
             call()
         found = least(calls, rounds)
         trainer._batches.close()
     # The backward pass computes gradients of the input and of the weights.
-    floor = least_possible(3 * flops(network, x), found["matmul"])
+    floor = least_possible(3 * flops(network, x), found["matmul"], on)
     return Timing(found["plain"] / batch, found["ours"] / batch, floor / batch)
 
 
-def device() -> str:
-    """Name the processor's features that matter."""
+def device(on: torch.device = CPU) -> str:
+    """Name what it ran on, and the processor's features that matter."""
+    if on.type == "cuda":
+        return f"{torch.cuda.get_device_name()}, torch {_version()}"
     kind = cpu_bf16() or "no bf16"
     return f"{platform.machine()} with {kind}, {THREADS} CPU cores, torch {_version()}"
 

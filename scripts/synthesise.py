@@ -1,11 +1,11 @@
-"""Rule `synthesise`: see `phantomscope.stages.diffusion.synthesise`."""
+"""Rule `synthesise`: see `phantomscope.stages.synthesis.synthesise`."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from phantomscope.stages.diffusion import synthesise
 from phantomscope.stages.rule import run
+from phantomscope.stages.synthesis import synthesise
 
 run(snakemake, synthesise)

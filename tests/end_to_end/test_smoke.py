@@ -18,7 +18,7 @@ from phantomscope.acquire.split import assert_disjoint
 from phantomscope.config.load import load_config
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
-from phantomscope.stages import checking, data, diffusion
+from phantomscope.stages import checking, data, diffusion, synthesis
 from phantomscope.tables.results import ResultRow
 from phantomscope.tables.style import TOOLS
 from phantomscope.verify import verify
@@ -276,7 +276,7 @@ def test_no_stage_of_the_unannotated_path_opens_a_label(root, results, tmp_path)
             config, **real, sketch=sketch, model=model, start=start,
             table=tmp_path / "t_start.csv", start_images=tmp_path / "start",
         )
-        diffusion.synthesise(
+        synthesis.synthesise(
             config, **real, model=model, start=start, sketches=sketches,
             synthetic=synthetic,
         )

@@ -23,7 +23,7 @@ from phantomscope.images.writer import ImageSetWriter
 from phantomscope.simulate.parameters import SketchType
 from phantomscope.simulate.pseudo import pseudo_sketch, slow_background
 from phantomscope.simulate.sketch import draw_sketch
-from phantomscope.stages import data, diffusion, pseudo
+from phantomscope.stages import data, diffusion, pseudo, synthesis
 
 KIND = SketchType.model_validate({
     "name": "a", "radius": [8, 9, 10, 11, 12, 13, 14], "clustering": 0.0,
@@ -103,8 +103,8 @@ def test_condition_and_image_are_cut_and_turned_alike(tmp_path):
         seen = scale.forward(images.image(identifier), identifier)
         return np.stack([seen, -seen])
 
-    source = PatchSource(images, scale, 32, 5, condition=condition)
-    plain = PatchSource(images, scale, 32, 5)
+    source = PatchSource(images, scale, (32, 32), 5, condition=condition)
+    plain = PatchSource(images, scale, (32, 32), 5)
     for step in range(3):
         found = source.batch(step, 6)
         assert found.shape == (6, 3, 32, 32)
@@ -174,7 +174,7 @@ def test_synthesis_shows_the_model_its_sketch(trained, lab):
     for t in (100, 1000):
         write_json(folder / "start.json", {"value": t})
         out = folder / f"synthetic-{t}"
-        diffusion.synthesise(
+        synthesis.synthesise(
             config, **inputs, model=folder / "model.pt", start=folder / "start.json",
             sketches=folder / "sketches", synthetic=out,
         )  # fmt: skip

@@ -10,8 +10,6 @@ from phantomscope.engine import accelerate
 from phantomscope.engine.accelerate import (
     Evaluator,
     SortedShuffle,
-    cpu_bf16,
-    pick_precision,
     should_compile,
     shuffle_order,
     sort_shuffles,
@@ -20,6 +18,10 @@ from phantomscope.engine.accelerate import (
 )
 from phantomscope.engine.blocks import PixelShuffle
 from phantomscope.engine.compiling import COMPILE_SECONDS, SAVED_SECONDS_PER_PIXEL
+from phantomscope.engine.precision import (
+    cpu_bf16,
+    pick_precision,
+)
 from phantomscope.errors import PhantomscopeError
 
 CPU = torch.device("cpu")

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from phantomscope.config.diffusion import Network, Synthesise, Train
-from phantomscope.engine.accelerate import pick_device, pick_precision
 from phantomscope.engine.checkpoint import (
     fingerprint,
     load_checkpoint,
@@ -19,6 +18,10 @@ from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.networks import build_network, make_network, preset_spec
 from phantomscope.engine.optimise import learning_rate, make_optimiser
 from phantomscope.engine.patches import PatchSource, dihedral
+from phantomscope.engine.precision import (
+    pick_device,
+    pick_precision,
+)
 from phantomscope.engine.process import Process, cosine_alpha_bar
 from phantomscope.engine.sample import Sampler
 from phantomscope.engine.train import Trainer
@@ -360,12 +363,12 @@ def test_patches_are_a_pure_function_and_reflect_small_images(tmp_path):
     images = ImageSet.open(tmp_path / "set")
     limits = dict.fromkeys(images.ids, (0.0, 200.0))
     scale = Normalisation("dataset", "linear", limits, "uint8")
-    source = PatchSource(images, scale, 32, seed=5)
-    fresh = PatchSource(images, scale, 32, seed=5, memory=0)
+    source = PatchSource(images, scale, (32, 32), seed=5)
+    fresh = PatchSource(images, scale, (32, 32), seed=5, memory=0)
     for step in (0, 9, 3):
         a, b = source.batch(step, 6), fresh.batch(step, 6)
         assert a.shape == (6, 1, 32, 32)
         assert np.array_equal(a, b)
     assert not np.array_equal(source.batch(0, 6), source.batch(1, 6))
-    plain = PatchSource(images, scale, 32, seed=5, augment=False)
+    plain = PatchSource(images, scale, (32, 32), seed=5, augment=False)
     assert not np.array_equal(plain.batch(0, 6), source.batch(0, 6))

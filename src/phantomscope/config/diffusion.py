@@ -104,6 +104,10 @@ class Train(Section):
         64, "Side of the training patches; a multiple of 8.", unit="px", ge=16,
         multiple_of=8, paper="256",
     )  # fmt: skip
+    patch_depth: int = option(
+        32, "Depth of the training patches of volumes; a multiple of 8. Of no effect "
+        "on images.", unit="px", ge=8, multiple_of=8, paper="32",
+    )  # fmt: skip
     optimiser: Literal["radam", "adamw", "adam"] = option(
         "adamw", "Optimiser.", paper="radam"
     )
@@ -156,6 +160,10 @@ class Train(Section):
     checkpoint_every: int = option(
         200, "Steps between saved training states (no effect on the result).", ge=1
     )
+
+    def patch_shape(self, dims: int) -> tuple[int, ...]:
+        """Return the size of a training patch, ([Z,] Y, X)."""
+        return (self.patch_depth, self.patch, self.patch)[-dims:]
 
     @model_validator(mode="after")
     def _micro_divides(self) -> Self:

@@ -8,7 +8,7 @@ the answer for an item is the same, bit for bit, whatever the batch it came in.
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,15 +21,11 @@ from phantomscope.engine.compiling import (
     should_compile,
 )
 from phantomscope.engine.unet import UNet
-from phantomscope.errors import PhantomscopeError
 
 __all__ = [
     "Evaluator",
     "SortedShuffle",
     "channels_last",
-    "cpu_bf16",
-    "pick_device",
-    "pick_precision",
     "should_compile",
     "shuffle_order",
     "sort_shuffles",
@@ -38,7 +34,6 @@ __all__ = [
     "with_sorted_shuffles",
 ]
 
-Precision = Literal["fp32", "bf16"]
 WHAT = "Network evaluation"
 
 # What may stand between a convolution and a pixel shuffle when channels are sorted.
@@ -46,41 +41,6 @@ _PER_CHANNEL = (
     nn.PReLU, nn.LeakyReLU, nn.Identity, nn.InstanceNorm2d, nn.InstanceNorm3d,
     ChannelNorm,
 )  # fmt: skip
-
-
-def pick_device(wish: str) -> torch.device:
-    """Return the device for ``auto``, ``cpu`` or ``cuda``."""
-    if wish == "cuda" and not torch.cuda.is_available():
-        raise PhantomscopeError(
-            "there is no usable GPU",
-            where="train.device / synthesise.device",
-            fix="use `auto` or `cpu`, or install torch for your GPU's driver",
-        )
-    if wish == "auto":
-        wish = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wish)
-
-
-def cpu_bf16() -> str:
-    """Name the bf16 instructions of this CPU: ``amx``, ``avx512_bf16`` or nothing."""
-    for name, test in (
-        ("amx", "_is_amx_tile_supported"),
-        ("avx512_bf16", "_is_avx512_bf16_supported"),
-    ):
-        # Private names of torch: another version may lack them.
-        supported = getattr(torch.cpu, test, None)
-        if supported is not None and supported():
-            return name
-    return ""
-
-
-def pick_precision(wish: str, device: torch.device) -> Precision:
-    """Return ``fp32`` or ``bf16``: for ``auto``, bf16 where the hardware has it."""
-    if wish != "auto":
-        return "bf16" if wish == "bf16" else "fp32"
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if cpu_bf16() else "fp32"
 
 
 def channels_last(dims: int) -> torch.memory_format:

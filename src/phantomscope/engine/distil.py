@@ -26,9 +26,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from phantomscope.config.diffusion import Distil, Synthesise, Train
-from phantomscope.engine.accelerate import pick_device, to_device
+from phantomscope.engine.accelerate import (
+    to_device,
+)
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.objective import Items
+from phantomscope.engine.precision import (
+    pick_device,
+)
 from phantomscope.engine.process import Process
 from phantomscope.engine.samplers import (
     Step,

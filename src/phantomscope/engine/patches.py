@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,10 @@ def dihedral(image: NDArray[np.generic], element: int) -> NDArray[np.generic]:
 
 
 class PatchSource:
-    """Random patches of the training images, in the network's range.
+    """Random patches of the training images or volumes, in the network's range.
+
+    Volumes are turned and flipped in their planes only: depth is no direction like the
+    others, since resolution and light change along it.
 
     Parameters
     ----------
@@ -39,8 +43,9 @@ class PatchSource:
         Training images; their masks are never read.
     normalisation : Normalisation
         Fitted on them.
-    patch : int
-        Side of a patch in px. Smaller images are reflected at their edges.
+    patch : sequence of int
+        Size of a patch in px, ([Z,] Y, X), with Y = X. Smaller images are reflected at
+        their edges.
     seed : int
         Seed of the experiment.
     augment : bool
@@ -49,14 +54,14 @@ class PatchSource:
         Bytes of normalised images to keep.
     condition : callable, optional
         ``condition(identifier)`` gives what the network sees beside an image, shape
-        (C', Y, X): network values. It is cut and turned as the image is.
+        (C', [Z,] Y, X): network values. It is cut and turned as the image is.
     """
 
     def __init__(
         self,
         images: ImageSet,
         normalisation: Normalisation,
-        patch: int,
+        patch: Sequence[int],
         seed: int,
         *,
         augment: bool = True,
@@ -65,19 +70,17 @@ class PatchSource:
     ) -> None:
         self.images = images.without_masks()
         self.normalisation = normalisation
-        self.patch, self.seed, self.augment = patch, seed, augment
+        self.patch, self.seed, self.augment = tuple(patch), seed, augment
         self._condition = condition
         self._ids = self.images.ids
         self._memory, self._cache = memory, dict[str, Float]()
-        sizes = [
-            float(row["height"]) * float(row["width"])
-            for row in (self.images.row(i) for i in self._ids)
-        ]
+        self._shapes = [self.images.shape(i) for i in self._ids]
+        sizes = [float(math.prod(shape)) for shape in self._shapes]
         # Each pixel has the same chance, whatever the size of its image.
         self._chance = np.asarray(sizes) / np.sum(sizes)
 
     def _image(self, identifier: str) -> Float:
-        """Return an image and what the network sees beside it, shape (C, Y, X)."""
+        """Return an image and what the network sees beside it, (C, [Z,] Y, X)."""
         if identifier in self._cache:
             return self._cache[identifier]
         raw = self.images.image(identifier)
@@ -89,25 +92,39 @@ class PatchSource:
             self._cache[identifier] = image
         return image
 
+    def _crop(self, which: int, index: Sequence[NDArray[np.intp]]) -> Float:
+        """Cut a patch; of volumes that are not kept, only its planes are read."""
+        identifier, shape = self._ids[which], self._shapes[which]
+        fits = identifier in self._cache or 4 * math.prod(shape) <= self._memory
+        if fits or len(shape) == 2 or self._condition:
+            image = self._image(identifier)
+        else:
+            first = int(index[0].min())
+            with self.images.planes(identifier) as planes:
+                raw = planes.read(first, int(index[0].max()) + 1)
+            image = self.normalisation.forward(raw, identifier)[None]
+            index = [index[0] - first, *index[1:]]
+        return image[np.ix_(np.arange(len(image)), *index)]
+
     def batch(self, step: int, size: int) -> Float:
         """Return the patches of one optimiser step.
 
         Returns
         -------
-        ndarray, shape (size, C, patch, patch)
+        ndarray, shape (size, C, *patch)
             float32; the image, then its condition.
         """
         rng = generator(self.seed, "patches", step)
         chosen = rng.choice(len(self._ids), size, p=self._chance)
-        places = rng.random((size, 2))
+        places = rng.random((size, len(self.patch)))
         elements = rng.integers(8, size=size)
         out = []
         for which, place, element in zip(chosen, places, elements, strict=True):
-            image = self._image(self._ids[which])
             index = []
-            for length, fraction in zip(image.shape[1:], place, strict=True):
-                start = int(fraction * (max(length - self.patch, 0) + 1))
-                index.append(reflect_index(start, start + self.patch, length))
-            crop = image[np.ix_(np.arange(len(image)), *index)]
+            sides = zip(self._shapes[which], self.patch, place, strict=True)
+            for length, side, fraction in sides:
+                start = int(fraction * (max(length - side, 0) + 1))
+                index.append(reflect_index(start, start + side, length))
+            crop = self._crop(which, index)
             out.append(dihedral(crop, int(element) if self.augment else 0))
         return np.stack(out)

@@ -20,8 +20,6 @@ from torch import Tensor, nn
 from phantomscope import __version__
 from phantomscope.config.diffusion import Train
 from phantomscope.engine.accelerate import (
-    pick_device,
-    pick_precision,
     to_channels_last,
     to_device,
     with_sorted_shuffles,
@@ -37,6 +35,10 @@ from phantomscope.engine.loader import Prefetcher
 from phantomscope.engine.memory import out_of_memory
 from phantomscope.engine.objective import Denoising, Items, Objective
 from phantomscope.engine.optimise import Run, learning_rate
+from phantomscope.engine.precision import (
+    pick_device,
+    training_precision,
+)
 from phantomscope.engine.process import Process
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.files import write_text
@@ -94,7 +96,7 @@ class Trainer:
         self.process, self.batch, self.options = process, batch, options
         self.seed, self.noise_channel = seed, noise_channel
         self.state = state
-        self.precision = pick_precision(options.precision, self.device)
+        self.precision = training_precision(options, network, self.device)
         pays = should_compile_training(
             options.steps * options.batch_size, options.patch**2
         )

@@ -148,6 +148,29 @@ class ImageSet:
             )
         return {str(k): v for k, v in self.table.loc[identifier].items()}
 
+    def shape(self, identifier: str) -> tuple[int, ...]:
+        """Return the size of one image, ([Z,] Y, X)."""
+        return _shape(self.row(identifier))
+
+    @property
+    def dims(self) -> int:
+        """Dimensions of the images: 2, or 3 for volumes.
+
+        Raises
+        ------
+        PhantomscopeError
+            If there are both, or none at all.
+        """
+        found = {len(self.shape(i)) for i in self.ids}
+        if len(found) != 1:
+            what = "images and volumes" if found else "no image"
+            raise PhantomscopeError(
+                f"there are {what} in this set",
+                where=self.folder / "manifest.csv",
+                fix="put images and volumes into sets of their own",
+            )
+        return found.pop()
+
     def image(self, identifier: str) -> NDArray[Any]:
         """Read one image, shape ([Z,] Y, X), as stored."""
         return self._read(self.row(identifier), "image")

@@ -1,10 +1,9 @@
-"""Stages of the diffusion model: training, choice of t_start, synthesis, check."""
+"""Stages of the diffusion model: training, choice of t_start, distillation."""
 
 from __future__ import annotations
 
 import copy
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from phantomscope.config.diffusion import Synthesise
 from phantomscope.config.model import Config
 from phantomscope.engine.distil import (
     make_distillation,
-    student_options,
     student_training,
 )
-from phantomscope.engine.fields import RowsField
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.networks import make_network
 from phantomscope.engine.objective import Denoising
@@ -36,7 +32,6 @@ from phantomscope.engine.train import Trainer
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import (
     check_targets,
-    read_json,
     write_json,
     write_text,
 )
@@ -45,19 +40,36 @@ from phantomscope.images.noise import generator
 from phantomscope.images.normalise import Normalisation, unit_to_network
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.measure.fidelity import check_fidelity
-from phantomscope.planning.work import pixels_per_job
 from phantomscope.progress import Progress
 from phantomscope.simulate.parameters import SketchParameters, SketchType
 from phantomscope.simulate.patches import SketchPatches
 from phantomscope.simulate.sketch import simulate_sketch
 from phantomscope.stages.arguments import Output, Place
 from phantomscope.stages.data import raw_limits, unannotated
-from phantomscope.stages.pseudo import pseudo_condition
+from phantomscope.stages.pseudo import PseudoSketches
+from phantomscope.stages.synthesis import bring_back, make_sampler, read_start
 
 Float = NDArray[np.float32]
-# Where a volume that is being synthesised has its states, in the unfinished set.
-STATES = "states"
 Drawn = tuple[Float, NDArray[np.uint16], SketchType]
+
+
+def _pixels(images: ImageSet, identifier: str) -> Iterator[NDArray[Any]]:
+    """Give an image; of a volume its planes, one by one."""
+    if len(images.shape(identifier)) == 2:
+        yield images.image(identifier)
+    else:
+        with images.planes(identifier) as planes:
+            yield from planes
+
+
+def _value_range(images: ImageSet, scale: Normalisation) -> tuple[float, float]:
+    """Lowest and highest network value of the images."""
+    extremes = [
+        (float(values.min()), float(values.max()))
+        for i in images.ids
+        for values in (scale.forward(part, i) for part in _pixels(images, i))
+    ]
+    return min(low for low, _ in extremes), max(high for _, high in extremes)
 
 
 def train_diffusion(
@@ -75,11 +87,11 @@ def train_diffusion(
                 where="condition.kind",
                 fix="give --pseudo, the folder that `pseudo-sketches` writes",
             )
-        condition, hashes = pseudo_condition(pseudo, images, scale)
-        conditions, seen = 1, {"pseudo": hashes}
+        condition = PseudoSketches(ImageSet.open(pseudo), scale.transform)
+        conditions, seen = 1, {"pseudo": condition.hashes(images)}
     patches = PatchSource(
-        images, scale, config.train.patch, config.seed, augment=config.train.augment,
-        condition=condition,
+        images, scale, config.train.patch_shape(images.dims), config.seed,
+        augment=config.train.augment, condition=condition,
     )  # fmt: skip
     shape = config.model_dump(include={"network", "process"})
     options = config.train.model_dump(exclude={"checkpoint_every", "micro_batch"})
@@ -88,6 +100,7 @@ def train_diffusion(
         make_network(
             config.network,
             config.seed,
+            images.dims,
             conditions=conditions,
             timesteps=config.process.timesteps,
         ),
@@ -108,29 +121,15 @@ def train_diffusion(
         objective=Denoising(process, config.network.noise_channel, conditions),
     )
     trainer.train()
-    extremes = [scale.forward(images.image(i), i) for i in images.ids]
-    value_range = (
-        min(float(x.min()) for x in extremes),
-        max(float(x.max()) for x in extremes),
-    )
     write_text(metrics, trainer.metrics_file.read_text())
-    about = {**shape, "value_range": value_range, "seed": config.seed}
-    trainer.save_model(model, {**about, "conditions": conditions})
-
-
-def _sampler(
-    model: DiffusionModel, config: Config, options: Synthesise | None = None
-) -> Sampler:
-    """Make the sampler that an experiment uses throughout."""
-    return Sampler(
-        model, options or config.synthesise, config.seed, pixels_per_job(config)
-    )
-
-
-def _from_sketch(sampler: Sampler, sketch: Float, identifier: str, t: int) -> Float:
-    """Bring a sketch back; a model that sees sketches sees it all the way."""
-    condition = sketch[None] if sampler.model.conditions else None
-    return sampler.from_sketch(sketch, identifier, t, condition)
+    about = {
+        **shape,
+        "value_range": _value_range(images, scale),
+        "seed": config.seed,
+        "dims": images.dims,
+        "conditions": conditions,
+    }
+    trainer.save_model(model, about)
 
 
 def _crops(images: Sequence[Float], count: int, side: int, seed: int) -> list[Float]:
@@ -175,7 +174,7 @@ def _bring_back(
             scores = []
             for n, (sketch, labels, kind) in enumerate(drawn):
                 flat = unit_to_network(sketch, scale.transform)
-                back = _from_sketch(sampler, flat, f"start-{n}", t)
+                back = bring_back(sampler, flat, f"start-{n}", t)
                 like = raw_limits(scale, images, kind.name, config.seed, n)
                 raw = scale.inverse(back, like)
                 unit = scale.to_unit(raw, like)
@@ -216,7 +215,7 @@ def choose_start(
         for n in range(max(options.images, 32))
     ]
     found = _compared(config, diffusion, times, drawn, images, scale)
-    sampler = _sampler(diffusion, config)
+    sampler = make_sampler(diffusion, config)
     tried = drawn[: options.images]
     found["fidelity"] = _bring_back(
         config, sampler, times, tried, images, scale, start_images
@@ -230,19 +229,6 @@ def choose_start(
         "min_fidelity": options.min_fidelity,
     }
     write_json(start, {"value": choice.value, "reason": choice.reason, **limits})
-
-
-def _read_start(start: Path, timesteps: int) -> int:
-    """Read t_start and make sure that the model knows this time."""
-    content = read_json(start)
-    value = content.get("value") if isinstance(content, dict) else None
-    if type(value) is not int or not 1 <= value <= timesteps:
-        raise PhantomscopeError(
-            f"t_start is {value!r}, the model knows the times 1 to {timesteps}",
-            where=start,
-            fix="delete it and run `choose-start` again, or set `value` in it",
-        )
-    return value
 
 
 def distil(
@@ -264,7 +250,7 @@ def distil(
         raise PhantomscopeError(
             "this is a student itself", where=model, fix="give the diffusion model"
         )
-    t_start = _read_start(start, teacher.process.timesteps)
+    t_start = read_start(start, teacher.process.timesteps)
     train = student_training(options, config.train)
     about = {
         "teacher": teacher.meta["fingerprint"],
@@ -301,76 +287,3 @@ def distil(
     names = ("network", "process", "value_range", "seed", "dims", "conditions")
     kept = {name: teacher.meta[name] for name in names if name in teacher.meta}
     trainer.save_model(student, {**kept, "distilled": about})
-
-
-def synthesise(
-    config: Config, *, prepared: Path, normalisation: Path, model: Path, start: Path,
-    sketches: Path, synthetic: Output,
-) -> None:  # fmt: skip
-    """Turn one shard of sketches into realistic images with the same labels."""
-    real, scale = unannotated(prepared), Normalisation.load(normalisation)
-    diffusion = DiffusionModel.load(model)
-    part = ImageSet.open(sketches).having("type")
-    t_start = _read_start(start, diffusion.process.timesteps)
-    options = student_options(diffusion.meta, config.synthesise, t_start)
-    info = {
-        "stage": "synthesise",
-        "seed": config.seed,
-        "t_start": t_start,
-        "options": options.model_dump(),
-        "model": diffusion.meta["fingerprint"],
-        "sketches": list(part.table["sha256"]),
-    }
-    sampler = _sampler(diffusion, config, options)
-    with (
-        ImageSetWriter(synthetic, info) as writer,
-        Progress("synthesising", len(part), unit="images") as progress,
-    ):
-        for identifier in part.ids:
-            if identifier not in writer:
-                row = part.row(identifier)
-                number = int(identifier.rsplit("-", 1)[1])
-                like = raw_limits(scale, real, row["type"], config.seed, number)
-                columns = {
-                    "split": "train", "seed": config.seed, "type": row["type"],
-                    "limits": like,
-                }  # fmt: skip
-                if row["axes"] == "ZYX":
-                    _volume(sampler, part, identifier, t_start, scale, writer, columns)
-                else:
-                    values = unit_to_network(part.image(identifier), scale.transform)
-                    values = _from_sketch(sampler, values, identifier, t_start)
-                    raw = scale.inverse(values, like)
-                    writer.add(identifier, raw, part.mask(identifier), **columns)
-            progress.advance()
-        # Those of a volume that was finished just before a kill are there, too.
-        shutil.rmtree(writer.partial / STATES, ignore_errors=True)
-
-
-def _volume(
-    sampler: Sampler, sketches: ImageSet, identifier: str, t_start: int,
-    scale: Normalisation, writer: ImageSetWriter, columns: dict[str, Any],
-) -> None:  # fmt: skip
-    """Synthesise a volume from file to file; killed, it goes on at the next slab."""
-    scratch = writer.partial / STATES / identifier
-    with (
-        sketches.planes(identifier) as sketch,
-        sketches.planes(identifier, "mask") as labels,
-    ):
-
-        def rows(first: int, stop: int) -> Float:
-            return unit_to_network(sketch.read(first, stop), scale.transform)[None]
-
-        condition = None
-        if sampler.model.conditions:
-            condition = RowsField(rows, 1, sketch.shape, sampler.device)
-        field = sampler.stream(
-            rows, sketch.shape, identifier, t_start, scratch, condition
-        )
-        raw = (
-            scale.inverse(field.read(z, z + 1)[0, 0].numpy(), columns["limits"])
-            for z in range(sketch.shape[0])
-        )
-        dtype = np.dtype(scale.dtype)
-        writer.add_volume(identifier, raw, sketch.shape, dtype, labels, **columns)
-    shutil.rmtree(scratch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,19 +65,25 @@ def pseudo_sketches(
             progress.advance()
 
 
-def pseudo_condition(
-    pseudo: Path, images: ImageSet, scale: Normalisation
-) -> tuple[Callable[[str], Float], list[str]]:
-    """Return what gives the condition of a training image, and the hashes of all.
+@dataclass(frozen=True)
+class PseudoSketches:
+    """What a model sees beside each training image: its pseudo-sketch.
 
-    Raises
-    ------
-    PhantomscopeError
-        If the pseudo-sketches are not those of these images.
+    Attributes
+    ----------
+    drawn : ImageSet
+        What `pseudo_sketches` writes.
+    transform : str
+        From unit intensities to the network's range.
     """
-    drawn = ImageSet.open(pseudo)
 
-    def condition(identifier: str) -> Float:
-        return unit_to_network(drawn.image(identifier), scale.transform)[None]
+    drawn: ImageSet
+    transform: str
 
-    return condition, [drawn.row(i)["sha256"] for i in images.ids]
+    def __call__(self, identifier: str) -> Float:
+        """Return the pseudo-sketch of an image, shape (1, Y, X), network values."""
+        return unit_to_network(self.drawn.image(identifier), self.transform)[None]
+
+    def hashes(self, images: ImageSet) -> list[str]:
+        """Return the hash of each; raise if they are not those of these images."""
+        return [self.drawn.row(i)["sha256"] for i in images.ids]

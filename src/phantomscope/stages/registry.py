@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from phantomscope.stages import analysis, checking, data, diffusion, pseudo
+from phantomscope.stages import analysis, checking, data, diffusion, pseudo, synthesis
 
 _FUNCTIONS: tuple[Callable[..., None], ...] = (
     data.download,
@@ -17,7 +17,7 @@ _FUNCTIONS: tuple[Callable[..., None], ...] = (
     diffusion.train_diffusion,
     diffusion.choose_start,
     diffusion.distil,
-    diffusion.synthesise,
+    synthesis.synthesise,
     checking.check,
     checking.gather,
     analysis.measure_realism,

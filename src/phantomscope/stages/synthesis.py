@@ -1,0 +1,131 @@
+"""Stage of the synthesis: from sketches to images and volumes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phantomscope.config.diffusion import Synthesise
+from phantomscope.config.model import Config
+from phantomscope.engine.distil import student_options
+from phantomscope.engine.fields import RowsField
+from phantomscope.engine.model import DiffusionModel
+from phantomscope.engine.sample import Sampler
+from phantomscope.errors import PhantomscopeError
+from phantomscope.images.files import read_json
+from phantomscope.images.imageset import ImageSet
+from phantomscope.images.normalise import Normalisation, unit_to_network
+from phantomscope.images.writer import ImageSetWriter
+from phantomscope.planning.work import pixels_per_job
+from phantomscope.progress import Progress
+from phantomscope.stages.arguments import Output
+from phantomscope.stages.data import raw_limits, unannotated
+
+Float = NDArray[np.float32]
+# Where a volume that is being synthesised has its states, in the unfinished set.
+STATES = "states"
+
+
+def make_sampler(
+    model: DiffusionModel, config: Config, options: Synthesise | None = None
+) -> Sampler:
+    """Make the sampler that an experiment uses throughout."""
+    return Sampler(
+        model, options or config.synthesise, config.seed, pixels_per_job(config)
+    )
+
+
+def bring_back(sampler: Sampler, sketch: Float, identifier: str, t: int) -> Float:
+    """Bring a sketch back; a model that sees sketches sees it all the way."""
+    condition = sketch[None] if sampler.model.conditions else None
+    return sampler.from_sketch(sketch, identifier, t, condition)
+
+
+def read_start(start: Path, timesteps: int) -> int:
+    """Read t_start and make sure that the model knows this time."""
+    content = read_json(start)
+    value = content.get("value") if isinstance(content, dict) else None
+    if type(value) is not int or not 1 <= value <= timesteps:
+        raise PhantomscopeError(
+            f"t_start is {value!r}, the model knows the times 1 to {timesteps}",
+            where=start,
+            fix="delete it and run `choose-start` again, or set `value` in it",
+        )
+    return value
+
+
+def synthesise(
+    config: Config, *, prepared: Path, normalisation: Path, model: Path, start: Path,
+    sketches: Path, synthetic: Output,
+) -> None:  # fmt: skip
+    """Turn one shard of sketches into realistic images with the same labels."""
+    real, scale = unannotated(prepared), Normalisation.load(normalisation)
+    diffusion = DiffusionModel.load(model)
+    part = ImageSet.open(sketches).having("type")
+    t_start = read_start(start, diffusion.process.timesteps)
+    options = student_options(diffusion.meta, config.synthesise, t_start)
+    info = {
+        "stage": "synthesise",
+        "seed": config.seed,
+        "t_start": t_start,
+        "options": options.model_dump(),
+        "model": diffusion.meta["fingerprint"],
+        "sketches": list(part.table["sha256"]),
+    }
+    sampler = make_sampler(diffusion, config, options)
+    with (
+        ImageSetWriter(synthetic, info) as writer,
+        Progress("synthesising", len(part), unit="images") as progress,
+    ):
+        for identifier in part.ids:
+            if identifier not in writer:
+                row = part.row(identifier)
+                number = int(identifier.rsplit("-", 1)[1])
+                like = raw_limits(scale, real, row["type"], config.seed, number)
+                columns = {
+                    "split": "train", "seed": config.seed, "type": row["type"],
+                    "limits": like,
+                }  # fmt: skip
+                if row["axes"] == "ZYX":
+                    _volume(sampler, part, identifier, t_start, scale, writer, columns)
+                else:
+                    values = unit_to_network(part.image(identifier), scale.transform)
+                    values = bring_back(sampler, values, identifier, t_start)
+                    raw = scale.inverse(values, like)
+                    writer.add(identifier, raw, part.mask(identifier), **columns)
+            progress.advance()
+        # Those of a volume that was finished just before a kill are there, too.
+        shutil.rmtree(writer.partial / STATES, ignore_errors=True)
+
+
+def _volume(
+    sampler: Sampler, sketches: ImageSet, identifier: str, t_start: int,
+    scale: Normalisation, writer: ImageSetWriter, columns: dict[str, Any],
+) -> None:  # fmt: skip
+    """Synthesise a volume from file to file; killed, it goes on at the next slab."""
+    scratch = writer.partial / STATES / identifier
+    with (
+        sketches.planes(identifier) as sketch,
+        sketches.planes(identifier, "mask") as labels,
+    ):
+
+        def rows(first: int, stop: int) -> Float:
+            return unit_to_network(sketch.read(first, stop), scale.transform)[None]
+
+        condition = None
+        if sampler.model.conditions:
+            condition = RowsField(rows, 1, sketch.shape, sampler.device)
+        field = sampler.stream(
+            rows, sketch.shape, identifier, t_start, scratch, condition
+        )
+        raw = (
+            scale.inverse(field.read(z, z + 1)[0, 0].numpy(), columns["limits"])
+            for z in range(sketch.shape[0])
+        )
+        dtype = np.dtype(scale.dtype)
+        writer.add_volume(identifier, raw, sketch.shape, dtype, labels, **columns)
+    shutil.rmtree(scratch)
