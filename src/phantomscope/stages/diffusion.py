@@ -54,6 +54,8 @@ from phantomscope.stages.data import raw_limits, unannotated
 Float = NDArray[np.float32]
 # Where a volume that is being synthesised has its states, in the unfinished set.
 STATES = "states"
+# Options of a training that do not shape it: its state is taken up with others.
+NO_IDENTITY = {"checkpoint_every", "micro_batch", "devices"}
 Drawn = tuple[Float, NDArray[np.uint16], SketchType]
 
 
@@ -68,7 +70,7 @@ def train_diffusion(
         images, scale, config.train.patch, config.seed, augment=config.train.augment
     )
     shape = config.model_dump(include={"network", "process"})
-    options = config.train.model_dump(exclude={"checkpoint_every", "micro_batch"})
+    options = config.train.model_dump(exclude=NO_IDENTITY)
     trainer = Trainer(
         make_network(config.network, config.seed),
         make_process(config.process),
@@ -259,7 +261,7 @@ def distil(
         noise_channel=teacher.noise_channel,
         identity={
             "distilled": about,
-            "train": train.model_dump(exclude={"checkpoint_every", "micro_batch"}),
+            "train": train.model_dump(exclude=NO_IDENTITY),
             "clip": config.synthesise.clip,
             "seed": config.seed,
             "sketches": patches.identity,
