@@ -191,6 +191,21 @@ def test_who_asks_for_a_gpu() -> None:
     assert not any(one.gpu for one in planned({"train": {"device": "cpu"}}))
 
 
+@pytest.mark.parametrize(
+    ("train", "student", "wanted"),
+    [({}, {}, (1, 1)), ({"devices": "auto"}, {}, (1, 1)), ({"devices": 4}, {}, (4, 4)),
+     ({"devices": 4, "threads": 2}, {"batch_size": 3}, (4, 3))],
+)  # fmt: skip
+def test_processes_share_a_training(train, student, wanted) -> None:
+    work = planned({"train": train, "distil": {"steps": 2} | student})
+    found = {one.rule: one for one in work}
+    threads = train.get("threads", 1)
+    for rule, processes in zip(("train_diffusion", "distil"), wanted, strict=True):
+        assert found[rule].processes == processes
+        assert found[rule].threads == processes * threads
+    assert {one.processes for one in work if "i" not in one.rule} == {1}
+
+
 # Shards
 
 

@@ -137,11 +137,6 @@ class Train(Section):
             )
         return self
 
-    @property
-    def processes(self) -> int:
-        """Processes that a job of the workflow is given cores and GPUs for."""
-        return 1 if self.devices == "auto" else self.devices
-
 
 class Start(Section):
     """At which time the way back starts."""

@@ -50,7 +50,7 @@ class Measured:
     Attributes
     ----------
     seconds : tuple of float
-        Of each job.
+        Of each job, times the processes that shared it.
     units : float
         Work of each job, on average.
     max_rss_mb : float or None
@@ -176,7 +176,7 @@ def measured(run: Run) -> dict[str, Measured]:
         total = sum(one.jobs * one.units for one in group)
         memory = [rss for _, rss in rows if rss is not None]
         found[key] = Measured(
-            tuple(seconds for seconds, _ in rows),
+            tuple(group[0].processes * seconds for seconds, _ in rows),
             total / len(rows),
             max(memory) if memory else None,
             group[0].gpu,

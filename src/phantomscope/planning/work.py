@@ -47,6 +47,8 @@ class Work:
         Whether a GPU is requested.
     threads : int
         CPU threads of each job.
+    processes : int
+        Processes that share each job, each with a GPU if one is requested.
     first : bool
         Whether it goes first when several jobs could start.
     stored : float
@@ -65,6 +67,7 @@ class Work:
     part: str = ""
     gpu: bool = False
     threads: int = 1
+    processes: int = 1
     first: bool = False
     stored: float = 1.0
     store: str = ""
@@ -160,6 +163,25 @@ def resolved(config: Config) -> Config:
     """Return the config with the number of shards filled in."""
     simulate = config.simulate.model_copy(update={"shards": shard_count(config)})
     return config.model_copy(update={"simulate": simulate})
+
+
+def training_processes(config: Config, rule: str) -> int:
+    """Return how many processes share the job of a rule, each with threads and a GPU.
+
+    Parameters
+    ----------
+    config : Config
+        With ``auto`` a job is given one GPU; where it sees more, it takes them.
+    rule : str
+        Rule of the workflow.
+    """
+    wish = 1 if config.train.devices == "auto" else config.train.devices
+    # No more than there are patches in a batch.
+    most = {
+        "train_diffusion": config.train.batch_size,
+        "distil": config.distil.batch_size,
+    }
+    return min(wish, most.get(rule, 1))
 
 
 def works(config: Config, images: Images) -> list[Work]:
@@ -268,17 +290,20 @@ def _diffusion(config: Config, train: Images) -> list[Work]:
     # The teacher tries the times.
     each = network_pixels(config, config.synthesise.steps)
     chosen = f"choose_start.{preset}"
+    training, distilling = (
+        training_processes(config, rule) for rule in ("train_diffusion", "distil")
+    )
     distil = [
         Work("distil", 1, _distil_pixels(config), "network pixels",
-             ("fit_sketch", chosen), preset, gpu=gpu, threads=options.threads,
-             first=True)
+             ("fit_sketch", chosen), preset, gpu=gpu, first=True,
+             threads=distilling * options.threads, processes=distilling)
     ] if config.distil.steps else []  # fmt: skip
     made = f"distil.{preset}" if distil else chosen
     height, width = config.simulate.size
     images = config.simulate.images / _shards(config)
     return [
         Work("train_diffusion", 1, seen, "pixels", ("prepare",), preset, gpu=gpu,
-             threads=options.threads, first=True),
+             first=True, threads=training * options.threads, processes=training),
         Work("choose_start", 1, tried * each, "network pixels",
              ("fit_sketch", f"train_diffusion.{preset}"), preset, gpu=gpu,
              threads=threads, first=True,
