@@ -16,14 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.table import Row
 from phantomscope.config.diffusion import Train
-from phantomscope.engine.accelerate import (
-    Evaluator,
-)
+from phantomscope.engine.accelerate import Evaluator
 from phantomscope.engine.networks import build_network, preset_spec
-from phantomscope.engine.precision import (
-    cpu_bf16,
-    pick_precision,
-)
+from phantomscope.engine.precision import cpu_bf16, pick_precision
 from phantomscope.engine.process import Process, cosine_alpha_bar
 from phantomscope.engine.train import Trainer
 from phantomscope.engine.unet import UNet

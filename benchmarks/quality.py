@@ -33,14 +33,10 @@ from benchmarks.quality_losses import (
 )
 from benchmarks.table import Row
 from phantomscope.config.diffusion import Synthesise
-from phantomscope.engine.accelerate import (
-    Evaluator,
-)
+from phantomscope.engine.accelerate import Evaluator
 from phantomscope.engine.distil import student_options
 from phantomscope.engine.model import DiffusionModel
-from phantomscope.engine.precision import (
-    pick_precision,
-)
+from phantomscope.engine.precision import pick_precision
 from phantomscope.engine.sample import Sampler
 from phantomscope.images.files import read_json, write_text
 from phantomscope.images.imageset import ImageSet

@@ -11,9 +11,7 @@ from benchmarks.laboratory import Laboratory
 from benchmarks.table import Row
 from phantomscope.config.diffusion import Synthesise
 from phantomscope.engine.model import DiffusionModel
-from phantomscope.engine.precision import (
-    cpu_bf16,
-)
+from phantomscope.engine.precision import cpu_bf16
 from phantomscope.engine.sample import Sampler
 from phantomscope.images.files import read_array, write_ome_tiff
 

@@ -25,10 +25,7 @@ from benchmarks.table import Row
 from phantomscope.config.diffusion import Synthesise
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.networks import build_network, count_parameters, preset_spec
-from phantomscope.engine.precision import (
-    cpu_bf16,
-    pick_precision,
-)
+from phantomscope.engine.precision import cpu_bf16, pick_precision
 from phantomscope.engine.process import Process, cosine_alpha_bar
 from phantomscope.engine.sample import Sampler
 from phantomscope.engine.samplers import combine, plan_steps

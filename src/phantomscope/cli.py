@@ -10,7 +10,7 @@ from pathlib import Path
 from phantomscope import __version__
 from phantomscope.config.load import load_config, make_config
 from phantomscope.errors import PhantomscopeError
-from phantomscope.planning.work import resolved
+from phantomscope.planning.sharding import resolved, training_processes
 from phantomscope.stages.perform import exit_status, perform
 
 
@@ -156,7 +156,10 @@ def _stage(options: argparse.Namespace) -> None:
     config = load_config(options.config) if options.config else make_config({})
     config = resolved(config)
     keywords = {a.name: getattr(options, a.name) for a in arguments(function)}
-    perform(function, config, keywords, config.model_dump(mode="json"))
+    # Nobody else assigns GPUs here; on a CPU several processes need none.
+    gpus = training_processes(config, options.stage)
+    wanted = None if gpus == 1 or config.train.device == "cpu" else gpus
+    perform(function, config, keywords, config.model_dump(mode="json"), gpus=wanted)
 
 
 # Commands that do without the stages.

@@ -1,20 +1,23 @@
-"""One GPU per job where nobody else assigns them.
+"""GPUs of its own for each job where nobody else assigns them.
 
 SLURM tells a job its GPUs by ``CUDA_VISIBLE_DEVICES``. On a workstation Snakemake only
-counts them (``resources: gpu=4``), so each job locks one for itself.
+counts them (``resources: gpu=4``), so each job locks one for itself, or as many as its
+training shares.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from phantomscope.errors import PhantomscopeError
 from phantomscope.locks import try_lock, unlock
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -32,12 +35,32 @@ def lock_folder() -> Path:
     return Path(tempfile.gettempdir()) / "phantomscope-gpus"
 
 
-def _first_free(folder: Path, count: int) -> tuple[int, Path, int] | None:
+def _lock_free(folder: Path, count: int, wanted: int) -> dict[int, int]:
+    """Lock so many GPUs, or none: two jobs that each hold one would wait for ever.
+
+    Returns
+    -------
+    dict
+        Number of each GPU and descriptor of its lock.
+    """
+    held: dict[int, int] = {}
     for number in range(count):
-        path = folder / f"{number}.lock"
-        if (descriptor := try_lock(path)) is not None:
-            return number, path, descriptor
-    return None
+        descriptor = try_lock(_lock_of(folder, number))
+        if descriptor is not None:
+            held[number] = descriptor
+        if len(held) == wanted:
+            return held
+    _unlock(folder, held)
+    return {}
+
+
+def _lock_of(folder: Path, number: int) -> Path:
+    return folder / f"{number}.lock"
+
+
+def _unlock(folder: Path, held: Mapping[int, int]) -> None:
+    for number, descriptor in held.items():
+        unlock(_lock_of(folder, number), descriptor, keep=True)
 
 
 @contextmanager
@@ -56,13 +79,13 @@ def _visible(devices: str) -> Iterator[None]:
 def claimed_device(
     wanted: int | None, *, count: int | None = None, folder: Path | None = None
 ) -> Iterator[str | None]:
-    """Make one GPU visible to this process, and to no other job of ours.
+    """Make GPUs visible to this process, and to no other job of ours.
 
     Parameters
     ----------
     wanted : int or None
         GPUs that the rule asks for; 0 hides all of them, so that a job that Snakemake
-        counts as one for the CPU stays there. None: unknown, as on the command line.
+        counts as one for the CPU stays there. None: unknown, which is one.
     count : int, optional
         GPUs of the machine; counted if absent.
     folder : Path, optional
@@ -73,6 +96,11 @@ def claimed_device(
     str or None
         The new value of ``CUDA_VISIBLE_DEVICES``, None where it was left alone: with
         a scheduler's choice, or with fewer than two GPUs.
+
+    Raises
+    ------
+    PhantomscopeError
+        If the machine has fewer.
     """
     if wanted == 0:
         with _visible(""):
@@ -82,18 +110,27 @@ def claimed_device(
     if VISIBLE in os.environ or count < 2:
         yield None
         return
+    wanted = wanted or 1
+    if wanted > count:
+        raise PhantomscopeError(
+            f"{wanted} GPUs are asked for, this machine has {count}",
+            where="train.devices",
+            fix=f"ask for at most {count}",
+        )
     folder = folder or lock_folder()
     folder.mkdir(mode=0o777, parents=True, exist_ok=True)
     told = False
-    while (found := _first_free(folder, count)) is None:
+    while not (held := _lock_free(folder, count, wanted)):
         if not told:
-            print(f"all {count} GPUs are in use by other jobs; waiting",
-                  file=sys.stderr)  # fmt: skip
+            said = f"all {count} GPUs are in use by other jobs"
+            if wanted > 1:
+                said = f"fewer than {wanted} of {count} GPUs are free"
+            print(f"{said}; waiting", file=sys.stderr)
             told = True
-        time.sleep(1.0)
-    number, path, descriptor = found
+        # Two jobs that look at the same time might do so for ever.
+        time.sleep(random.uniform(0.5, 1.5))
     try:
-        with _visible(str(number)):
-            yield str(number)
+        with _visible(",".join(map(str, held))):
+            yield os.environ[VISIBLE]
     finally:
-        unlock(path, descriptor, keep=True)
+        _unlock(folder, held)

@@ -212,12 +212,13 @@ def test_a_config_cannot_change() -> None:
 
 
 def test_sections_leave_out_what_does_not_shape_the_result() -> None:
-    config = make_config({"train": {"micro_batch": 2, "checkpoint_every": 7}})
+    runtime = {"micro_batch": 2, "checkpoint_every": 7, "devices": 2}
+    config = make_config({"train": runtime})
     chosen = sections(config, "train", "segment.stardist", "segment.seeds")
     assert set(chosen) == {"train", "segment"}
     assert set(chosen["segment"]) == {"stardist", "seeds"}
     assert chosen["train"]["steps"] == config.train.steps
-    assert not {"micro_batch", "checkpoint_every"} & set(chosen["train"])
+    assert not set(runtime) & set(chosen["train"])
 
 
 # Files that cannot be read
@@ -341,6 +342,7 @@ def test_unknown_option(tmp_path: Path, text: str, unknown: str, fix: str) -> No
         # combinations
         ("synthesise: {tile: 32}", "synthesise", "more than twice `overlap` (16)"),
         ("train: {micro_batch: 3}", "train", "(3) must divide `batch_size` (8)"),
+        ("train: {devices: 9}", "train", "`devices` (9) must not exceed"),
         ("simulate: {images: 2, shards: 3}", "simulate", "`shards` (3) must not"),
         ("simulate: {nucleoli: [3, 1]}", "simulate", "needs [fewest, most]"),
         ("simulate: {nucleoli: [-1, 1]}", "simulate", "needs [fewest, most]"),

@@ -18,10 +18,7 @@ from phantomscope.engine.accelerate import (
 )
 from phantomscope.engine.blocks import PixelShuffle
 from phantomscope.engine.compiling import COMPILE_SECONDS, SAVED_SECONDS_PER_PIXEL
-from phantomscope.engine.precision import (
-    cpu_bf16,
-    pick_precision,
-)
+from phantomscope.engine.precision import cpu_bf16, pick_precision
 from phantomscope.errors import PhantomscopeError
 
 CPU = torch.device("cpu")

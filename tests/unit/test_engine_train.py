@@ -18,10 +18,7 @@ from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.networks import build_network, make_network, preset_spec
 from phantomscope.engine.optimise import learning_rate, make_optimiser
 from phantomscope.engine.patches import PatchSource, dihedral
-from phantomscope.engine.precision import (
-    pick_device,
-    pick_precision,
-)
+from phantomscope.engine.precision import pick_device, pick_precision
 from phantomscope.engine.process import Process, cosine_alpha_bar
 from phantomscope.engine.sample import Sampler
 from phantomscope.engine.train import Trainer

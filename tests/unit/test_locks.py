@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from phantomscope.devices import VISIBLE, claimed_device, count_devices
+from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.locks import attend, only_writer, try_lock, unlock
@@ -20,6 +21,7 @@ IMAGE = np.random.default_rng(0).integers(0, 9999, (24, 32)).astype(np.uint16)
 HOLD = """
 import sys, time
 from pathlib import Path
+from phantomscope.errors import PhantomscopeError
 from phantomscope.locks import only_writer
 
 with only_writer(Path(sys.argv[1])):
@@ -106,6 +108,28 @@ def test_a_gpu_that_is_freed_goes_to_who_waits(tmp_path, monkeypatch, capsys):
     assert "all 2 GPUs are in use" in capsys.readouterr().err
     assert held[0] is not None
     unlock(tmp_path / "0.lock", held[0])
+
+
+def test_a_training_gets_several_gpus_or_waits_with_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv(VISIBLE, raising=False)
+    other = try_lock(tmp_path / "1.lock")
+    with claimed_device(2, count=3, folder=tmp_path) as mine:
+        assert os.environ[VISIBLE] == mine == "0,2"
+    assert other is not None
+    timer = threading.Timer(0.5, unlock, (tmp_path / "1.lock", other), {"keep": True})
+    timer.start()
+    with claimed_device(2, count=2, folder=tmp_path) as mine:
+        assert mine == "0,1"
+    assert "fewer than 2 of 2 GPUs are free" in capsys.readouterr().err
+    for number in range(3):  # nothing stays locked
+        lock = tmp_path / f"{number}.lock"
+        descriptor = try_lock(lock)
+        assert descriptor is not None
+        unlock(lock, descriptor)
+    with pytest.raises(PhantomscopeError, match="3 GPUs are asked for") as caught:
+        with claimed_device(3, count=2, folder=tmp_path):
+            pass
+    assert caught.value.where == "train.devices"
 
 
 def test_what_a_scheduler_chose_is_left_alone(tmp_path, monkeypatch):

@@ -19,15 +19,14 @@ from phantomscope.engine.networks import network_spec
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.tiles import even_tile, tile_grid
 from phantomscope.planning.rates import packaged_rates
-from phantomscope.planning.sources import Images, source_images, split_images
-from phantomscope.planning.work import (
-    Work,
+from phantomscope.planning.sharding import (
     network_pixels,
     resolved,
     shard_count,
     tiled_length,
-    works,
 )
+from phantomscope.planning.sources import Images, source_images, split_images
+from phantomscope.planning.work import Work, works
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "config").glob("*/*.yaml"))
@@ -222,6 +221,21 @@ def test_sides_that_do_not_fit_the_network_are_refused(name: str) -> None:
     with pytest.raises(PhantomscopeError, match="use a multiple of 32") as caught:
         resolved(bad)
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("train", "student", "wanted"),
+    [({}, {}, (1, 1)), ({"devices": "auto"}, {}, (1, 1)), ({"devices": 4}, {}, (4, 4)),
+     ({"devices": 4, "threads": 2}, {"batch_size": 3}, (4, 3))],
+)  # fmt: skip
+def test_processes_share_a_training(train, student, wanted) -> None:
+    work = planned({"train": train, "distil": {"steps": 2} | student})
+    found = {one.rule: one for one in work}
+    threads = train.get("threads", 1)
+    for rule, processes in zip(("train_diffusion", "distil"), wanted, strict=True):
+        assert found[rule].processes == processes
+        assert found[rule].threads == processes * threads
+    assert {one.processes for one in work if "i" not in one.rule} == {1}
 
 
 # Shards

@@ -29,12 +29,9 @@ from phantomscope.planning.plan import (
 )
 from phantomscope.planning.rates import Rate, Rates, load_rates, packaged_rates
 from phantomscope.planning.runs import open_run, rates_from_run
+from phantomscope.planning.sharding import resolved
 from phantomscope.planning.sources import Images, source_images
-from phantomscope.planning.work import (
-    Work,
-    resolved,
-    works,
-)
+from phantomscope.planning.work import Work, works
 
 PACKAGE = source_images(Config(), Path("nowhere"))
 UNLABELLED = {"kind": "folder", "path": "my images"}
@@ -211,6 +208,29 @@ def test_a_run_on_a_gpu_gives_rates_of_that_gpu(tmp_path: Path) -> None:
     assert CPU_BOUND not in plan.notes
 
 
+def test_processes_that_share_a_training_cost_as_much_as_one(tmp_path: Path) -> None:
+    rates = packaged_rates()
+    shared = MADE_UP | {"train": {"devices": 2}}
+    one, two = (
+        make_plan(make_config(options), rates, 4, PACKAGE, gpus=2)
+        for options in (MADE_UP, shared)
+    )
+    name = "train_diffusion/eschweiler"
+    before, after = ({s.name: s for s in plan.stages}[name] for plan in (one, two))
+    assert after.minutes == pytest.approx(before.minutes / 2)
+    assert after.core_hours == pytest.approx(before.core_hours)
+    assert after.gpu_hours == pytest.approx(before.gpu_hours)
+    assert "planned to share it evenly" in " ".join(two.notes)
+    assert "planned to share it evenly" not in " ".join(one.notes)
+    # A finished run tells what one process would take.
+    path = tmp_path / "benchmarks/train_diffusion.tsv"
+    write_run(tmp_path, rates, shared)
+    whole = rates_from_run(tmp_path).devices["cpu"][name]
+    assert path.exists()
+    known = rates.devices["cpu"][name]
+    assert whole.seconds_per_unit == pytest.approx(2 * known.seconds_per_unit)
+
+
 def test_files_of_an_earlier_config_do_not_count(tmp_path: Path) -> None:
     write_run(tmp_path, packaged_rates(), MADE_UP)
     before = rates_from_run(tmp_path)
@@ -263,6 +283,12 @@ def test_wall_time_by_hand() -> None:
     assert wall_seconds(chain("a", jobs=5), [2], 2) == 6
     assert wall_seconds(chain("a", jobs=5, gpu=True), [2], 8, gpus=1) == 10
     assert wall_seconds(chain("a", jobs=5, gpu=True), [2], 8) == 2
+    # One that shares two GPUs leaves one of three to another.
+    pair = [Work(x, 1, 1, "job", (), gpu=True, processes=2) for x in "ab"]
+    assert wall_seconds(pair, [3, 4], 8, gpus=3) == 7
+    assert wall_seconds(pair, [3, 4], 8, gpus=4) == 4
+    # As many as there are, where there are fewer.
+    assert wall_seconds(pair, [3, 4], 8, gpus=1) == 7
     # The short one fills the core that the long one leaves.
     two = [Work("long", 1, 1, "job", ()), Work("short", 3, 1, "job", ())]
     assert wall_seconds(two, [6, 2], 2) == 6

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from phantomscope.config.load import load_config
-from phantomscope.planning.work import shard_count
+from phantomscope.planning.sharding import shard_count
 from phantomscope.stages.registry import STAGES
 
 pytestmark = pytest.mark.workflow
@@ -131,6 +131,27 @@ def test_without_a_config_the_demo_is_planned(snakemake, tmp_path):
     process = snakemake(tmp_path, "--dry-run")
     assert work(process) == DEMO
     assert "results/demo/report.html" in process.stdout + process.stderr
+
+
+def test_a_training_asks_for_the_devices_that_share_it(snakemake, tmp_path):
+    options = {
+        "train": {"device": "cuda", "devices": 4, "threads": 2},
+        "distil": {"steps": 2, "batch_size": 3}, "synthesise": {"device": "cuda"},
+    }  # fmt: skip
+    path = write(tmp_path / "mine.yaml", options)
+    process = snakemake(tmp_path, "--dry-run", "--cores", 16, "--configfile", path)
+    text = process.stdout + process.stderr
+    assert process.returncode == 0, text
+
+    def asked(rule: str) -> dict[str, int]:
+        block = re.search(rf"^rule {rule}:\n(.*?)\n\n", text, re.S | re.M)[1]
+        found = re.findall(r"\b(threads|gpu|nodes|mem_mb)[:=] ?(\d+)", block)
+        return {name: int(value) for name, value in found}
+
+    both = {"nodes": 1}
+    assert asked("train_diffusion") == both | {"threads": 8, "gpu": 4, "mem_mb": 24000}
+    assert asked("distil") == both | {"threads": 6, "gpu": 3, "mem_mb": 18000}
+    assert asked("choose_start")["gpu"] == 1
 
 
 def test_both_snakefiles_plan_the_same_work(snakemake, tmp_path):
@@ -275,7 +296,7 @@ def test_finished_jobs_stay_finished(finished):
     assert not finished()
 
 
-@pytest.mark.parametrize("option", ["checkpoint_every", "micro_batch"])
+@pytest.mark.parametrize("option", ["checkpoint_every", "micro_batch", "devices"])
 def test_how_it_runs_plans_nothing_again(option, finished):
     assert not finished(train={option: 1})
 

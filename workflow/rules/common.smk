@@ -12,7 +12,7 @@ from phantomscope.clocks import bring_to_present
 from phantomscope.config.load import make_config, sections
 from phantomscope.errors import PhantomscopeError
 from phantomscope.locks import attend
-from phantomscope.planning.work import resolved
+from phantomscope.planning.sharding import resolved, training_processes
 
 try:
     CONFIG = resolved(
@@ -30,6 +30,11 @@ if workflow.is_main_process:
     bring_to_present(Path(RESULTS), Path(CONFIG.source.downloads))
 SHARDS = [f"{n:03d}" for n in range(CONFIG.simulate.shards)]
 GPU = int("cpu" not in (CONFIG.train.device, CONFIG.synthesise.device))
+# Processes that share a training, each with threads and a GPU, on one machine: without
+# `nodes=1` SLURM might collect the GPUs from several.
+SHARING = {
+    name: training_processes(CONFIG, name) for name in ("train_diffusion", "distil")
+}
 # Training and synthesis stop cleanly before the time limit of a cluster's job; each
 # resubmission is one more time slice. Elsewhere nothing ends them, so nothing is retried;
 # nor inside a job, where another Snakemake runs.

@@ -42,10 +42,11 @@ rule train_diffusion:
     retries: SLICES
     conda:
         "../../envs/phantomscope.yaml"
-    threads: CONFIG.train.threads
+    threads: CONFIG.train.threads * SHARING["train_diffusion"]
     resources:
-        gpu=GPU,
-        mem_mb=grown(6000),
+        gpu=GPU * SHARING["train_diffusion"],
+        mem_mb=grown(6000 * SHARING["train_diffusion"]),
+        nodes=1,
         runtime=1440,
     params:
         config=sections(CONFIG, "network", "process", "train", "seed", *CONDITIONS),
@@ -106,10 +107,11 @@ rule distil:
     retries: SLICES
     conda:
         "../../envs/phantomscope.yaml"
-    threads: CONFIG.train.threads
+    threads: CONFIG.train.threads * SHARING["distil"]
     resources:
-        gpu=GPU,
-        mem_mb=grown(6000),
+        gpu=GPU * SHARING["distil"],
+        mem_mb=grown(6000 * SHARING["distil"]),
+        nodes=1,
         runtime=1440,
     params:
         config=sections(

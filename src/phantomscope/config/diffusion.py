@@ -151,6 +151,13 @@ class Train(Section):
     device: Literal["auto", "cpu", "cuda"] = option(
         "auto", "Where to train; `auto` takes a GPU when there is one."
     )
+    devices: Literal["auto"] | Step = option(
+        1,
+        "GPUs of one machine that share each batch, with one process each (`threads`, "
+        "and memory for the images, as often). No part of the result: only sums are "
+        "rounded differently, and a training that was stopped goes on with another "
+        "number. `auto`: all GPUs that the job may see. On a CPU `auto` is 1.",
+    )
     threads: int = option(
         1,
         "CPU threads. Part of the result: sums are ordered differently with another "
@@ -171,6 +178,11 @@ class Train(Section):
             raise ValueError(
                 f"`micro_batch` ({self.micro_batch}) must divide `batch_size` "
                 f"({self.batch_size})"
+            )
+        if self.devices != "auto" and self.devices > self.batch_size:
+            raise ValueError(
+                f"`devices` ({self.devices}) must not exceed `batch_size` "
+                f"({self.batch_size}): each needs a patch"
             )
         return self
 

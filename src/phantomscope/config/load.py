@@ -344,6 +344,7 @@ def load_config(path: Path) -> Config:
 RUNTIME_OPTIONS = (
     ("train", "checkpoint_every"),
     ("train", "micro_batch"),
+    ("train", "devices"),
     ("simulate", "job_minutes"),
     ("source", "downloads"),
     ("source", "mirror"),

@@ -20,6 +20,9 @@ SAVED_SECONDS_PER_PIXEL = 1.8e-7
 # The same for training steps, forwards and backwards.
 TRAINING_COMPILE_SECONDS = 60.0
 TRAINING_SAVED_SECONDS_PER_PIXEL = 1e-6
+# Pixels of a micro-batch of compiled training on a CPU: four times as many take 1.6
+# times as long per pixel (a core with avx512_bf16, `eschweiler`).
+CACHED_PIXELS = 256 * 256
 _SHAPES = 64  # compiled per process; torch gives up after eight by default
 
 
@@ -56,6 +59,22 @@ def should_compile_training(patches: int, pixels: int) -> bool:
     """
     saved = patches * pixels * TRAINING_SAVED_SECONDS_PER_PIXEL
     return saved > TRAINING_COMPILE_SECONDS
+
+
+def cached_micro_batch(whole: int, pixels: int) -> int:
+    """Return how many patches at a time caches hold.
+
+    Parameters
+    ----------
+    whole : int
+        Patches; the answer is a divisor, since kernels are compiled for each size.
+    pixels : int
+        Pixels or voxels of a patch.
+    """
+    return max(
+        n for n in range(1, whole + 1)
+        if whole % n == 0 and (n == 1 or n * pixels <= CACHED_PIXELS)
+    )  # fmt: skip
 
 
 def missing(device: torch.device) -> str:

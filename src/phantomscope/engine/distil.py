@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,14 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from phantomscope.config.diffusion import Distil, Synthesise, Train
-from phantomscope.engine.accelerate import (
-    to_device,
-)
+from phantomscope.engine.accelerate import to_device
 from phantomscope.engine.model import DiffusionModel
-from phantomscope.engine.objective import Items
-from phantomscope.engine.precision import (
-    pick_device,
-)
+from phantomscope.engine.objective import WHOLE, Items
+from phantomscope.engine.precision import pick_device
 from phantomscope.engine.process import Process
 from phantomscope.engine.samplers import (
     Step,
@@ -150,24 +146,32 @@ class Distillation:
     noise_channel: bool = False
     conditions: int = 0
 
-    def draw(self, x0: Tensor, rng: torch.Generator) -> Items:
+    def draw(self, x0: Tensor, rng: torch.Generator, part: slice = WHOLE) -> Items:
         """Follow the teacher from noised sketches; every segment gives one item.
 
         As many sketches are used as make ``len(x0)`` items.
         """
         device = next(self.teacher.parameters()).device
-        clean = x0[: math.ceil(len(x0) / len(self.segments))]
-        noise = torch.randn(clean.shape, generator=rng)
-        x = self.process.q_sample(clean, self.start, noise).to(device)
-        inputs, states = self._follow(x, clean.to(device), rng)
+        count = len(self.segments)
+        first, stop, _ = part.indices(len(x0))
+        clean = x0[: math.ceil(len(x0) / count)]
+        # The sketches that give items of this part, with the noise among all.
+        rows = slice(first // count, math.ceil(stop / count))
+
+        def noise() -> Tensor:
+            return torch.randn(clean.shape, generator=rng)[rows]
+
+        x = self.process.q_sample(clean[rows], self.start, noise()).to(device)
+        inputs, states = self._follow(x, clean[rows].to(device), noise)
         ends = [times[0] for times in self.segments] + [0]
         targets = [
             self._target(states[k], states[k + 1], ends[k], ends[k + 1])
-            for k in range(len(self.segments))
+            for k in range(count)
         ]
-        t = torch.tensor(ends[:-1]).repeat(len(clean))
-        items = [torch.stack(part, dim=1).flatten(0, 1) for part in (inputs, targets)]
-        return items[0][: len(x0)], t[: len(x0)], items[1][: len(x0)]
+        t = torch.tensor(ends[:-1]).repeat(len(x))
+        own = slice(first - rows.start * count, stop - rows.start * count)
+        items = [torch.stack(each, dim=1).flatten(0, 1) for each in (inputs, targets)]
+        return items[0][own], t[own], items[1][own]
 
     def _target(self, x: Tensor, landed: Tensor, t: int, u: int) -> Tensor:
         x0 = equivalent_x0(ddim_steps(self.process, [t, u])[0], x, landed)
@@ -175,7 +179,7 @@ class Distillation:
 
     @torch.no_grad()
     def _follow(
-        self, x: Tensor, sketch: Tensor, rng: torch.Generator
+        self, x: Tensor, sketch: Tensor, noise: Callable[[], Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Return what the network saw at the upper end of each segment, and all ends.
 
@@ -188,8 +192,7 @@ class Distillation:
         def predict(state: Tensor, t: int) -> Tensor:
             seen = state
             if self.noise_channel:
-                extra = torch.randn(state.shape, generator=rng).to(state.device)
-                seen = torch.cat([state, extra], dim=1)
+                seen = torch.cat([state, noise().to(state.device)], dim=1)
             if self.conditions:
                 seen = torch.cat([seen, sketch], dim=1)
             if t in first:
@@ -249,7 +252,10 @@ def student_training(options: Distil, train: Train) -> Train:
     )
     # Divides the batch, whatever the teacher's was.
     micro = train.micro_batch and math.gcd(train.micro_batch, options.batch_size)
-    own |= {"steps": options.train_steps, "micro_batch": micro}
+    devices = train.devices
+    if devices != "auto":
+        devices = min(devices, options.batch_size)
+    own |= {"steps": options.train_steps, "micro_batch": micro, "devices": devices}
     return train.model_copy(update=own)
 
 

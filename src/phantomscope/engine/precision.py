@@ -48,6 +48,11 @@ def pick_precision(wish: str, device: torch.device) -> Precision:
     return "bf16" if cpu_bf16() else "fp32"
 
 
+def dims_of(network: nn.Module) -> int:
+    """Dimensions of the images that a network sees; 2 where it does not say."""
+    return int(getattr(getattr(network, "spec", None), "dims", 2))
+
+
 def training_precision(
     options: Train, network: nn.Module, device: torch.device
 ) -> Precision:
@@ -58,10 +63,10 @@ def training_precision(
     to be so thin on the way down are trained in fp32, with a line that says so.
     """
     found = pick_precision(options.precision, device)
-    spec = getattr(network, "spec", None)
-    if found == "fp32" or device.type != "cpu" or spec is None or spec.dims == 2:
+    if found == "fp32" or device.type != "cpu" or dims_of(network) == 2:
         return found
-    levels = [options.patch_depth >> k for k in range(spec.downsampling.bit_length())]
+    halvings = network.spec.downsampling.bit_length()  # type: ignore[union-attr, operator]
+    levels = [options.patch_depth >> k for k in range(halvings)]
     if 2 not in levels:
         return found
     print(

@@ -18,16 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from phantomscope.config import diffusion as options
-from phantomscope.engine.accelerate import (
-    Evaluator,
-    should_compile,
-)
+from phantomscope.engine.accelerate import Evaluator, should_compile
 from phantomscope.engine.fields import Field, FileField, MemoryField
 from phantomscope.engine.model import DiffusionModel
-from phantomscope.engine.precision import (
-    pick_device,
-    pick_precision,
-)
+from phantomscope.engine.precision import pick_device, pick_precision
 from phantomscope.engine.resume import Journal
 from phantomscope.engine.samplers import Step, combine, plan_steps
 from phantomscope.engine.sweep import Tiling, make_tiling

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,26 +30,26 @@ from phantomscope.engine.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from phantomscope.engine.compiling import Compiled, missing, should_compile_training
+from phantomscope.engine.compiling import (
+    Compiled,
+    cached_micro_batch,
+    missing,
+    should_compile_training,
+)
+from phantomscope.engine.distributed import Crew, Group, Share, leading_share
 from phantomscope.engine.loader import Prefetcher
 from phantomscope.engine.memory import out_of_memory
+from phantomscope.engine.metrics import append_line, trim_lines
 from phantomscope.engine.objective import Denoising, Items, Objective
 from phantomscope.engine.optimise import Run, learning_rate
-from phantomscope.engine.precision import (
-    pick_device,
-    training_precision,
-)
+from phantomscope.engine.precision import dims_of, pick_device, training_precision
 from phantomscope.engine.process import Process
 from phantomscope.errors import PhantomscopeError, explain_os_errors
-from phantomscope.images.files import write_text
 from phantomscope.images.noise import derive_key
 from phantomscope.interrupt import StopRequestedError
 from phantomscope.locks import only_writer
 from phantomscope.progress import Progress
 
-# Pixels of a micro-batch of compiled kernels on a CPU: four times as many take 1.6
-# times as long per pixel (a core with avx512_bf16, `eschweiler`).
-CACHED_PIXELS = 256 * 256
 Batch = Callable[[int, int], NDArray[np.float32]]
 
 
@@ -76,6 +76,8 @@ class Trainer:
         Folder of the training state.
     objective : Objective, optional
         What is learnt; diffusion by default.
+    share : Share, optional
+        What this process does of each step; the leader's by default.
     """
 
     def __init__(
@@ -90,16 +92,18 @@ class Trainer:
         identity: dict[str, Any],
         state: Path,
         objective: Objective | None = None,
+        share: Share | None = None,
     ) -> None:
         self.objective = objective or Denoising(process, noise_channel)
         self.device = pick_device(options.device)
+        self.share = share or leading_share(options, self.device)
+        self.group: Group | None = None  # while several processes train
         self.process, self.batch, self.options = process, batch, options
         self.seed, self.noise_channel = seed, noise_channel
         self.state = state
         self.precision = training_precision(options, network, self.device)
-        pays = should_compile_training(
-            options.steps * options.batch_size, options.patch**2
-        )
+        self._pixels = math.prod(options.patch_shape(dims_of(network)))
+        pays = should_compile_training(options.steps * options.batch_size, self._pixels)
         wish = options.compile
         self.compiled = pays if wish == "auto" else wish == "always"
         # Preview and cadence are no part of what is trained.
@@ -123,14 +127,14 @@ class Trainer:
 
     def _best_micro_batch(self) -> int:
         """Return as many patches as caches hold; eager kernels do not use them well."""
-        whole, pixels = self.options.batch_size, self.options.patch**2
+        part = len(range(self.options.batch_size)[self._part])
         if self.device.type != "cpu" or not self.compiled:
-            return whole
-        # A divisor: kernels are compiled for each size of a micro-batch.
-        return max(
-            n for n in range(1, whole + 1)
-            if whole % n == 0 and (n == 1 or n * pixels <= CACHED_PIXELS)
-        )  # fmt: skip
+            return part
+        return cached_micro_batch(part, self._pixels)
+
+    @property
+    def _part(self) -> slice:
+        return self.share.of(self.options.batch_size)
 
     def _place(self, network: nn.Module) -> nn.Module:
         """Move the network, in the layout that its kernels want."""
@@ -174,7 +178,7 @@ class Trainer:
                     self._load(tensors, meta)
                 else:
                     self._set_aside("belongs to another config or data")
-        self._trim_metrics()
+        trim_lines(self.metrics_file, self.run.step)
         return self.run.step
 
     def _load(self, tensors: dict[str, Any], meta: dict[str, Any]) -> None:
@@ -197,20 +201,6 @@ class Trainer:
             os.replace(self._checkpoint, old)
         print(f"The training state {why}: now {old}; training starts anew.")
 
-    def _trim_metrics(self) -> None:
-        """Drop lines of steps after the saved state; they will be run again."""
-        kept = []
-        with explain_os_errors(self.metrics_file):
-            text = self.metrics_file.read_bytes() if self.metrics_file.exists() else b""
-        for line in text.decode(errors="replace").splitlines():
-            try:
-                if json.loads(line)["step"] <= self.run.step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError, TypeError):
-                break
-        # Written even when empty: somebody may have deleted it beside a finished state.
-        write_text(self.metrics_file, "".join(kept))
-
     def train(self) -> None:
         """Train to the last step, saving the state on the way.
 
@@ -223,7 +213,7 @@ class Trainer:
         torch.set_num_threads(options.threads)
         with only_writer(self._checkpoint):
             first = self.resume()
-            with Progress(
+            with self._assisted(), Progress(
                 "training", options.steps, start=first, unit="images",
                 per_step=options.batch_size,
             ) as progress:  # fmt: skip
@@ -231,6 +221,32 @@ class Trainer:
                     self._go_on(progress)
                 finally:
                     self._batches.close()
+
+    @contextmanager
+    def _assisted(self) -> Iterator[None]:
+        """Have the processes beside us that share the batches."""
+        if self.share.size == 1 or self.run.step == self.options.steps:
+            yield
+            return
+        job = {
+            "network": self.run.network, "process": self.process, "batch": self.batch,
+            "options": self.options, "seed": self.seed,
+            "noise_channel": self.noise_channel, "objective": self.objective,
+            "identity": {}, "state": self.state,
+        }  # fmt: skip
+        try:
+            with Crew(job, self.run.step, self.share, self.device) as self.group:
+                yield
+        finally:
+            self.group = None
+
+    def assist(self, first: int, group: Group) -> None:
+        """Compute our part of the gradients of each step; the leader does the rest."""
+        torch.set_num_threads(self.options.threads)
+        self.group = group
+        for step in range(first, self.options.steps):
+            self.run.step = step
+            self._summed_gradients()
 
     def _go_on(self, progress: Progress) -> None:
         options, begin = self.options, time.monotonic()
@@ -240,6 +256,8 @@ class Trainer:
         def save() -> None:
             nonlocal saved
             self._read()  # a bad step must not be saved
+            if self.group:
+                self.group.check()
             # Metrics first: the state decides which of them count.
             self._log(float(np.mean(losses)), progress, begin)
             losses.clear()
@@ -269,16 +287,14 @@ class Trainer:
             "images_per_second": progress.rate,
             "seconds": time.monotonic() - begin,
         }
-        with explain_os_errors(self.metrics_file):
-            with self.metrics_file.open("a") as stream:
-                stream.write(json.dumps(line) + "\n")
+        append_line(self.metrics_file, line)
 
     def _corrupted(self, x0: Tensor, step: int) -> Items:
         """Draw the inputs, times and targets of a step."""
         rng = torch.Generator().manual_seed(
             derive_key(self.seed, "training", step) >> 1
         )
-        return self.objective.draw(x0, rng)
+        return self.objective.draw(x0, rng, self._part)
 
     def _prepare(self, step: int) -> tuple[Tensor, ...]:
         x0 = torch.from_numpy(self.batch(step, self.options.batch_size))
@@ -287,11 +303,7 @@ class Trainer:
     def _step(self) -> Tensor:
         """Take one optimiser step over micro-batches and return its loss."""
         run = self.run
-        batch = tuple(
-            part.to(self.device, non_blocking=True)
-            for part in self._batches.get(run.step)
-        )
-        loss = self._gradients(batch)
+        loss = self._summed_gradients()
         limit = self.options.clip or math.inf
         norm = nn.utils.clip_grad_norm_(run.network.parameters(), limit)
         self._unread.append((run.step, torch.stack([loss, norm])))
@@ -299,6 +311,17 @@ class Trainer:
             self._read()
         run.update(self.options)
         return loss
+
+    def _summed_gradients(self) -> Tensor:
+        """Put the gradients of the whole batch in place and return its loss."""
+        batch = tuple(
+            part.to(self.device, non_blocking=True)
+            for part in self._batches.get(self.run.step)
+        )
+        if self.group is None:
+            return self._gradients(batch)
+        self.group.spread(self.run.network)
+        return self.group.add_up(self.run.network, self._gradients(batch))
 
     def _gradients(self, batch: Sequence[Tensor]) -> Tensor:
         """Put gradients in place, in smaller parts if memory runs out on the way."""
@@ -321,16 +344,16 @@ class Trainer:
                 torch.cuda.empty_cache()
             print(
                 f"Out of memory at step {self.run.step}: the step is repeated, "
-                f"{self.micro_batch} of {self.options.batch_size} patches at a time."
+                f"{self.micro_batch} of {len(batch[0])} patches at a time."
             )
 
     def _accumulate(self, batch: Sequence[Tensor]) -> Tensor:
-        """Add up the gradients of micro-batches and return the mean loss."""
-        count = len(batch[0])
+        """Add up the gradients of micro-batches and return our part of the loss."""
+        whole = self.options.batch_size
         total = torch.zeros((), device=self.device)
-        for i in range(0, count, self.micro_batch):
+        for i in range(0, len(batch[0]), self.micro_batch):
             x, t, target = (part[i : i + self.micro_batch] for part in batch)
-            loss = self._loss(x, t, target) * (len(x) / count)
+            loss = self._loss(x, t, target) * (len(x) / whole)
             torch.autograd.backward(loss)
             total += loss.detach()
         return total

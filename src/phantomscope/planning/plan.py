@@ -16,8 +16,9 @@ from phantomscope.config.model import Config
 from phantomscope.errors import PhantomscopeError
 from phantomscope.planning.rates import Rates, packaged_rates
 from phantomscope.planning.runs import rates_from_run
+from phantomscope.planning.sharding import resolved, training_processes
 from phantomscope.planning.sources import Images, source_images
-from phantomscope.planning.work import Work, resolved, works
+from phantomscope.planning.work import Work, works
 
 COLUMNS = (
     "stage", "jobs", "min/job", "core h", "GPU h", "disk GB", "peak GB", "n", "rate",
@@ -127,7 +128,7 @@ def wall_seconds(
     jobs_at_once : int
         Jobs that run side by side.
     gpus : int
-        Jobs that run side by side on GPUs; 0: none needs one.
+        GPUs; 0: no job needs one.
     """
     order = sorted(range(len(work)), key=lambda n: not work[n].first)
     to_start = [one.jobs for one in work]
@@ -138,11 +139,9 @@ def wall_seconds(
         for n in order:
             if any(to_end[name] for name in work[n].after):
                 continue
-            needs = bool(gpus and work[n].gpu)
+            needs = _gpus_of(work[n], gpus)
             while (
-                to_start[n]
-                and len(running) < jobs_at_once
-                and not (needs and on_gpu == gpus)
+                to_start[n] and len(running) < jobs_at_once and on_gpu + needs <= gpus
             ):
                 heapq.heappush(running, (now + seconds[n], n))
                 to_start[n] -= 1
@@ -151,7 +150,12 @@ def wall_seconds(
             return now
         now, n = heapq.heappop(running)
         to_end[work[n].name] -= 1
-        on_gpu -= bool(gpus and work[n].gpu)
+        on_gpu -= _gpus_of(work[n], gpus)
+
+
+def _gpus_of(one: Work, gpus: int) -> int:
+    """GPUs that a job takes of those that there are."""
+    return min(one.processes, gpus) if one.gpu else 0
 
 
 def _stage(group: Sequence[Work], rates: Rates, gpus: int) -> Stage:
@@ -159,8 +163,9 @@ def _stage(group: Sequence[Work], rates: Rates, gpus: int) -> Stage:
     units = sum(one.jobs * one.units for one in group)
     stored = sum(one.jobs * one.stored for one in group)
     rate, device = rates.find(first.key, bool(gpus and first.gpu))
-    seconds = rate.seconds(units / jobs) if rate else 0.0
-    on_gpu = bool(gpus and first.gpu)
+    # Rates are of one process.
+    seconds = rate.seconds(units / jobs) / first.processes if rate else 0.0
+    on_gpu = _gpus_of(first, gpus)
     source = rate.measured_on if rate else NO_RATE
     if rate and on_gpu and device == "cpu":
         source += " (CPU rate as an upper bound)"
@@ -170,7 +175,7 @@ def _stage(group: Sequence[Work], rates: Rates, gpus: int) -> Stage:
         first.key, jobs, first.unit, units,
         seconds / 60 if rate else None,
         jobs * first.threads * seconds / 3600,
-        jobs * seconds / 3600 if on_gpu else 0.0,
+        jobs * on_gpu * seconds / 3600,
         None if per_unit is None else stored * per_unit,
         None if memory is None else memory * 2**20,
         source,
@@ -234,7 +239,9 @@ def _notes(
     unknown = [name for name, stage in stages.items() if stage.disk_bytes is None]
     if unknown:
         notes.append(f"no measured size, left out of disk: {', '.join(unknown)}")
-    if max(one.threads for one in work) > 1:
+    if max(one.processes for one in work) > 1:
+        notes.append("the processes of a training are planned to share it evenly")
+    if max(one.threads // one.processes for one in work) > 1:
         notes.append(
             "rates hold for the threads they were measured with (packaged: 1); with "
             "more threads a job takes less time than this"
@@ -308,7 +315,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--gpus", type=int, metavar="N",
-        help="GPUs at once (default: 1 if the config says cuda, else 0)",
+        help="GPUs at once (default: what a training takes if the config says cuda, "
+        "else 0)",
     )  # fmt: skip
     parser.add_argument(
         "--source-images", type=int, metavar="N", help="number of source images"
@@ -329,7 +337,8 @@ def run(options: argparse.Namespace) -> str:
     """
     config = load_config(options.config) if options.config else make_config({})
     needs_gpu = "cuda" in (config.train.device, config.synthesise.device)
-    gpus = int(needs_gpu) if options.gpus is None else options.gpus
+    needed = int(needs_gpu) * training_processes(config, "train_diffusion")
+    gpus = needed if options.gpus is None else options.gpus
     if options.jobs < 1 or gpus < 0:
         raise PhantomscopeError(
             f"{options.jobs} jobs and {gpus} GPUs at once cannot be",

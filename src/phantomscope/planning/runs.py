@@ -15,8 +15,9 @@ from pathlib import Path
 from phantomscope.config.load import load_config
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.planning.rates import Rate, Rates, packaged_rates
+from phantomscope.planning.sharding import resolved
 from phantomscope.planning.sources import source_images
-from phantomscope.planning.work import Work, resolved, works
+from phantomscope.planning.work import Work, works
 
 # Where each rule writes, below the folder of the experiment; `{}` is the variant.
 FOLDERS = {
@@ -51,7 +52,7 @@ class Measured:
     Attributes
     ----------
     seconds : tuple of float
-        Of each job.
+        Of each job, times the processes that shared it.
     units : float
         Work of each job, on average.
     max_rss_mb : float or None
@@ -177,7 +178,7 @@ def measured(run: Run) -> dict[str, Measured]:
         total = sum(one.jobs * one.units for one in group)
         memory = [rss for _, rss in rows if rss is not None]
         found[key] = Measured(
-            tuple(seconds for seconds, _ in rows),
+            tuple(group[0].processes * seconds for seconds, _ in rows),
             total / len(rows),
             max(memory) if memory else None,
             group[0].gpu,

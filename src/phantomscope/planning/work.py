@@ -1,7 +1,6 @@
 """What a config makes the workflow do: jobs, their work, and what they write.
 
-The functions below `works` are the table to correct when a rule changes. Nothing heavy
-is imported, since the Snakefile asks for the number of shards whenever it is read.
+The functions below `works` are the table to correct when a rule changes.
 """
 
 from __future__ import annotations
@@ -11,11 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from phantomscope.config.model import Config
-from phantomscope.planning.rates import packaged_rates
+from phantomscope.planning.sharding import network_pixels, training_processes
 from phantomscope.planning.sources import Images, split_images
 
-FEWEST_SHARDS = 2  # so that two cores are busy
-MOST_SHARDS = 2000  # more jobs burden Snakemake and the queue of a cluster
 ITEM_BYTES = {"uint8": 1, "uint16": 2, "float32": 4}
 LABEL_BYTES = 2
 IMAGES_OF_TYPE = 20  # that `fit_sketch` looks at
@@ -46,6 +43,8 @@ class Work:
         Whether a GPU is requested.
     threads : int
         CPU threads of each job.
+    processes : int
+        Processes that share each job, each with a GPU if one is requested.
     first : bool
         Whether it goes first when several jobs could start.
     stored : float
@@ -64,6 +63,7 @@ class Work:
     part: str = ""
     gpu: bool = False
     threads: int = 1
+    processes: int = 1
     first: bool = False
     stored: float = 1.0
     store: str = ""
@@ -82,86 +82,6 @@ class Work:
     def disk_key(self) -> str:
         """Name of the measured bytes per unit of `stored`."""
         return self.store or self.key
-
-
-def tiled_length(size: int, tile: int, overlap: int, stride: int) -> int:
-    """Return the length of an axis over all its tiles, overlaps included.
-
-    Parameters
-    ----------
-    size : int
-        Length of the image along the axis, px.
-    tile, overlap : int
-        Largest tile, and its overlap on each side, px.
-    stride : int
-        Of the network.
-    """
-    count = math.ceil(size / (tile - 2 * overlap))
-    core = math.ceil(size / count / stride) * stride
-    side = min(tile, core + 2 * overlap)
-    return math.ceil(size / (side - 2 * overlap)) * side
-
-
-def network_pixels(config: Config, steps: int | None = None) -> int:
-    """Pixels that the network sees for one synthetic image, over all steps.
-
-    Without `steps` those of `synthesise`: it is a student that takes `distil.steps`.
-    """
-    options = config.synthesise
-    if steps is None:
-        steps = config.distil.steps or options.steps
-    height, width = (
-        tiled_length(size, options.tile, options.overlap, config.network.stride)
-        for size in config.simulate.size
-    )
-    return steps * height * width
-
-
-def shard_count(config: Config) -> int:
-    """Return the number of shards: that of the config, or from the target duration.
-
-    It depends on the config and the packaged rates alone, not on the machine or on
-    earlier runs, so that a finished run stays finished elsewhere.
-
-    Parameters
-    ----------
-    config : Config
-        `simulate.shards` is a number or ``auto``.
-
-    Returns
-    -------
-    int
-        With ``auto`` at least 2, at most 2000 and at most the number of images.
-    """
-    options = config.simulate
-    if options.shards != "auto":
-        return options.shards
-    preset = config.network.preset
-    wants_gpu = config.synthesise.device == "cuda"
-    rate, _ = packaged_rates().find(f"synthesise/{preset}", wants_gpu)
-    if rate is None:
-        raise ValueError(f"there is no packaged rate of the preset {preset!r}")
-    seconds = rate.seconds_per_unit * options.images * network_pixels(config)
-    wanted = math.ceil(seconds / (60 * options.job_minutes))
-    return min(max(wanted, FEWEST_SHARDS), MOST_SHARDS, options.images)
-
-
-def pixels_per_job(config: Config) -> int:
-    """Pixels that the network sees in one synthesis of the usual duration.
-
-    It does not depend on how the work is really divided: whether a job compiles the
-    network follows from it, and the images must not depend on the shards.
-    """
-    usual = config.simulate.model_copy(update={"shards": "auto", "job_minutes": 30.0})
-    jobs = shard_count(config.model_copy(update={"simulate": usual}))
-    return network_pixels(config) * config.simulate.images // jobs
-
-
-def resolved(config: Config) -> Config:
-    """Return the whole config with the number of shards filled in."""
-    config.check_sides()
-    simulate = config.simulate.model_copy(update={"shards": shard_count(config)})
-    return config.model_copy(update={"simulate": simulate})
 
 
 def works(config: Config, images: Images) -> list[Work]:
@@ -274,10 +194,13 @@ def _diffusion(config: Config, train: Images) -> list[Work]:
              stored=_raw(train.pixels, "float32"), store="float32")
     ] if config.condition.kind == "sketch" else []  # fmt: skip
     chosen = f"choose_start.{preset}"
+    training, distilling = (
+        training_processes(config, rule) for rule in ("train_diffusion", "distil")
+    )
     distil = [
         Work("distil", 1, _distil_pixels(config), "network pixels",
-             ("fit_sketch", chosen), preset, gpu=gpu, threads=options.threads,
-             first=True)
+             ("fit_sketch", chosen), preset, gpu=gpu, first=True,
+             threads=distilling * options.threads, processes=distilling)
     ] if config.distil.steps else []  # fmt: skip
     made = f"distil.{preset}" if distil else chosen
     height, width = config.simulate.size
@@ -285,8 +208,8 @@ def _diffusion(config: Config, train: Images) -> list[Work]:
     return [
         *pseudo,
         Work("train_diffusion", 1, seen, "pixels",
-             ("prepare", *(one.name for one in pseudo)), preset, gpu=gpu,
-             threads=options.threads, first=True),
+             ("prepare", *(one.name for one in pseudo)), preset, gpu=gpu, first=True,
+             threads=training * options.threads, processes=training),
         Work("choose_start", 1, tried * each, "network pixels",
              ("fit_sketch", f"train_diffusion.{preset}"), preset, gpu=gpu,
              threads=threads, first=True,

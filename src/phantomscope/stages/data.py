@@ -19,7 +19,7 @@ from phantomscope.images.imageset import ImageSet
 from phantomscope.images.noise import generator
 from phantomscope.images.normalise import Normalisation, fit_normalisation
 from phantomscope.images.writer import ImageSetWriter
-from phantomscope.planning.work import shard_count
+from phantomscope.planning.sharding import shard_count
 from phantomscope.progress import Progress
 from phantomscope.simulate.fit import (
     FitResult,

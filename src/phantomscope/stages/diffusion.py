@@ -12,10 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from phantomscope.config.model import Config
-from phantomscope.engine.distil import (
-    make_distillation,
-    student_training,
-)
+from phantomscope.engine.distil import make_distillation, student_training
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.networks import make_network
 from phantomscope.engine.objective import Denoising
@@ -50,6 +47,8 @@ from phantomscope.stages.pseudo import PseudoSketches
 from phantomscope.stages.synthesis import bring_back, make_sampler, read_start
 
 Float = NDArray[np.float32]
+# Options of a training that do not shape it: its state is taken up with others.
+NO_IDENTITY = {"checkpoint_every", "micro_batch", "devices"}
 Drawn = tuple[Float, NDArray[np.uint16], SketchType]
 
 
@@ -94,7 +93,7 @@ def train_diffusion(
         augment=config.train.augment, condition=condition,
     )  # fmt: skip
     shape = config.model_dump(include={"network", "process"})
-    options = config.train.model_dump(exclude={"checkpoint_every", "micro_batch"})
+    options = config.train.model_dump(exclude=NO_IDENTITY)
     process = make_process(config.process)
     trainer = Trainer(
         make_network(
@@ -272,7 +271,7 @@ def distil(
         noise_channel=teacher.noise_channel,
         identity={
             "distilled": about,
-            "train": train.model_dump(exclude={"checkpoint_every", "micro_batch"}),
+            "train": train.model_dump(exclude=NO_IDENTITY),
             "clip": config.synthesise.clip,
             "seed": config.seed,
             "sketches": patches.identity,

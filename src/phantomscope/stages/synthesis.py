@@ -20,7 +20,7 @@ from phantomscope.images.files import read_json
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.normalise import Normalisation, unit_to_network
 from phantomscope.images.writer import ImageSetWriter
-from phantomscope.planning.work import pixels_per_job
+from phantomscope.planning.sharding import pixels_per_job
 from phantomscope.progress import Progress
 from phantomscope.stages.arguments import Output
 from phantomscope.stages.data import raw_limits, unannotated
