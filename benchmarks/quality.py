@@ -200,10 +200,10 @@ def settings(
     base: Synthesise, start: int, steps: Sequence[int], samplers: Sequence[str]
 ) -> list[Synthesise]:
     """List what is compared; the first is the config's own."""
-    found = [base]
+    found, both = [base], ("fp32", "bf16")
     for sampler in samplers:
         for number in steps:
-            for precision in ("fp32", "bf16") if sampler == "ddim" else ("fp32",):
+            for precision in both if sampler == base.sampler else ("fp32",):
                 options = {"sampler": sampler, "steps": number, "precision": precision}
                 even = "log_snr" if sampler.endswith("dpmpp_2m") else "uniform"
                 found.append(base.model_copy(update={**options, "spacing": even}))

@@ -36,7 +36,8 @@ def model(dims=2, process=COSINE, conditions=0, **network) -> DiffusionModel:
 
 def options(**changes) -> Synthesise:
     small = {"steps": 3, "tile": 32, "overlap": 8, "tile_depth": 24,
-             "overlap_depth": 8, "micro_batch": 2, "device": "cpu"}  # fmt: skip
+             "overlap_depth": 8, "micro_batch": 2, "device": "cpu",
+             "precision": "fp32"}  # fmt: skip
     return Synthesise(**(small | changes))
 
 

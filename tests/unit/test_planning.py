@@ -195,7 +195,7 @@ def test_a_student_synthesises_and_its_teacher_does_the_rest() -> None:
     assert after[name].units == 7 * (3 * 3 * 4 + 3 * 8) * 16 * 16
     made, was = after["synthesise.eschweiler"], before["synthesise.eschweiler"]
     assert made.after == ("simulate", name)
-    assert made.units == was.units * 3 / 20
+    assert made.units == was.units * 3 / Config().synthesise.steps
     assert made.gpu
     assert after[name].gpu
 

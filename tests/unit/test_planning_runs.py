@@ -415,8 +415,8 @@ def test_planning_is_light() -> None:
     """The Snakefile waits for it whenever it is read."""
     code = (
         "import phantomscope.config.load, sys; before = set(sys.modules)\n"
-        "import phantomscope.planning.work as w, phantomscope.planning.plan\n"
-        "from phantomscope.config.model import Config; w.resolved(Config())\n"
+        "import phantomscope.planning.sharding as s, phantomscope.planning.plan\n"
+        "from phantomscope.config.model import Config; s.resolved(Config())\n"
         "print(*{m.split('.')[0] for m in set(sys.modules) - before})"
     )
     done = subprocess.run(
