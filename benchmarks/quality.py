@@ -374,10 +374,16 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         panel.axhline(full[name], color="black", lw=0.8, label="full chain")
         panel.axhline(again[name], color="black", lw=0.8, ls=":", label="other noise")
         panel.set(xscale="log", title=label)
+        ticks = sorted(set(short["steps"]))
+        panel.set_xticks(ticks, [str(n) for n in ticks])
+        panel.minorticks_off()
         if name in ("frechet", "kernel", "worst", "spectrum", "intensity"):
             panel.set_yscale("symlog", linthresh=0.01)
     for panel in panels[-1]:
         panel.set_xlabel("network evaluations")
-    panels[0, 0].legend(fontsize=7)
+    handles, names = panels[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles, names, fontsize=8, ncols=len(names), loc="outside upper center"
+    )
     figure.savefig(path, dpi=90)
     plt.close(figure)
