@@ -20,29 +20,34 @@ SIDE = 1024
 TILE, OVERLAP = 256, 20
 
 
-def reference_seconds(model: DiffusionModel, seed: int) -> tuple[float, int]:
+def reference_seconds(
+    model: DiffusionModel, seed: int, steps: int = 400
+) -> tuple[float, int]:
     """Time one tile of the reference's way, and count the tiles of an image.
 
     Ancestral, 400 steps, fp32, batch 1, noise for each tile by itself. Tiles take no
-    notice of each other there, so that an image takes as many times as long.
+    notice of each other there, so that an image takes as many times as long. With fewer
+    `steps` their time is scaled to 400.
     """
     config = Synthesise(
-        sampler="ddpm", steps=400, tile=TILE, overlap=0, fusion="final",
-        micro_batch=1, precision="fp32", compile="never", threads=2,
+        sampler="ddpm", spacing="uniform", steps=steps, tile=TILE, overlap=0,
+        fusion="final", micro_batch=1, precision="fp32", compile="never", threads=2,
     )  # fmt: skip
     sampler = Sampler(model, config, seed)
     tile = np.zeros((TILE, TILE), np.float32)
     begin = time.perf_counter()
     sampler.from_sketch(tile, "reference", 400)
-    return time.perf_counter() - begin, (-(-SIDE // (TILE - 2 * OVERLAP))) ** 2
+    seconds = (time.perf_counter() - begin) * 400 / steps
+    return seconds, (-(-SIDE // (TILE - 2 * OVERLAP))) ** 2
 
 
 def our_seconds(
-    lab: Laboratory, config: Synthesise, folder: Path, start: int = 400
-) -> float:
+    model: DiffusionModel, config: Synthesise, seed: int, folder: Path,
+    start: int = 400, side: int = SIDE,
+) -> float:  # fmt: skip
     """Time an image from file to file; the second one, since the first one compiles."""
-    sampler = Sampler(DiffusionModel.load(lab.model), config, lab.config.seed)
-    sketch = np.zeros((SIDE, SIDE), np.float32)
+    sampler = Sampler(model, config, seed)
+    sketch = np.zeros((side, side), np.float32)
     write_ome_tiff(folder / "sketch.ome.tif", sketch)
     seconds = []
     for n in range(2):
@@ -71,7 +76,7 @@ def rows(lab: Laboratory, folder: Path, on: str) -> list[Row]:
     plain = fast.model_copy(update={"precision": "fp32", "compile": "never"})
     found = []
     for name, config in (("", fast), ("_fp32", plain)):
-        seconds = our_seconds(lab, config, folder)
+        seconds = our_seconds(model, config, lab.config.seed, folder)
         arithmetic = f"bf16 ({cpu_bf16() or 'without instructions for it'}), compiled"
         what = (
             f"1024 x 1024 sketch to image, file to file: {config.sampler}, "

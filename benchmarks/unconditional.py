@@ -7,6 +7,7 @@ experiment's trained model, which draws images by all of its steps and by few.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -125,15 +126,19 @@ def random_model(preset: str, timesteps: int) -> DiffusionModel:
     return DiffusionModel(network, process, (-1.0, 1.0), False, {"fingerprint": preset})
 
 
-def plain_step(model: DiffusionModel, side: int) -> Callable[[], Tensor]:
+def plain_step(
+    model: DiffusionModel, side: int, on: torch.device = CPU
+) -> Callable[[], Tensor]:
     """Return one ancestral step of the plain kind: eager, fp32, torch's own noise."""
     total = model.process.timesteps
     step = plan_steps(model.process, total, total, "ddpm")[total // 2]
-    x, t = torch.randn(1, 1, side, side), torch.tensor([step.t])
+    network = copy.deepcopy(model.network).to(on)
+    x = torch.randn(1, 1, side, side, device=on)
+    t = torch.tensor([step.t], device=on)
 
     def run() -> Tensor:
         with torch.inference_mode():
-            x0 = model.process.to_x0(model.network(x, t), x, step.t)
+            x0 = model.process.to_x0(network(x, t), x, step.t)
             return combine(step, x, x0.clamp(-1, 1), None, torch.randn_like(x), None)
 
     return run
@@ -147,8 +152,9 @@ def speed(
     torch.set_num_threads(threads)
     model = random_model(preset, timesteps)
     ours = Sampler(model, options(sampler, steps, side, threads), 0)
-    plain = plain_step(model, side)
-    x, t = torch.randn(1, 1, side, side), torch.tensor([timesteps // 2])
+    plain = plain_step(model, side, ours.device)
+    x = torch.randn(1, 1, side, side, device=ours.device)
+    t = torch.tensor([timesteps // 2], device=ours.device)
 
     def image() -> np.ndarray:
         return ours.unconditional((side, side), "image")
