@@ -311,11 +311,15 @@ def living(pids: list[int]) -> list[int]:
     [(signal.SIGKILL, -9, ""), (signal.SIGINT, 75, "stopped by SIGINT; run the same")],
 )
 def test_nobody_outlives_the_leader(number, status, says, tmp_path):
-    here = str(Path(__file__).parent)
+    here, scratch = str(Path(__file__).parent), tmp_path / "scratch"
+    scratch.mkdir()
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT.format(here=here, state=str(tmp_path))],
         stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=os.environ | {
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "TMPDIR": str(scratch),
+        },
     )  # fmt: skip
     until = time.monotonic() + 60
     while time.monotonic() < until and not (tmp_path / "state.pt").exists():
@@ -331,6 +335,7 @@ def test_nobody_outlives_the_leader(number, status, says, tmp_path):
     while living(pids) and time.monotonic() < until:
         time.sleep(0.1)
     assert not living(pids)
+    assert not list(scratch.glob("phantomscope-*"))
 
 
 # What cannot be

@@ -133,25 +133,36 @@ def test_without_a_config_the_demo_is_planned(snakemake, tmp_path):
     assert "results/demo/report.html" in process.stdout + process.stderr
 
 
+ASKED = """
+import json
+
+include: "{root}/workflow/Snakefile"
+
+def asked(one):
+    names = {{"_cores", "gpu", "nodes"}} & set(one.resources)
+    numbers = {{name: one.resources[name] for name in names}}
+    return {{k: v.value for k, v in numbers.items() if not v.is_evaluable()}}
+
+with open("asked.json", "w") as stream:
+    json.dump({{one.name: asked(one) for one in workflow.rules}}, stream)
+"""
+
+
 def test_a_training_asks_for_the_devices_that_share_it(snakemake, tmp_path):
     options = {
         "train": {"device": "cuda", "devices": 4, "threads": 2},
         "distil": {"steps": 2, "batch_size": 3}, "synthesise": {"device": "cuda"},
     }  # fmt: skip
-    path = write(tmp_path / "mine.yaml", options)
-    process = snakemake(tmp_path, "--dry-run", "--cores", 16, "--configfile", path)
-    text = process.stdout + process.stderr
-    assert process.returncode == 0, text
-
-    def asked(rule: str) -> dict[str, int]:
-        block = re.search(rf"^rule {rule}:\n(.*?)\n\n", text, re.S | re.M)[1]
-        found = re.findall(r"\b(threads|gpu|nodes|mem_mb)[:=] ?(\d+)", block)
-        return {name: int(value) for name, value in found}
-
-    both = {"nodes": 1}
-    assert asked("train_diffusion") == both | {"threads": 8, "gpu": 4, "mem_mb": 24000}
-    assert asked("distil") == both | {"threads": 6, "gpu": 3, "mem_mb": 18000}
-    assert asked("choose_start")["gpu"] == 1
+    path, snakefile = write(tmp_path / "mine.yaml", options), tmp_path / "Snakefile"
+    snakefile.write_text(ASKED.format(root=ROOT))
+    process = snakemake(
+        tmp_path, "--list-rules", "--configfile", path, snakefile=snakefile
+    )
+    assert process.returncode == 0, process.stderr
+    asked = json.loads((tmp_path / "asked.json").read_text())
+    assert asked["train_diffusion"] == {"_cores": 8, "gpu": 4, "nodes": 1}
+    assert asked["distil"] == {"_cores": 6, "gpu": 3, "nodes": 1}
+    assert asked["choose_start"] == {"_cores": 1, "gpu": 1}
 
 
 def test_both_snakefiles_plan_the_same_work(snakemake, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import sys
 import threading
@@ -15,9 +16,11 @@ from phantomscope.errors import PhantomscopeError
 from phantomscope.interrupt import SIGNALS
 
 
-def _leave_with(leader: BinaryIO) -> None:
+def _leave_with(leader: BinaryIO, folder: str) -> None:
     """Wait until the leader ends, however it does, and end at once."""
     leader.read()
+    # It could not, if it was killed.
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 
@@ -34,7 +37,8 @@ def _assist(leader: BinaryIO, report: BinaryIO) -> None:
         job, first = pickle.load(leader)
     except (EOFError, pickle.UnpicklingError):
         return  # the leader has ended
-    threading.Thread(target=_leave_with, args=(leader,), daemon=True).start()
+    watch = (leader, os.path.dirname(meeting))
+    threading.Thread(target=_leave_with, args=watch, daemon=True).start()
     trainer = Trainer(**job, share=share)
     report.write(READY.encode())
     trainer.assist(first, Group(share, torch.device(kind), meeting))
@@ -57,6 +61,8 @@ def main() -> int:
         _assist(leader, report)
         return 0
     except LostError:
+        # Nobody meets any more; perhaps it is the leader who is lost.
+        shutil.rmtree(os.path.dirname(sys.argv[-1]), ignore_errors=True)
         return LOST
     except PhantomscopeError as error:
         about = {
