@@ -101,8 +101,8 @@ def sketch_to_image(on: torch.device, scale: Scale) -> Iterator[Row]:
         "engine.gpu_sketch_to_image",
         f"{scale.side} x {scale.side} sketch to image, file to file: "
         f"{config.sampler}, {config.steps} steps, compiled, {seconds:.2f} s, against "
-        "ancestral 400 steps, fp32, batch 1 ({count} tiles of {synthesis.TILE} px, of which one was timed "
-        f"over {scale.steps} steps)",
+        f"ancestral 400 steps, fp32, batch 1 ({count} tiles of {synthesis.TILE} px, of "
+        f"which one was timed over {scale.steps} steps)",
         "random weights", tile * count / seconds, "times", ">= 200", COMMAND,
         floor=f"{400 / config.steps:.0f} x by the number of steps alone",
         baseline=tile * count, ratio=tile * count / seconds,
