@@ -6,10 +6,15 @@ import pytest
 import torch
 from benchmarks import engine_speed, gpu
 
+from phantomscope.engine import accelerate, compiling, train
+
 
 def test_every_area_gives_its_rows(monkeypatch):
     monkeypatch.setattr(engine_speed, "SIZES", {2: (32, 32), 3: (16, 16, 16)})
     monkeypatch.setattr(engine_speed, "SIDE", 64)
+    # Compilation would take minutes; without a compiler kernels are eager.
+    for module in (accelerate, compiling, train):
+        monkeypatch.setattr(module, "missing", lambda _: "no compiler")
     tiny = gpu.Scale("small", 1, 64, 2, (16, 32), "small")
     found = gpu.rows(torch.device("cpu"), tiny)
     assert [row.id.removeprefix("engine.gpu_") for row in found] == [
