@@ -1,17 +1,6 @@
 # Config, paths and input functions. The config is checked before any rule.
-import sys
-from pathlib import Path
-
-# A clone needs no installation of the package itself. The path is that of this file,
-# so that it also holds when another workflow imports this one as a module.
-SOURCE = Path(str(workflow.current_basedir)).resolve().parent.parent / "src"
-if SOURCE.exists():
-    sys.path.insert(0, str(SOURCE))
-
-from phantomscope.clocks import bring_to_present
 from phantomscope.config.load import make_config, sections
 from phantomscope.errors import PhantomscopeError
-from phantomscope.locks import attend
 from phantomscope.planning.sharding import resolved, training_processes
 
 try:
@@ -23,11 +12,6 @@ except PhantomscopeError as error:
     raise SystemExit(str(error)) from None
 
 RESULTS = f"results/{CONFIG.name}"
-if workflow.is_main_process:
-    ATTENDING = attend(
-        Path(".snakemake"), (f"{RESULTS}/", f"{CONFIG.source.downloads}/")
-    )
-    bring_to_present(Path(RESULTS), Path(CONFIG.source.downloads))
 SHARDS = [f"{n:03d}" for n in range(CONFIG.simulate.shards)]
 GPU = int("cpu" not in (CONFIG.train.device, CONFIG.synthesise.device))
 # Processes that share a training, each with threads and a GPU, on one machine: without

@@ -23,6 +23,9 @@ from phantomscope.config.option import Section, option
 from phantomscope.config.simulation import Fit, Simulate
 from phantomscope.errors import PhantomscopeError
 
+# One folder or several inside each other: the parts of a paper stand below it.
+_FOLDERS = r"\w[\w.-]*(/\w[\w.-]*)*"
+
 
 class Config(Section):
     """Everything that shapes an experiment.
@@ -77,6 +80,11 @@ class Config(Section):
             arm for arm in self.segment.arms if arm != "annotated" or self.has_labels
         ]
 
+    @property
+    def dims(self) -> int:
+        """Dimensions of the synthetic images: 2, or 3 for volumes."""
+        return len(self.simulate.size)
+
     def check_sides(self) -> None:
         """Check that sides fit the network; a part of a config cannot tell.
 
@@ -103,10 +111,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.experiment and not re.fullmatch(r"\w[\w.-]*", self.experiment):
+        if self.experiment and not re.fullmatch(_FOLDERS, self.experiment):
             raise ValueError(
                 f"`experiment` ({self.experiment!r}) becomes a folder name: use "
-                "letters, digits, '_', '-' and '.', with a letter or digit first"
+                "letters, digits, '_', '-' and '.', with a letter or digit first, "
+                "and '/' between folders"
             )
         timesteps = self.process.timesteps
         if self.start.value != "auto" and self.start.value > timesteps:
