@@ -5,8 +5,10 @@ for part in PARTS:
 
     module:
         name: module_name
-        snakefile: "../experiment.smk"
-        config: part.options
+        snakefile:
+            "../experiment.smk"
+        config:
+            part.options
 
     use rule * from module_name as rule_names*
 
