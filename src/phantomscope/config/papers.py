@@ -46,8 +46,8 @@ class Paper(Section):
     paper: Literal["eschweiler"]
     experiment: Annotated[str, Field(pattern=r"^(\w[\w.-]*)?$")] = ""
     scale: Literal["smoke", "pilot", "paper"] = "paper"
-    presets: Annotated[list[Name], Field(min_length=1)] = ["best"]
-    common: dict[str, Any] = {}
+    presets: Annotated[list[Name], Field(min_length=1)] = Field(["best"])
+    common: dict[str, Any] = Field({})
     parts: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
 
     @property

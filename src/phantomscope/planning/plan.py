@@ -209,10 +209,10 @@ def make_plan(
         by_key.setdefault(one.key, []).append(one)
     stages = {key: _stage(group, rates, gpus) for key, group in by_key.items()}
     seconds = [60 * (stages[one.key].minutes or 0.0) for one in work]
-    height, width = config.simulate.size
+    size = " x ".join(map(str, config.simulate.size))
     title = (
-        f"{config.name}: {config.simulate.images:,} synthetic images of {height} x "
-        f"{width} px in {config.simulate.shards:,} shards, from {images.count:,} "
+        f"{config.name}: {config.simulate.images:,} synthetic images of {size} "
+        f"px in {config.simulate.shards:,} shards, from {images.count:,} "
         f"source images ({images.pixels / 1e6:,.3g} Mpx)"
     )
     return Plan(

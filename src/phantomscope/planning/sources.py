@@ -11,7 +11,7 @@ from pathlib import Path
 from phantomscope.config.model import Config
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 
-Shape = tuple[int, int]
+Shape = tuple[int, ...]
 
 PACKAGED = (512, 512)
 GROUPS_FOR_AUTO = 4
@@ -26,7 +26,7 @@ class Images:
     Attributes
     ----------
     shapes : Counter
-        How many images there are of each (height, width).
+        How many images there are of each ([depth,] height, width).
     dtype : str
         ``uint8``, ``uint16`` or ``float32``.
     groups : int
@@ -45,7 +45,7 @@ class Images:
     @property
     def pixels(self) -> int:
         """Pixels of all images together."""
-        return sum(count * h * w for (h, w), count in self.shapes.items())
+        return sum(count * math.prod(s) for s, count in self.shapes.items())
 
     def pixels_of(self, most: int) -> float:
         """Pixels of `most` images, spread over them, or of all if there are fewer."""
@@ -116,7 +116,14 @@ def _acquired(manifest: Path) -> Images:
     try:
         with explain_os_errors(manifest), manifest.open(newline="") as stream:
             rows = list(csv.DictReader(stream))
-        shapes = Counter((int(row["height"]), int(row["width"])) for row in rows)
+        shapes = Counter(
+            tuple(
+                int(row[name])
+                for name in ("depth", "height", "width")
+                if name != "depth" or row["axes"] == "ZYX"
+            )
+            for row in rows
+        )
         dtype = Counter(row["dtype"] for row in rows).most_common(1)[0][0]
         return Images(shapes, dtype, len({row["group"] for row in rows}))
     except (KeyError, ValueError, TypeError, IndexError, csv.Error) as error:
@@ -142,7 +149,7 @@ def _listed(config: Config) -> Images:
     for n in range(seen):
         image = read_image(paths[n * len(paths) // seen], source.axes, source.channel)
         like_it = (n + 1) * count // seen - n * count // seen
-        shapes[(image.shape[0], image.shape[1])] += like_it
+        shapes[image.shape] += like_it
         dtypes[str(image.dtype)] += like_it
     return Images(shapes, dtypes.most_common(1)[0][0], count)
 
@@ -181,12 +188,13 @@ def _cut_groups(
 def _cut_regions(
     shapes: Counter[Shape], fraction: float, margin: int
 ) -> tuple[Counter[Shape], Counter[Shape]]:
-    """Cut each image along its longer side."""
+    """Cut each image along its longer side; volumes are not cut in depth."""
     train: Counter[Shape] = Counter()
     test: Counter[Shape] = Counter()
     for shape, count in shapes.items():
-        length = max(max(shape) - margin, 0)
-        kept = round(length * fraction)
-        train[(kept, min(shape))] += count
-        test[(length - kept, min(shape))] += count
+        *depth, height, width = shape
+        length = max(max(height, width) - margin, 0)
+        kept, across = round(length * fraction), min(height, width)
+        train[(*depth, kept, across)] += count
+        test[(*depth, length - kept, across)] += count
     return train, test

@@ -98,13 +98,21 @@ def evaluate(
 
 
 def _units(images: ImageSet, scale: Normalisation, most: int = MOST) -> list[Float]:
-    """Read some images in unit intensities, spread over the set."""
+    """Read some images in unit intensities, spread over the set; of volumes planes."""
     ids = images.ids[:: -(-len(images) // most)]
-    rows = [images.row(i) for i in ids]
-    return [
-        scale.to_unit(images.image(i), str(row.get("limits", i)))
-        for i, row in zip(ids, rows, strict=True)
-    ]
+    units = []
+    for identifier in ids:
+        limits = str(images.row(identifier).get("limits", identifier))
+        if len(images.shape(identifier)) == 2:
+            units.append(scale.to_unit(images.image(identifier), limits))
+            continue
+        depth, count = images.shape(identifier)[0], -(-most // len(ids))
+        with images.planes(identifier) as planes:
+            units += [
+                scale.to_unit(planes.read(z, z + 1)[0], limits)
+                for z in range(depth)[:: -(-depth // count)]
+            ]
+    return units
 
 
 def _mean_spectrum(images: Sequence[Float], grid: NDArray[Any]) -> list[float]:

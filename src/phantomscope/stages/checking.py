@@ -62,7 +62,7 @@ def _erased(
     labels = part.mask(row["id"])
     labels = np.where(np.isin(labels, gone), 0, labels).astype(labels.dtype)
     path = f"labels/{row['id']}.ome.tif"
-    write_ome_tiff(partial / path, labels)
+    write_ome_tiff(partial / path, labels, axes=row["axes"])
     return {**row, "mask": path, "mask_sha256": pixel_hash(labels)}
 
 

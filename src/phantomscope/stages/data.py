@@ -86,11 +86,26 @@ def acquire(
     acquire_source(config.source, images, files)
 
 
+def _check_dims(images: ImageSet, config: Config) -> None:
+    """Refuse volumes where images are simulated, and the reverse."""
+    if images.dims != config.dims:
+        names = {2: "images (height, width)", 3: "volumes (depth, height, width)"}
+        raise PhantomscopeError(
+            f"the source has {names[images.dims]}, the sketches are "
+            f"{names[config.dims]}",
+            where="simulate.size",
+            fix=f"give {images.dims} numbers, such as "
+            f"{[32, 128, 128] if images.dims == 3 else [192, 192]}",
+        )
+
+
 def prepare(
     config: Config, *, images: Path, prepared: Output, normalisation: Output
 ) -> None:
     """Divide into training and test part and fit the intensity range."""
-    split.prepare(ImageSet.open(images), config.split, config.seed, prepared)
+    given = ImageSet.open(images)
+    _check_dims(given, config)
+    split.prepare(given, config.split, config.seed, prepared)
     everything = ImageSet.open(prepared)
     split.assert_disjoint(everything)
     fit_normalisation(
