@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from phantomscope.config.diffusion import Network, Synthesise
+from phantomscope.config.diffusion import Network
+from phantomscope.config.synthesis import Synthesise
 from phantomscope.engine.fields import FileField, MemoryField
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.networks import make_network

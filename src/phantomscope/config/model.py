@@ -16,11 +16,11 @@ from phantomscope.config.diffusion import (
     Network,
     Process,
     Start,
-    Synthesise,
     Train,
 )
 from phantomscope.config.option import Section, option
 from phantomscope.config.simulation import Fit, Simulate
+from phantomscope.config.synthesis import Synthesise
 from phantomscope.errors import PhantomscopeError
 
 # One folder or several inside each other: the parts of a paper stand below it.

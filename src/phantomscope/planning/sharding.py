@@ -33,6 +33,17 @@ def tiled_length(size: int, tile: int, overlap: int, stride: int) -> int:
     return math.ceil(size / (side - 2 * overlap)) * side
 
 
+def network_evaluations(config: Config) -> int:
+    """Return the evaluations of the diffusion model for one image.
+
+    Of a chain of all steps, with t_start still open, the most that there can be.
+    """
+    start = config.start.value
+    known = [t for t in config.start.candidates if t <= config.process.timesteps]
+    most = max(known, default=1) if start == "auto" else start
+    return config.synthesise.evaluations(most)
+
+
 def network_pixels(config: Config, steps: int | None = None) -> int:
     """Pixels that the network sees for one synthetic image, over all steps.
 
@@ -40,7 +51,7 @@ def network_pixels(config: Config, steps: int | None = None) -> int:
     """
     options = config.synthesise
     if steps is None:
-        steps = config.distil.steps or options.steps
+        steps = config.distil.steps or network_evaluations(config)
     flat = (options.tile, options.overlap)
     tiles = [(options.tile_depth, options.overlap_depth), flat, flat][-config.dims :]
     lengths = [

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from phantomscope.config.model import Config
 from phantomscope.planning.sharding import (
+    network_evaluations,
     network_pixels,
     network_variant,
     training_processes,
@@ -193,7 +194,7 @@ def _diffusion(config: Config, train: Images) -> list[Work]:
         times.add(config.start.value)
     tried = len(times) * config.start.images
     # The teacher tries the times.
-    each = network_pixels(config, config.synthesise.steps)
+    each = network_pixels(config, network_evaluations(config))
     pseudo = [
         Work("pseudo_sketches", 1, train.pixels, "pixels", ("fit_sketch",),
              stored=_raw(train.pixels, "float32"), store="float32")

@@ -34,7 +34,7 @@ from phantomscope.images.files import (
 )
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.noise import generator
-from phantomscope.images.normalise import Normalisation, unit_to_network
+from phantomscope.images.normalise import Normalisation
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.measure.fidelity import check_fidelity
 from phantomscope.progress import Progress
@@ -44,7 +44,12 @@ from phantomscope.simulate.sketch import simulate_sketch
 from phantomscope.stages.arguments import Output, Place
 from phantomscope.stages.data import raw_limits, unannotated
 from phantomscope.stages.pseudo import PseudoSketches
-from phantomscope.stages.synthesis import bring_back, make_sampler, read_start
+from phantomscope.stages.synthesis import (
+    bring_back,
+    make_sampler,
+    read_start,
+    sketch_values,
+)
 
 Float = NDArray[np.float32]
 # Options of a training that do not shape it: its state is taken up with others.
@@ -235,7 +240,7 @@ def _bring_back(
         for t in times:
             scores = []
             for n, (sketch, labels, kind) in enumerate(drawn):
-                flat = unit_to_network(sketch, scale.transform)
+                flat = sketch_values(sketch, config.synthesise, scale.transform)
                 back = bring_back(sampler, flat, f"start-{n}", t)
                 like = raw_limits(scale, images, kind.name, config.seed, n)
                 raw = scale.inverse(back, like)
@@ -256,7 +261,10 @@ def _compared(
     if config.dims == 2:
         size = (min(size),) * 2
     crops = _real_crops(images, scale, size, config.seed)
-    flat = [unit_to_network(sketch, scale.transform) for sketch, _, _ in drawn]
+    flat = [
+        sketch_values(sketch, config.synthesise, scale.transform)
+        for sketch, _, _ in drawn
+    ]
     return forward_distances(crops, flat, diffusion.process, times)
 
 
