@@ -35,6 +35,9 @@ def test_the_fewest_steps_that_are_as_good_are_chosen():
                           "worst": [0.0, 0.5, 0.01, 0.0, 0.3]})  # fmt: skip
     chosen = unconditional.fewest(table)
     assert (chosen["sampler"], chosen["steps"]) == ("b", 20)
+    # An interval that reaches 0 does not forgive a value that is far off.
+    lucky = table.assign(raw=[0.0, 0.5, 20.0, 0.0, 0.3])
+    assert unconditional.fewest(lucky)["steps"] == 50
     table.loc[1:, "worst"] = 0.5
     assert unconditional.fewest(table)["sampler"] == "full chain"
 
