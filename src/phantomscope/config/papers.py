@@ -172,6 +172,23 @@ def load_paper(paper: str, options: Mapping[str, Any], where: str) -> Paper:
     return _read(options, where)
 
 
+def _preset(name: str, presets: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the options of a preset, over those of the one that it extends."""
+    if name not in presets:
+        raise PhantomscopeError(
+            f"there is no preset {name!r}",
+            where=where,
+            fix=suggestion(name, list(presets)),
+        )
+    own = dict(presets[name] or {})
+    base = own.pop("extends", None)
+    if base is None:
+        return own
+    # Only a preset that stands before it: none can extend itself.
+    before = dict(list(presets.items())[: list(presets).index(name)])
+    return merged(_preset(str(base), before, where), own)
+
+
 def parts_of(paper: Paper, where: str) -> list[Part]:
     """Return the experiments of a paper, checked.
 
@@ -185,16 +202,11 @@ def parts_of(paper: Paper, where: str) -> list[Part]:
     presets = read_yaml(find_shipped(paper.paper, "presets.yaml"))
     parts = []
     for preset in paper.presets:
-        if preset not in presets:
-            raise PhantomscopeError(
-                f"there is no preset {preset!r}",
-                where=f"{where}: presets",
-                fix=suggestion(preset, list(presets)),
-            )
+        known = _preset(preset, presets, f"{where}: presets")
         for name, own in paper.parts.items():
             options = merged(
                 {"scale": paper.scale},
-                presets[preset] or {},
+                known,
                 paper.common,
                 own or {},
                 {"experiment": f"{paper.name}/{preset}/{name}"},
