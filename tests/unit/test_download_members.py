@@ -290,10 +290,8 @@ def test_a_login_page(server: Server, target: Path) -> None:
     assert "this server gives no parts of files" in refused(url, target)
 
 
-@pytest.mark.parametrize("code", [401, 403, 404])
-def test_a_refusal_is_told_at_once(code: int, server: Server, target: Path) -> None:
-    url = server.add("a.zip", zipped(), [status(code)])
-    assert str(code) in refused(url, target)
+def test_a_refusal_is_told_at_once(server: Server, target: Path) -> None:
+    assert "404" in refused(server.add("a.zip", zipped(), [status(404)]), target)
     assert len(server.requests) == 1
 
 

@@ -178,31 +178,39 @@ def _write_regions(
     """Write two crops of each image, and of its labels with their ids."""
     with ImageSetWriter(folder, info) as writer:
         for identifier in images.ids:
-            row = images.row(identifier)
-            image = images.image(identifier)
-            mask = images.mask(identifier) if images.has_mask(identifier) else None
-            # Drawn by the pixels, not the id: copies of an image are cut alike.
-            coin = generator(seed, "split", row["sha256"]).integers(2)
-            kept = {k: row[k] for k in row if k not in (*COLUMNS, *VOLUME_COLUMNS)}
-            planes = images.annotated_planes(identifier)
-            name = f"the image {identifier!r}"
-            for side, box in cut(image.shape, options, bool(coin), name).items():
-                if f"{identifier}-{side}" in writer:
-                    continue
-                columns = {"stratum": _stratum(images, identifier), **kept}
-                columns |= {"group": row["group"]}
-                labels = None if mask is None else crop(mask, box)
-                if planes is not None:
-                    columns["annotated_planes"] = planes_within(planes, box)
-                    # Without any annotated plane nothing is known of the labels.
-                    labels = labels if columns["annotated_planes"] else None
-                writer.add(
-                    f"{identifier}-{side}",
-                    crop(image, box),
-                    labels,
-                    pixel_size=_size(row),
-                    **columns | _region_columns(identifier, side, box),
-                )
+            _write_crops(writer, images, identifier, options, seed)
+
+
+def _write_crops(
+    writer: ImageSetWriter, images: ImageSet, identifier: str, options: Split, seed: int
+) -> None:
+    """Write the two crops of one image; only this one is in memory."""
+    row = images.row(identifier)
+    # Drawn by the pixels, not the id: copies of an image are cut alike.
+    coin = generator(seed, "split", row["sha256"]).integers(2)
+    name = f"the image {identifier!r}"
+    boxes = cut(images.shape(identifier), options, bool(coin), name)
+    image = images.image(identifier)
+    mask = images.mask(identifier) if images.has_mask(identifier) else None
+    planes = images.annotated_planes(identifier)
+    kept = {k: row[k] for k in row if k not in (*COLUMNS, *VOLUME_COLUMNS)}
+    for side, box in boxes.items():
+        if f"{identifier}-{side}" in writer:
+            continue
+        columns = {"stratum": _stratum(images, identifier), **kept}
+        columns |= {"group": row["group"]}
+        labels = None if mask is None else crop(mask, box)
+        if planes is not None:
+            columns["annotated_planes"] = planes_within(planes, box)
+            # Without any annotated plane nothing is known of the labels.
+            labels = labels if columns["annotated_planes"] else None
+        writer.add(
+            f"{identifier}-{side}",
+            crop(image, box),
+            labels,
+            pixel_size=_size(row),
+            **columns | _region_columns(identifier, side, box),
+        )
 
 
 def _size(row: Mapping[str, Any]) -> PixelSize | None:

@@ -253,6 +253,20 @@ class Source(Section):
             return False
         return self.download == "members" or self.entry.files[0].ranges
 
+    @property
+    def download_keys(self) -> list[str]:
+        """Options that shape the downloaded files, for a job that knows no others.
+
+        Of whole files `frames` and the like are none: another choice of images must
+        not fetch gigabytes again.
+        """
+        names = ["kind", "dataset", "registry", "mirror"]
+        if self.download != "auto":
+            names.append("download")
+        if self.in_parts:
+            names += ["truth", "labelled", "frames", "limit"]
+        return [f"source.{name}" for name in names]
+
     def local_name(self, file: DatasetFile) -> str:
         """Return the name of a downloaded file; a part tells what it is the part of."""
         if not self.in_parts:
@@ -289,16 +303,6 @@ class Split(Section):
     train_fraction: float = option(
         0.6, "Share of the groups or of the image's area for training.", gt=0, lt=1
     )
-    test: list[str] | None = option(
-        None,
-        'Groups of the test part by name, such as `["02"]`; all others are for '
-        "training. Empty: they are drawn, so that `train_fraction` is met.",
-        min_length=1,
-    )
-    axis: Literal["longest", "z", "y", "x"] = option(
-        "longest",
-        "Along which axis `region` cuts; `longest` is the longer one of y and x.",
-    )
     margin: int = option(
         24,
         "Pixels (along z: planes) between the training and the test region that "
@@ -310,6 +314,16 @@ class Split(Section):
         "shape",
         "`shape`: images of each size are divided in the same proportion (image "
         "size tells the microscope apart in mixed sets).",
+    )
+    test: list[str] | None = option(
+        None,
+        'Groups of the test part by name, such as `["02"]`; all others are for '
+        "training. Empty: they are drawn, so that `train_fraction` is met.",
+        min_length=1,
+    )
+    axis: Literal["longest", "z", "y", "x"] = option(
+        "longest",
+        "Along which axis `region` cuts; `longest` is the longer one of y and x.",
     )
 
     @model_validator(mode="after")

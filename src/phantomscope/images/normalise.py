@@ -164,6 +164,7 @@ def fit_normalisation(
             image = source.image(identifier)
             samples.append(image.ravel()[::stride].copy())
             ends += [float(image.min()), float(image.max())]
+            del image  # before the next one is read
         low, high = np.percentile(np.concatenate(samples), quantiles)
         if not high > low:
             low, high = min(ends), max(ends)
