@@ -13,10 +13,8 @@ import pytest
 from tests import ctc_archives as miniature
 from tests.server import Server
 
-from phantomscope.acquire.samples import find_samples
 from phantomscope.acquire.source import acquire, fetch
 from phantomscope.config.data import Source
-from phantomscope.config.layout import Layout
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
 
@@ -250,6 +248,38 @@ def test_other_choices_are_other_files(place: Place) -> None:
     assert name(group=r"/(\d\d)/") == name(pixel_size_um=2.0) == name()
 
 
+def test_a_download_knows_what_it_depends_on(place: Place) -> None:
+    def keys(name: str, **options: Any) -> set[str]:
+        found = place.source(name, **options).download_keys
+        return {key.removeprefix("source.") for key in found}
+
+    always = {"kind", "dataset", "registry", "mirror"}
+    chosen = {"truth", "labelled", "frames", "limit"}
+    # Another choice of frames must not fetch a whole file again.
+    assert keys("ctc_hela", frames={"every": 2}) == always
+    assert keys("ctc_hela", download="members") == always | chosen | {"download"}
+    assert keys("ctc_tric") == always | chosen
+    assert keys("ctc_tric", download="whole") == always | {"download"}
+    for name, options in (("ctc_tric", {"labelled": True}), ("ctc_hela", {})):
+        source = place.source(name, **options)
+        part = source.model_dump(include=keys(name, **options))
+        alone = Source.model_validate({**part, "downloads": source.downloads})
+        assert alone.downloaded == source.downloaded
+
+
+def test_example_archives(tmp_path: Path) -> None:
+    paths = miniature.write_archives(tmp_path / "www", miniature.examples(frames=1))
+    assert list(paths) == list(miniature.NAMES)
+    with miniature.serve(tmp_path / "www") as registry:
+        source = Source(
+            kind="dataset", dataset="ctc_tric", registry=str(registry),
+            downloads=str(tmp_path / "data"), frames={"last": 0},
+        )  # fmt: skip
+        fetch(source, target := Path(source.downloaded[0]))
+    acquire(source, tmp_path / "set", [target])
+    assert ImageSet.open(tmp_path / "set").ids == ["01-t000", "02-t000"]
+
+
 # What is wrong with an archive
 
 
@@ -326,7 +356,7 @@ def test_no_frame_with_labels(place: Place) -> None:
     assert "choose other frames with labels: there are 01: 0, 2; 02: 0, 2" in text
 
 
-# Options and registry
+# Options
 
 
 @pytest.mark.parametrize(
@@ -345,30 +375,3 @@ def test_options_that_do_not_fit(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         place.source(name, **options)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"images": "{id}-{frame}"}, "or {frame} instead"),
-        ({"images": "{frame}", "labels": "{id}"}, r"`labels` needs {frame}"),
-        ({"images": "{id}", "labels": "{id}{group}"}, r"has a {group}, `images` has"),
-        ({"images": "{id}", "labels": "{id}{plane}"}, r"{plane} needs `axes` with a Z"),
-        ({"images": "{id}{plane}"}, r"`images` has {plane}, which is none of"),
-        ({"images": "{id}", "labels": {"best": "{id}"}}, "truths are `gold` and"),
-        ({"images": "{id}", "pixel_size_um": [1, 1, 1]}, "needs `axes` with a Z"),
-        ({"images": "{id}", "axes": "TYX"}, "of volumes 'ZYX'"),
-    ],
-)
-def test_layouts_that_make_no_sense(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Layout(**change)
-
-
-def test_frames_are_told_apart_by_number() -> None:
-    layout = Layout(images="{split}/{group}_t{frame}.tif", gaps=True)
-    names = ["a/E1_t10.tif", "a/E1_t9.tif", "b/E1_t009.tif", "a/E02_t3.tif"]
-    samples = find_samples(names, layout, Path("a.zip"))
-    assert [s.stem for s in samples] == ["E1-t9", "E1-t10", "E02-t3", "E1-t009"]
-    assert [s.series for s in samples] == ["a-E1", "a-E1", "a-E02", "b-E1"]
-    assert [s.frame for s in samples] == [9, 10, 3, 9]

@@ -219,6 +219,11 @@ class Source(Section):
             names = [file.name for file in self.entry.files]
             if len(names) > 1 or not names[0].lower().endswith(".zip"):
                 raise ValueError("`download: members` needs a data set that is one zip")
+            if layout.keep != "all":
+                raise ValueError(
+                    "`download: members`: images of this set are chosen by looking at "
+                    "all of them, so the whole file is needed"
+                )
         return self
 
     @property

@@ -73,8 +73,9 @@ def _other_axes(array: NDArray[Any], axes: str, path: Path) -> PhantomscopeError
         f"`source.axes: {axes}` does not fit an image of {shape}",
         where=path,
         fix="give one letter per axis of the file"
-        if array.ndim <= 4
-        else "export single images (YX), volumes (ZYX), or these with channels",
+        if array.ndim <= 3 or (array.ndim == 4 and "Z" in axes)
+        else "export single planes (YX) or volumes (ZYX); those with channels have "
+        "axes such as CYX and ZCYX",
     )
 
 
