@@ -148,7 +148,8 @@ def _assign_group(
     matrix = np.zeros((rows.size, columns.size))
     which = np.zeros(matrix.shape, np.intp)
     matrix[row, column], which[row, column] = iou[pairs], pairs
-    return which[assign(matrix, threshold)]
+    matched: NDArray[np.intp] = which[assign(matrix, threshold)]
+    return matched
 
 
 def threshold_keys(thresholds: Sequence[float]) -> list[str]:

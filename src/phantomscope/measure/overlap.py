@@ -120,7 +120,7 @@ def _runs(
 def _numbered(
     labels: NDArray[np.integer[Any]], lengths: Counts
 ) -> tuple[Counts, Counts]:
-    """Number labels from 0 (background becomes -1); return the sizes, too."""
+    """Give labels numbers from 0, background -1; return their sizes, too."""
     values, inverse = np.unique(labels, return_inverse=True)
     shift = 1 if values.size and values[0] == 0 else 0
     index = inverse.astype(np.int64) - shift
