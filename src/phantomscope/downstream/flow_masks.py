@@ -116,7 +116,7 @@ def _ball(diameter: float, dims: int) -> float:
 def _follow(flows: Float) -> tuple[Array, ...]:
     """Return where each voxel ends: whole voxels, per axis."""
     shape = flows.shape[1:]
-    place = np.indices(shape, dtype=np.float32)
+    place: Float = np.indices(shape, dtype=np.float32)
     for _ in range(EULER_STEPS):
         at = tuple(axis.astype(np.intp) for axis in place)
         for axis, size in enumerate(shape):
