@@ -11,8 +11,15 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
+from phantomscope.config.arms import parse_arm
 from phantomscope.config.model import Config
 from phantomscope.downstream import generalist
+from phantomscope.downstream.examples import (
+    Example,
+    annotated_planes,
+    annotated_share,
+    whole_images,
+)
 from phantomscope.downstream.run import predict_tool, train_tool
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import write_json, write_text
@@ -38,21 +45,38 @@ MOST = 60
 
 
 def train_segmenter(
-    config: Config, *, training: Path, folder: Output, tool: str, arm: str,
-    seed: int = 0,
+    config: Config, *, training: list[Path], folder: Output, tool: str, arm: str,
+    seed: int = 0, state: Place | None = None,
 ) -> None:  # fmt: skip
-    """Train one tool on one arm: synthetic, annotated or sketch."""
-    most = None if arm == "annotated" else config.segment.images
-    images = ImageSet.open(training, most=most)
-    if arm == "annotated":
-        images = images.select(split="train")
-        if not any(images.has_mask(i) for i in images.ids):
-            raise PhantomscopeError(
-                "the training part has no labels",
-                where="segment.arms",
-                fix="give `source.labels`, or leave out the arm `annotated`",
-            )
-    train_tool(tool, images, config.segment, folder=folder, seed=seed)
+    """Train one tool on one arm, such as synthetic, annotated, sketch or mixed-5."""
+    parts = parse_arm(arm)
+    if len(training) != len(parts.sets):
+        raise PhantomscopeError(
+            f"the arm `{arm}` is made of {len(parts.sets)} image sets "
+            f"({', '.join(parts.sets)}), {len(training)} are given",
+            where="--training",
+            fix="give the folder of each, in this order",
+        )
+    examples: list[Example] = []
+    for kind, path in zip(parts.sets, training, strict=True):
+        if kind == "annotated":
+            examples += _annotated(path, parts.percent, seed)
+        else:
+            images = ImageSet.open(path, most=config.segment.images)
+            examples += whole_images(images, kind)
+    train_tool(tool, examples, config.segment, folder=folder, seed=seed, state=state)
+
+
+def _annotated(prepared: Path, percent: float, seed: int) -> list[Example]:
+    """Return the annotated training part, or a share of it."""
+    images = ImageSet.open(prepared).select(split="train")
+    if not any(images.has_mask(i) for i in images.ids):
+        raise PhantomscopeError(
+            "the training part has no labels",
+            where="segment.arms",
+            fix="give `source.labels`, or leave out the arms that need annotation",
+        )
+    return annotated_share(images, percent, seed)
 
 
 def predict(
@@ -82,10 +106,14 @@ def evaluate(
     rows, objects = [], []
     for identifier in truth.ids:
         if truth.has_mask(identifier):
+            row = truth.row(identifier)
             labels, mask = truth.mask(identifier), found.mask(identifier)
-            group = truth.row(identifier)["group"]
+            if (planes := annotated_planes(row)) is not None:
+                # Nobody knows what is in the others.
+                _check_planes(planes, labels.shape, prepared)
+                labels, mask = labels[planes], mask[planes]
             scored: dict[str, Any] = dict(score_image(labels, mask, thresholds))
-            rows.append({"id": identifier, "group": group, **scored})
+            rows.append({"id": identifier, "group": row["group"], **scored})
             objects.append(object_records(labels, mask, 0.5).assign(id=identifier))
     if not rows:
         raise PhantomscopeError(
@@ -95,6 +123,16 @@ def evaluate(
         )
     write_text(scores / "images.csv", pd.DataFrame(rows).to_csv(index=False))
     write_text(scores / "objects.csv", pd.concat(objects).to_csv(index=False))
+
+
+def _check_planes(planes: list[int], shape: tuple[int, ...], prepared: Path) -> None:
+    """Refuse planes that an image does not have."""
+    if len(shape) == 2 or not all(0 <= plane < shape[0] for plane in planes):
+        raise PhantomscopeError(
+            f"`annotated_planes` names {planes} of an image of the shape {shape}",
+            where=prepared / "manifest.csv",
+            fix="delete its folder and run the same command again",
+        )
 
 
 def _units(images: ImageSet, scale: Normalisation, most: int = MOST) -> list[Float]:
