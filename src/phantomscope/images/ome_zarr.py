@@ -218,7 +218,8 @@ def _array(
 
     dims = len(shape)
     old = version == "0.4"
-    codec = {"id": "gzip", "level": GZIP_LEVEL} if old else GzipCodec(level=GZIP_LEVEL)
+    codec: Any = {"id": "gzip", "level": GZIP_LEVEL}
+    codec = codec if old else GzipCodec(level=GZIP_LEVEL)
     return group.create_array(
         str(level),
         shape=shape,

@@ -151,8 +151,8 @@ def as_plane(image: Array, fill: Array | None = None) -> Array:
 
 def orthogonal(
     axes: Axes, volume: Array, size: Sequence[float | None] = (), *,
-    labels: Array | None = None, side: int | None = None, title: str = "",
-    project: bool = False,
+    fill: Array | None = None, labels: Array | None = None, side: int | None = None,
+    title: str = "", project: bool = False,
 ) -> Cut:  # fmt: skip
     """Show three planes of a volume, or its maximum projections, with a scale bar.
 
@@ -164,9 +164,11 @@ def orthogonal(
         Unit intensities: 0 is black, 1 white. An image (Y, X) is shown as it is.
     size : sequence of float or None
         Voxel size in um.
+    fill : ndarray, optional
+        Decides on the planes, see `choose_cut`; by default `labels`, else the volume.
     labels : ndarray of integer, optional
-        Of the same shape: decides on the planes, and its outlines are drawn. Outlines
-        of a projection would be those of what lies in front, so it gets none.
+        Of the same shape: their outlines are drawn. Those of a projection would be of
+        what lies in front, so it gets none.
     side : int, optional
         Side of the square in px; the whole by default.
     title : str
@@ -180,7 +182,8 @@ def orthogonal(
         What was shown.
     """
     side = side or max(volume.shape)
-    fill = volume if labels is None else labels
+    if fill is None:
+        fill = volume if labels is None else labels
     cut = choose_cut(volume.shape, side, size, fill)
     show(axes, cut.projection(volume) if project else cut(volume), title)
     if labels is not None and not project:
