@@ -33,7 +33,8 @@ from phantomscope.images.writer import write_manifest
 from phantomscope.locks import only_writer
 from phantomscope.progress import Progress
 from phantomscope.stages.arguments import Output
-from phantomscope.tables.datasheet import Tally, deposit, describe, markdown
+from phantomscope.tables.datasheet import Tally, describe
+from phantomscope.tables.datasheet_files import deposit, markdown
 from phantomscope.tables.licence import choose_licence
 
 Receipt = dict[str, Any]

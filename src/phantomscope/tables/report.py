@@ -18,8 +18,8 @@ import yaml
 from phantomscope.config.model import Config
 from phantomscope.images.files import read_json, write_text
 from phantomscope.images.imageset import ImageSet
-from phantomscope.tables import headline as say
 from phantomscope.images.voxels import voxel_size
+from phantomscope.tables import headline as say
 from phantomscope.tables.artefacts import pixel_size
 from phantomscope.tables.figures import FIGURES, available
 from phantomscope.tables.figures_curves import duration, stage_costs
