@@ -38,6 +38,8 @@ CHUNKS: Mapping[int, Shape] = {2: (1024, 1024), 3: (32, 256, 256)}
 # A level that fits into this side is the last: it is on the screen at once.
 SMALLEST = 256
 GZIP_LEVEL = 5
+# So many planes tell the contrast of a volume.
+SAMPLED = 16
 ZARR_FORMATS: Mapping[str, Literal[2, 3]] = {"0.4": 2, "0.5": 3}
 
 
@@ -94,7 +96,8 @@ def level_factors(shape: Shape, size: Sequence[float | None], most: int) -> list
         left = np.ceil(np.array(shape) / factors[-1])
         if left[-2:].max() <= SMALLEST:
             break
-        halved = (now < 2 * now.min()) & (left > 1)
+        # One plane is as thin as it gets.
+        halved = (now < 2 * now[left > 1].min()) & (left > 1)
         factors.append(np.where(halved, 2, 1) * factors[-1])
     return [tuple(int(f) for f in level) for level in factors]
 
@@ -315,8 +318,11 @@ def _multiscales(
 
 
 def _rendering(smallest: Any, name: str, limits: tuple[float, float]) -> dict[str, Any]:
-    """Choose the contrast that viewers begin with, from the smallest level."""
-    start, end = (float(v) for v in np.percentile(np.asarray(smallest), [0.1, 99.9]))
+    """Choose the contrast that viewers begin with, from some of the smallest level."""
+    depth = smallest.shape[0]
+    every = range(0, depth, -(-depth // SAMPLED))
+    some = [smallest[z] for z in every] if smallest.ndim == 3 else smallest[:]
+    start, end = (float(v) for v in np.percentile(np.asarray(some), [0.1, 99.9]))
     window = {"min": limits[0], "max": limits[1], "start": start, "end": end}
     channel = {"label": name, "color": "FFFFFF", "active": True, "window": window}
     return {"channels": [channel], "rdefs": {"model": "greyscale"}}
