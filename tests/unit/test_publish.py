@@ -174,7 +174,9 @@ def test_the_deposit_is_what_a_repository_asks_for(done):
 
 def test_the_report_shows_it(done, tmp_path):
     root, made, folder = done
-    write_report(root, config(), tmp_path / "report.html")
+    for name in ("prepared", "published"):
+        (tmp_path / name).symlink_to(root / name)
+    write_report(tmp_path, config(), tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert '<h2 id="published">The data set, ready to publish' in text
     assert "OME-Zarr 0.4, OME-TIFF" in text
