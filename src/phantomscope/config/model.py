@@ -19,6 +19,7 @@ from phantomscope.config.diffusion import (
     Train,
 )
 from phantomscope.config.option import Section, option
+from phantomscope.config.publish import Publish
 from phantomscope.config.simulation import Fit, Simulate
 from phantomscope.config.synthesis import Synthesise
 from phantomscope.errors import PhantomscopeError
@@ -57,6 +58,7 @@ class Config(Section):
     check: Check = option(Check, "Rejection of bad synthetic images.")
     segment: Segment = option(Segment, "Segmentation tools.")
     evaluate: Evaluate = option(Evaluate, "Measurement.")
+    publish: Publish = option(Publish, "The synthetic set, ready to upload.")
 
     @property
     def name(self) -> str:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from phantomscope.stages import analysis, checking, data, diffusion, pseudo, synthesis
+from phantomscope.stages import (
+    analysis,
+    checking,
+    data,
+    diffusion,
+    pseudo,
+    publish,
+    synthesis,
+)
 
 _FUNCTIONS: tuple[Callable[..., None], ...] = (
     data.download,
@@ -20,6 +28,7 @@ _FUNCTIONS: tuple[Callable[..., None], ...] = (
     synthesis.synthesise,
     checking.check,
     checking.gather,
+    publish.publish,
     analysis.measure_realism,
     analysis.train_segmenter,
     analysis.predict,
