@@ -154,9 +154,14 @@ def _organ_depth(
 
 def _compact(labels: NDArray[Any]) -> NDArray[Any]:
     """Renumber the labels 1 ... n without gaps, in the order of the old ones."""
-    present = np.bincount(labels.ravel()) > 0
+    present = np.zeros(int(labels.max()) + 1, bool)
+    for plane in labels:  # plane by plane: indices of a whole volume are large
+        present[plane] = True
     present[0] = False
     count = int(present.sum())
     table = np.zeros(len(present), np.uint16 if count < 2**16 else np.uint32)
     table[present] = np.arange(1, count + 1)
-    return np.asarray(table[labels])
+    out = np.empty(labels.shape, table.dtype)
+    for plane, target in zip(labels, out, strict=True):
+        target[:] = table[plane]
+    return out
