@@ -31,6 +31,7 @@ from phantomscope.simulate.meristem_fit import (
     tissue_distances,
 )
 from phantomscope.simulate.meristem_outline import place_organ, unit_vectors
+from phantomscope.simulate.meristem_pieces import in_one_piece
 from phantomscope.simulate.meristem_shape import default_model, learn_shape_model
 
 SMALL = MeristemParameters(cell_diameter=12)
@@ -131,6 +132,31 @@ def test_weights_of_the_paper():
     seeds = np.array([[0.0, 0, 0], [0, 0, 1], [0, 0, 3]])
     weights = distance_weights(seeds, SMALL, generator(1))
     np.testing.assert_allclose(weights, [1.125, 1.125, 1.25])
+
+
+def pieces(labels):
+    return [ndimage.label(labels == n)[1] for n in range(1, labels.max() + 1)]
+
+
+def test_fragments_go_to_the_cell_around_them():
+    labels = np.ones((7, 9, 20), np.uint16)
+    labels[:, :, 10:] = 2
+    wanted = labels.copy()
+    wanted[:, :, 18:] = 0
+    labels[2:5, 3:6, 14:17] = 1  # a fragment inside the second cell
+    labels[:, :, 18:] = 0
+    labels[3:5, 3:5, 19] = 2  # a fragment that touches no other cell
+    np.testing.assert_array_equal(in_one_piece(labels), wanted)
+
+
+def test_cells_are_in_one_piece():
+    parameters = BLOCK.model_copy(update={"size_variation": 0.3})
+    loose = parameters.model_copy(update={"one_piece": False})
+    labels = draw_meristem(parameters, (40, 40, 40), generator(1))[1]
+    assert max(pieces(labels)) == 1
+    before = draw_meristem(loose, (40, 40, 40), generator(1))[1]
+    assert max(pieces(before)) > 1
+    assert len(np.unique(before)) == len(np.unique(labels))
 
 
 def test_rounding_follows_the_released_rule():

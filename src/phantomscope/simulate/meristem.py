@@ -23,6 +23,7 @@ from phantomscope.simulate.meristem_cells import (
 )
 from phantomscope.simulate.meristem_outline import Organ, place_organ, unit_vectors
 from phantomscope.simulate.meristem_parameters import MeristemParameters, Shape3
+from phantomscope.simulate.meristem_pieces import in_one_piece
 from phantomscope.simulate.meristem_shape import ShapeModel, default_model
 
 __all__ = ["MeristemParameters", "draw_meristem"]
@@ -79,7 +80,8 @@ def draw_meristem(
     mask = organ.mask(shape, parameters.spacing, start)
     labels = _compact(weighted_voronoi(seeds, weights, mask, parameters.spacing, start))
     del mask
-    labels = _compact(rounded(labels, parameters.rounding_radius, parameters.spacing))
+    labels = rounded(labels, parameters.rounding_radius, parameters.spacing)
+    labels = _whole(labels, parameters)
     depth = _organ_depth(organ, whole, parameters, start)
     return _sketch(labels, parameters, depth, rng), labels
 
@@ -92,8 +94,14 @@ def _draw_block(
     seeds = block_seeds((z, y, x), parameters, rng)
     weights = distance_weights(seeds, parameters, rng)
     everywhere = np.ones(shape, bool)
-    labels = _compact(weighted_voronoi(seeds, weights, everywhere, parameters.spacing))
+    labels = weighted_voronoi(seeds, weights, everywhere, parameters.spacing)
+    labels = _whole(labels, parameters)
     return _sketch(labels, parameters, None, rng), labels
+
+
+def _whole(labels: NDArray[Any], parameters: MeristemParameters) -> NDArray[Any]:
+    """Join fragments to their neighbours, if asked for, and number the cells."""
+    return _compact(in_one_piece(labels) if parameters.one_piece else labels)
 
 
 def _sketch(

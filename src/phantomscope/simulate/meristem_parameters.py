@@ -61,6 +61,10 @@ class MeristemParameters(Section):
         0.0, ge=0, le=0.5, description="sd of the logarithm of a random factor of a "
         "cell's distances: cells of unequal size (0 in the paper)",
     )  # fmt: skip
+    one_piece: bool = Field(
+        True, description="fragments of a cell go to the neighbours that they touch "
+        "(false: as the released code)",
+    )  # fmt: skip
     rounding_radius: float = Field(
         3.0, ge=0, description="ball that rounds the cells of the surface, down to a "
         "depth of 1.5 of it (0: off)",
