@@ -119,6 +119,13 @@ def test_a_dome_cut_by_the_first_or_the_last_plane():
         assert np.abs(error).mean() < 0.6
 
 
+def test_an_organ_whose_tip_is_cut_has_no_base():
+    mask = ellipsoid((25, 20, 30), (48, 60, 80), middle=(24, 30, 40))
+    assert mask[0].any()
+    assert learn_shape_model([mask], samples=100).origin == "centroid"
+    assert learn_shape_model([mask], samples=100, origin="base").origin == "base"
+
+
 def test_one_mask_gives_one_shape():
     model = learn_shape_model([ellipsoid((20, 25, 30))], samples=100)
     assert model.components.shape == (0, 100)

@@ -79,6 +79,13 @@ def _largest_part(mask: Mask) -> Mask:
     return np.asarray(parts == sizes.argmax())
 
 
+def _middle(mask: Mask, axis: int) -> float:
+    """Centroid along an axis, from the corner, in voxels."""
+    others = tuple(a for a in range(3) if a != axis)
+    weight = mask.sum(axis=others)
+    return float((np.arange(len(weight)) + 0.5) @ weight / weight.sum())
+
+
 def _principal_axes(places: Array) -> Array:
     """Axes of places (n, d), shortest first; the long tail points along each."""
     centred = places - places.mean(axis=0)
@@ -109,14 +116,16 @@ def find_pose(mask: Mask, spacing: Spacing, base: bool, align: bool) -> Pose:
     if base and mask[-1].sum() > mask[0].sum():
         mask = mask[::-1]
     size = np.asarray(spacing, float)
-    places = (np.argwhere(mask) + 0.5) * size
+    # Axes need no more than some hundred thousand of the voxels.
+    step = max(1, int((np.count_nonzero(mask) / 500_000) ** (1 / 3)))
+    places = np.argwhere(mask[::step, ::step, ::step]) * step * size
     axes = np.eye(3)
     if base:
         origin = np.append(0.0, (np.argwhere(mask[0]) + 0.5).mean(axis=0) * size[1:])
         if align:
             axes[1:, 1:] = _principal_axes(places[:, 1:])
     else:
-        origin = places.mean(axis=0)
+        origin = np.array([_middle(mask, axis) for axis in range(3)]) * size
         axes = _principal_axes(places) if align else axes
     return Pose(np.ascontiguousarray(mask), spacing, origin, axes)
 

@@ -174,8 +174,8 @@ def learn_shape_model(
         released, components of the covariance matrix as if it were the data, with its
         singular values as variances.
     origin : {"auto", "base", "centroid"}
-        See `ShapeModel`. ``auto``: ``base`` if the first mask is cut by the first or
-        last plane.
+        See `ShapeModel`. ``auto``: ``base`` if the first or last plane cuts the first
+        mask where it is at least half as large as its largest plane.
     align : bool
         Turn each organ's longest axis to x: about z with ``base``, freely else.
 
@@ -221,7 +221,8 @@ def _pose(
     if not inside.any():
         raise PhantomscopeError("this mask is empty", where=where, fix="leave it out")
     if origin == "auto":
-        cut = inside[0].any() or inside[-1].any()
+        areas = inside.sum(axis=(1, 2))
+        cut = max(areas[0], areas[-1]) >= areas.max() / 2
         origin = "base" if cut else "centroid"
     if origin == "base" and not (inside[0].any() or inside[-1].any()):
         raise PhantomscopeError(
