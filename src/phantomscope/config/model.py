@@ -9,6 +9,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from phantomscope.config.analysis import Check, Evaluate, Segment
+from phantomscope.config.appearance import Appearance
 from phantomscope.config.data import Normalise, Source, Split
 from phantomscope.config.diffusion import (
     Condition,
@@ -54,6 +55,9 @@ class Config(Section):
     check: Check = option(Check, "Rejection of bad synthetic images.")
     segment: Segment = option(Segment, "Segmentation tools.")
     evaluate: Evaluate = option(Evaluate, "Measurement.")
+    appearance: Appearance = option(
+        Appearance, "Annotated images noised and brought back."
+    )
 
     @property
     def name(self) -> str:
