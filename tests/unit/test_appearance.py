@@ -44,7 +44,8 @@ def experiment(root, dims, **changes):
             writer.add(f"00{n}", raw, labels, split=split, group=f"g{n}", stratum="all")
     options = {
         "network": {"preset": "small"},
-        "synthesise": {"steps": 2, "tile": 32, "overlap": 8, "tile_depth": 8, "overlap_depth": 0,
+        "synthesise": {"steps": 2, "tile": 32, "overlap": 8, "tile_depth": 8,
+                       "overlap_depth": 0,
                        "device": "cpu", "precision": "fp32", "compile": "never"},
         "evaluate": {"resamples": 50},
         "appearance": {"times": [100, 800], "bins": [64, 256], "crop": 24,

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from phantomscope.stages import analysis, checking, data, diffusion, pseudo, synthesis
+from phantomscope.stages import (
+    analysis,
+    appearance,
+    checking,
+    data,
+    diffusion,
+    papers,
+    pseudo,
+    synthesis,
+)
 
 _FUNCTIONS: tuple[Callable[..., None], ...] = (
     data.download,
@@ -21,6 +30,8 @@ _FUNCTIONS: tuple[Callable[..., None], ...] = (
     checking.check,
     checking.gather,
     analysis.measure_realism,
+    appearance.measure_forward,
+    appearance.measure_backward,
     analysis.train_segmenter,
     analysis.predict,
     analysis.evaluate,
@@ -28,5 +39,7 @@ _FUNCTIONS: tuple[Callable[..., None], ...] = (
     analysis.tabulate,
     analysis.draw_figures,
     analysis.report,
+    papers.tabulate_paper,
+    papers.draw_paper,
 )
 STAGES = {function.__name__: function for function in _FUNCTIONS}
