@@ -9,6 +9,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from phantomscope.config.analysis import Check, Evaluate, Segment
+from phantomscope.config.appearance import Appearance
 from phantomscope.config.data import Normalise, Source, Split
 from phantomscope.config.diffusion import (
     Condition,
@@ -59,6 +60,9 @@ class Config(Section):
     segment: Segment = option(Segment, "Segmentation tools.")
     evaluate: Evaluate = option(Evaluate, "Measurement.")
     publish: Publish = option(Publish, "The synthetic set, ready to upload.")
+    appearance: Appearance = option(
+        Appearance, "Annotated images noised and brought back."
+    )
 
     @property
     def name(self) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 from phantomscope.stages import (
     analysis,
+    appearance,
     checking,
     data,
     diffusion,
+    papers,
     pseudo,
     publish,
     synthesis,
@@ -30,6 +32,8 @@ _FUNCTIONS: tuple[Callable[..., None], ...] = (
     checking.gather,
     publish.publish,
     analysis.measure_realism,
+    appearance.measure_forward,
+    appearance.measure_backward,
     analysis.train_segmenter,
     analysis.predict,
     analysis.evaluate,
@@ -37,5 +41,7 @@ _FUNCTIONS: tuple[Callable[..., None], ...] = (
     analysis.tabulate,
     analysis.draw_figures,
     analysis.report,
+    papers.tabulate_paper,
+    papers.draw_paper,
 )
 STAGES = {function.__name__: function for function in _FUNCTIONS}

@@ -1,0 +1,64 @@
+"""Classical segmentation of cells by the membranes between them, without annotation.
+
+The independent re-segmentation that tells whether an image of membranes still shows
+the cells that its labels say; for nuclei see `phantomscope.measure.morphology`.
+"""
+
+from __future__ import annotations
+
+from math import gamma, pi
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage import feature, segmentation
+
+Image = NDArray[np.floating[Any]]
+Labels = NDArray[np.integer[Any]]
+# What is so many times larger than the typical cell is the space around the organism.
+LARGEST = 12.0
+
+
+def ball_volume(radius: float, dims: int) -> float:
+    """Area of a circle, or volume of a ball."""
+    return float(pi ** (dims / 2) / gamma(dims / 2 + 1) * radius**dims)
+
+
+def ball_radius(volume: float, dims: int) -> float:
+    """Radius of the circle of an area, or of the ball of a volume."""
+    return float((volume / ball_volume(1.0, dims)) ** (1 / dims))
+
+
+def segment_membranes(image: Image, radius: float) -> Labels:
+    """Watershed of the brightness, from the middles of the dark spaces.
+
+    Parameters
+    ----------
+    image : ndarray, shape ([Z,] Y, X)
+        Intensities; membranes are brighter than the cells.
+    radius : float
+        Typical radius of a cell, px.
+
+    Returns
+    -------
+    ndarray, shape ([Z,] Y, X)
+        int32 labels; 0 where there is no cell: the space around the organism.
+    """
+    smooth = ndimage.gaussian_filter(image.astype(np.float32), max(0.7, radius / 10))
+    # Membranes are brighter than what is around them, also where all light is weak.
+    walls = smooth > ndimage.gaussian_filter(smooth, radius)
+    distance = ndimage.distance_transform_edt(~walls)
+    middle = ndimage.gaussian_filter(distance, max(0.7, radius / 6))
+    peaks = feature.peak_local_max(
+        middle, min_distance=max(1, round(0.6 * radius)), exclude_border=False
+    )
+    seeds = np.zeros(image.shape, np.int32)
+    seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    # Where a membrane has a gap, the distance from the walls divides the cells.
+    heights = smooth - 0.05 * np.ptp(smooth) * middle / radius
+    labels: Labels = segmentation.watershed(heights, seeds).astype(np.int32)
+    sizes = np.bincount(labels.ravel())
+    outside = sizes > LARGEST * ball_volume(radius, image.ndim)
+    labels[outside[labels]] = 0
+    return labels
