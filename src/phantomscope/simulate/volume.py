@@ -264,7 +264,12 @@ def draw_volume(
         rng, (full[1], full[2]), options.foreground, kind.radius[3]
     )
     density = float(quantile(kind.density, rng.uniform()))
-    voxels = full[0] * float(allowed.sum())
+    # Where centres come to lie: nuclei are whole within the margins.
+    usual = semi_axes(
+        np.array(kind.radius[3:4]), np.array(kind.elongation[3:4]), kind.volume
+    )[0]
+    room = np.array(full) - 2 * np.array([usual[0], usual[2], usual[2]]) / spacing
+    voxels = float(np.prod(np.maximum(room, shape)) * allowed.mean())
     count = max(int(rng.poisson(density * voxels / 1e6)), 1)
     radius, elongation, intensity = kind.draw(rng, count).T
     if options.intensity_jitter:
