@@ -3,6 +3,7 @@
 The images are segmented classically and measured; sketches drawn with the measured
 parameters are segmented and measured in the very same way; what differs is corrected.
 So the bias of measuring (touching nuclei taken for one, faint ones missed) cancels.
+Volumes likewise, by parts of them (`subvolumes`), in px of y (`Fit.spacing`).
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from phantomscope.simulate.parameters import (
     Background,
     Correlation,
     SketchType,
+    Volume,
 )
-from phantomscope.simulate.sketch import camera, draw_sketch
+from phantomscope.simulate.sketch import camera, draw_fitted
 
 Image = NDArray[np.floating[Any]]
 SHAPES = ("radius", "elongation", "intensity")
@@ -42,7 +44,7 @@ class Measured:
         Whole objects of plausible shape: radius, elongation, intensity (above the
         background).
     density : ndarray, shape (images,)
-        Objects per megapixel.
+        Objects per million pixels or voxels.
     coverage : float
         Share of the foreground.
     touching : float
@@ -51,6 +53,8 @@ class Measured:
         Blur of the edges in px.
     background : BackgroundModel
         Median over the images.
+    edge_axial : float, optional
+        Of volumes: blur along z in planes.
     """
 
     objects: pd.DataFrame
@@ -59,11 +63,22 @@ class Measured:
     touching: float
     edge: float
     background: morphology.BackgroundModel
+    edge_axial: float | None = None
+
+    @property
+    def axial(self) -> float:
+        """Typical extent of an object along z by that in the plane."""
+        return float(self.objects["axial"].median())
 
 
 def _typical(images: Sequence[Image], options: Fit) -> float:
     """Typical object radius over all images, within what the user allows."""
-    found = [morphology.typical_radius(morphology.foreground_mask(u)) for u in images]
+    spacing, threshold = options.spacing, _threshold(images, options)
+    masks = (
+        morphology.foreground_mask(u, spacing=spacing, threshold=threshold)
+        for u in images
+    )
+    found = [morphology.typical_radius(mask, spacing) for mask in masks]
     found = [r for r in found if r > 0]
     if not found:
         raise PhantomscopeError(
@@ -76,17 +91,30 @@ def _typical(images: Sequence[Image], options: Fit) -> float:
     return float(np.clip(np.median(found), low, high))
 
 
+def _threshold(images: Sequence[Image], options: Fit) -> float | None:
+    """One threshold for all parts of volumes, since some may be empty."""
+    if images[0].ndim == 2:
+        return None
+    return morphology.shared_threshold(images, spacing=options.spacing)
+
+
 def measure_images(images: Sequence[Image], radius: float, options: Fit) -> Measured:
-    """Segment and measure images in unit intensities, each of shape (Y, X)."""
-    tables, density, edges, backgrounds = [], [], [], []
+    """Segment and measure images in unit intensities, each of shape ([Z,] Y, X)."""
+    tables, density, edges, axial, backgrounds = [], [], [], [], []
     covered = touching = count = 0.0
+    spacing, threshold = options.spacing, _threshold(images, options)
+    deep = images[0].ndim == 3
     for image in images:
-        labels = morphology.segment(image, radius)
-        table = morphology.object_table(labels, image)
-        background = morphology.background_model(image, labels, radius)
+        labels = morphology.segment(image, radius, spacing, threshold)
+        table = morphology.object_table(labels, image, spacing)
+        background = morphology.background_model(image, labels, radius, spacing)
         table["intensity"] -= background.level
         solid = np.isin(labels, table["label"][table["solidity"] > 0.93])
-        edges.append(morphology.edge_softness(image, np.where(solid, labels, 0)))
+        sharp = np.where(solid, labels, 0)
+        if not deep or sharp.any():
+            edges.append(morphology.edge_softness(image, sharp, spacing=spacing))
+        if deep and sharp.any():
+            axial.append(morphology.edge_softness(image, sharp, axial=True))
         backgrounds.append(background)
         density.append(len(table) / image.size * 1e6)
         covered += float((labels > 0).mean())
@@ -107,8 +135,9 @@ def measure_images(images: Sequence[Image], radius: float, options: Fit) -> Meas
         np.asarray(density),
         covered / len(images),
         touching / max(count, 1.0),
-        float(np.median(edges)),
+        float(np.median(edges)) if edges else 1.0,
         morphology.BackgroundModel(*middle),
+        (float(np.median(axial)) if axial else 0.5) if deep else None,
     )
 
 
@@ -116,7 +145,9 @@ def _quantiles(values: Any) -> list[float]:
     return [float(v) for v in np.quantile(values, LEVELS)]
 
 
-def _first_guess(name: str, weight: float, measured: Measured) -> SketchType:
+def _first_guess(
+    name: str, weight: float, measured: Measured, spacing: tuple[float, float, float]
+) -> SketchType:
     objects = measured.objects
     if len(objects) < 5:
         raise PhantomscopeError(
@@ -156,7 +187,12 @@ def _first_guess(name: str, weight: float, measured: Measured) -> SketchType:
             read_noise=background.read,
             shot_noise=background.gain,
         ),
-    )
+        volume=None if measured.edge_axial is None else Volume(
+            spacing=spacing,
+            axial=float(np.clip(measured.axial, 0.2, 5)),
+            edge=float(np.clip(measured.edge_axial, 0, 20)),
+        ),
+    )  # fmt: skip
 
 
 def _simulated(
@@ -166,7 +202,7 @@ def _simulated(
     images = []
     for index, shape in enumerate(shapes):
         rng = generator(seed, "calibration", kind.name, index)
-        sketch, _ = draw_sketch(kind, simulate, (shape[0], shape[1]), rng)
+        sketch, _ = draw_fitted(kind, simulate, shape, rng)
         images.append(camera(sketch, kind, rng))
     return images
 
@@ -213,14 +249,23 @@ def _corrected(kind: SketchType, real: Measured, drawn: Measured) -> SketchType:
         real.background.read, drawn.background.read
     )
     level = kind.background.level + real.background.level - drawn.background.level
-    changed["background"] = kind.background.model_copy(
-        update={"variation": slow, "read_noise": read, "level": level}
-    )
-    return SketchType.model_validate(kind.model_dump() | _dumped(changed))
+    changed["background"] = kind.background.model_dump() | {
+        "variation": slow, "read_noise": read, "level": level
+    }  # fmt: skip
+    if kind.volume is not None:
+        changed["volume"] = _corrected_volume(kind.volume, real, drawn)
+    return SketchType.model_validate(kind.model_dump() | changed)
 
 
-def _dumped(changed: dict[str, Any]) -> dict[str, Any]:
-    return changed | {"background": changed["background"].model_dump()}
+def _corrected_volume(volume: Volume, real: Measured, drawn: Measured) -> Any:
+    """Move what only volumes have."""
+    edge, axial = volume.edge, volume.axial
+    if real.edge_axial is not None and drawn.edge_axial:
+        edge *= float(np.clip(real.edge_axial / drawn.edge_axial, 0.67, 1.5))
+    if len(drawn.objects) >= 5:
+        axial *= float(np.clip(real.axial / drawn.axial, 0.67, 1.5))
+    changed = {"edge": np.clip(edge, 0, 20), "axial": np.clip(axial, 0.2, 5)}
+    return volume.model_dump() | changed
 
 
 def distance(real: Measured, drawn: Measured) -> float:
@@ -231,6 +276,8 @@ def distance(real: Measured, drawn: Measured) -> float:
         (real.edge, drawn.edge),
         (0.05 + real.touching, 0.05 + drawn.touching),
     ]
+    if real.edge_axial is not None and drawn.edge_axial is not None:
+        pairs.append((real.edge_axial, drawn.edge_axial))
     for name in SHAPES:
         if len(drawn.objects):
             wanted, got = real.objects[name], drawn.objects[name]
@@ -261,8 +308,8 @@ def fit_type(
         Name of the type.
     weight : float
         Its share among the simulated images.
-    images : sequence of ndarray, shape (Y, X)
-        Unit intensities, unannotated.
+    images : sequence of ndarray, shape ([Z,] Y, X)
+        Unit intensities, unannotated; of volumes parts.
     options, simulate : Fit, Simulate
         Options of the config.
     seed : int
@@ -270,7 +317,7 @@ def fit_type(
     """
     radius = _typical(images, options)
     real = measure_images(images, radius, options)
-    kind = _first_guess(name, weight, real)
+    kind = _first_guess(name, weight, real, options.spacing)
     # Sketches at the images' own sizes, as many as give some 600 objects.
     per_image = max(len(real.objects) / len(images), 1.0)
     count = min(int(np.ceil(600 / per_image)), 4 * len(images))
