@@ -20,9 +20,7 @@ rule download:
         mem_mb=grown(1000),
         runtime=grown(720),
     params:
-        config=sections(
-            CONFIG, "source.kind", "source.dataset", "source.registry", "source.mirror"
-        ),
+        config=sections(CONFIG, *CONFIG.source.download_keys),
     message:
         "Downloading {wildcards.file} of {wildcards.dataset}"
     script:

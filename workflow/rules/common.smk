@@ -1,4 +1,5 @@
 # Config, paths and input functions. The config is checked before any rule.
+from phantomscope.config.arms import parse_arm
 from phantomscope.config.load import make_config, sections
 from phantomscope.errors import PhantomscopeError
 from phantomscope.planning.sharding import resolved, training_processes
@@ -50,7 +51,7 @@ wildcard_constraints:
     shard=r"\d\d\d+",
     gathered="checked|camera",
     tool="cellpose|stardist|otsu_watershed",
-    arm="synthetic|annotated|sketch",
+    arm=r"synthetic|annotated|sketch|(annotated|mixed)-[\d.]+",
     seed=r"\d+",
 
 
@@ -85,8 +86,9 @@ def pixels_of_gathered(wildcards):
         "sketch": ["photographs"],
         "annotated": [],
     }
-    arms = [wildcards.arm] if "arm" in wildcards.keys() else list(pixels)
-    return [path for arm in arms for path in shards_of(*pixels[arm])]
+    known = "arm" in wildcards.keys()
+    used = parse_arm(wildcards.arm).sets if known else list(pixels)
+    return [path for name in used for path in shards_of(*pixels[name])]
 
 
 def gpus_of_tool(wildcards):
@@ -102,16 +104,17 @@ def synthesising_model(wildcards):
     return f"{RESULTS}/{folder}/model.pt"
 
 
-def training_set(wildcards):
-    """The image set that an arm is trained on."""
+def training_sets(wildcards):
+    """The image sets that an arm is trained on."""
     sets = {"synthetic": "checked", "annotated": "prepared", "sketch": "camera"}
-    return f"{RESULTS}/{sets[wildcards.arm]}"
+    return [f"{RESULTS}/{sets[name]}" for name in parse_arm(wildcards.arm).sets]
 
 
 def segment_sections(wildcards):
     """The options that shape a training of this tool."""
     own = "classical" if wildcards.tool == "otsu_watershed" else wildcards.tool
-    return sections(CONFIG, f"segment.{own}", "segment.images", "segment.threads")
+    names = [own, "images", "megavoxels", "sampling", "anisotropy", "threads"]
+    return sections(CONFIG, *(f"segment.{name}" for name in names))
 
 
 def trained(pattern):

@@ -2,7 +2,7 @@ rule train_segmenter:
     """Train a segmentation tool on one arm; `otsu_watershed` is tuned."""
     input:
         pixels_of_gathered,
-        training=training_set,
+        training=training_sets,
     output:
         folder=directory(f"{RESULTS}/models/{{tool}}/{{arm}}/seed{{seed}}"),
     log:
@@ -18,6 +18,8 @@ rule train_segmenter:
         runtime=grown(720),
     params:
         config=segment_sections,
+        # Only params names the state: Snakemake deletes outputs of a crashed job.
+        state=subpath(output.folder, with_suffix=".state"),
     message:
         "Training {wildcards.tool} on the {wildcards.arm} arm, seed {wildcards.seed}"
     script:
@@ -43,7 +45,9 @@ rule predict:
         mem_mb=grown(6000),
         runtime=grown(120),
     params:
-        config=sections(CONFIG, "segment.threads"),
+        config=sections(
+            CONFIG, "segment.threads", "segment.anisotropy", "segment.cellpose"
+        ),
     message:
         "Segmenting the test part: {wildcards.tool}, {wildcards.arm}"
     script:
@@ -68,7 +72,7 @@ rule predict_generalist:
         mem_mb=grown(6000),
         runtime=grown(120),
     params:
-        config=sections(CONFIG, "segment.threads"),
+        config=sections(CONFIG, "segment.threads", "segment.anisotropy"),
         tool="generalist",
     message:
         "Segmenting the test part with the zero-shot generalist"

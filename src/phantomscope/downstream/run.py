@@ -11,8 +11,6 @@ from functools import partial
 from io import StringIO
 from pathlib import Path
 
-import pandas as pd
-
 from phantomscope.config.analysis import Segment
 from phantomscope.downstream import (
     cellpose,
@@ -142,12 +140,11 @@ def predict_tool(
                 image = images.image(identifier)
                 with redirect_stdout(StringIO()):
                     prediction = segment(image)
-                size = row["pixel_size"]
                 writer.add(
                     identifier,
                     image,
                     prediction,
-                    pixel_size=None if pd.isna(size) else float(size),
+                    pixel_size=images.voxel_size(identifier),
                     **{k: v for k, v in row.items() if k not in OWN_COLUMNS},
                 )
             progress.advance()

@@ -1,13 +1,11 @@
-"""Voxel sizes of image sets: the one place that knows where they are recorded."""
+"""Voxel sizes of whole image sets."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
+from phantomscope.images.axes import voxel_size as known_size
 from phantomscope.images.imageset import ImageSet
 
 # One size in um per axis, ([z,] y, x); None where it is not known.
@@ -15,23 +13,9 @@ VoxelSize = tuple[float | None, ...]
 
 
 def row_voxel_size(row: Mapping[Any, Any]) -> VoxelSize:
-    """Return the voxel size of an image from its row of a manifest.
-
-    Parameters
-    ----------
-    row : Mapping
-        Holds `axes` and `pixel_size`, which is the size in y and x. The distance of
-        planes is recorded nowhere yet, so that of a volume is None.
-
-    Returns
-    -------
-    tuple of float or None
-        ([z,] y, x) in um.
-    """
-    value = pd.to_numeric(row["pixel_size"], errors="coerce")
-    known = pd.notna(value) and math.isfinite(value) and value > 0
-    side = float(value) if known else None
-    return (None, side, side) if row["axes"] == "ZYX" else (side, side)
+    """Return the voxel size of a manifest row, ([z,] y, x) in um, None if unknown."""
+    found = known_size(row)
+    return found or (None,) * (3 if row["axes"] == "ZYX" else 2)
 
 
 def voxel_size(images: ImageSet, fallback: ImageSet | None = None) -> VoxelSize:
@@ -47,7 +31,9 @@ def voxel_size(images: ImageSet, fallback: ImageSet | None = None) -> VoxelSize:
     """
     if not len(images):
         return ()
-    rows = images.table[["axes", "pixel_size"]].drop_duplicates().to_dict("records")
+    names = ("axes", "pixel_size", "pixel_size_y", "pixel_size_z")
+    table = images.table[[name for name in names if name in images.table]]
+    rows = table.drop_duplicates().to_dict("records")
     sizes = {row_voxel_size(row) for row in rows}
     agreed = tuple(
         axis.pop() if len(axis := set(values)) == 1 else None

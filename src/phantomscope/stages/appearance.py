@@ -19,8 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from phantomscope.config.appearance import Appearance
-from phantomscope.config.diffusion import Synthesise
 from phantomscope.config.model import Config
+from phantomscope.config.synthesis import Synthesise
 from phantomscope.engine.fields import RowsField
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.process import Process, make_process
@@ -160,7 +160,7 @@ def _ways(config: Config, times: list[int]) -> list[Way]:
     """List sampling, its options, time and input of all that an image is made into."""
     ways: list[Way] = []
     for sampling, t in itertools.product(config.appearance.samplers, times):
-        steps: dict[str, Any] = {"steps": min(config.synthesise.steps, t)}
+        steps: dict[str, Any] = {"steps": min(config.synthesise.evaluations(t), t)}
         if sampling == "ancestral":
             steps = {"sampler": "ddpm", "spacing": "uniform", "steps": t}
         options = config.synthesise.model_copy(update=steps)

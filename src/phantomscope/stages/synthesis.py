@@ -118,7 +118,7 @@ def synthesise(
                 like = raw_limits(scale, real, row["type"], config.seed, number)
                 columns = {
                     "split": "train", "seed": config.seed, "type": row["type"],
-                    "limits": like,
+                    "limits": like, "pixel_size": real.voxel_size(like),
                 }  # fmt: skip
                 if row["axes"] == "ZYX":
                     _volume(sampler, part, identifier, t_start, scale, writer, columns)
