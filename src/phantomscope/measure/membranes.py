@@ -30,7 +30,9 @@ def ball_radius(volume: float, dims: int) -> float:
     return float((volume / ball_volume(1.0, dims)) ** (1 / dims))
 
 
-def segment_membranes(image: Image, radius: float) -> Labels:
+def segment_membranes(
+    image: Image, radius: float, spacing: tuple[float, float, float] | None = None
+) -> Labels:
     """Watershed of the brightness, from the middles of the dark spaces.
 
     Parameters
@@ -38,20 +40,28 @@ def segment_membranes(image: Image, radius: float) -> Labels:
     image : ndarray, shape ([Z,] Y, X)
         Intensities; membranes are brighter than the cells.
     radius : float
-        Typical radius of a cell, px.
+        Typical radius of a cell, px (of y).
+    spacing : tuple of float, optional
+        Of volumes: a voxel along z, y and x, as a multiple of that along y.
 
     Returns
     -------
     ndarray, shape ([Z,] Y, X)
         int32 labels; 0 where there is no cell: the space around the organism.
     """
-    smooth = ndimage.gaussian_filter(image.astype(np.float32), max(0.7, radius / 10))
+    voxel = np.asarray(spacing or (1.0,) * image.ndim)
+
+    def blurred(values: Image, sigma: float) -> Image:
+        return np.asarray(ndimage.gaussian_filter(values, tuple(sigma / voxel)))
+
+    smooth = blurred(image.astype(np.float32), max(0.7, radius / 10))
     # Membranes are brighter than what is around them, also where all light is weak.
-    walls = smooth > ndimage.gaussian_filter(smooth, radius)
-    distance = ndimage.distance_transform_edt(~walls)
-    middle = ndimage.gaussian_filter(distance, max(0.7, radius / 6))
+    walls = smooth > blurred(smooth, radius)
+    distance = ndimage.distance_transform_edt(~walls, voxel)
+    middle = blurred(distance, max(0.7, radius / 6))
+    reach = np.maximum(1, np.round(0.6 * radius / voxel)).astype(int)
     peaks = feature.peak_local_max(
-        middle, min_distance=max(1, round(0.6 * radius)), exclude_border=False
+        middle, footprint=np.ones(2 * reach + 1, bool), exclude_border=False
     )
     seeds = np.zeros(image.shape, np.int32)
     seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
@@ -59,6 +69,7 @@ def segment_membranes(image: Image, radius: float) -> Labels:
     heights = smooth - 0.05 * np.ptp(smooth) * middle / radius
     labels: Labels = segmentation.watershed(heights, seeds).astype(np.int32)
     sizes = np.bincount(labels.ravel())
-    outside = sizes > LARGEST * ball_volume(radius, image.ndim)
+    cell = ball_volume(radius, image.ndim) / float(np.prod(voxel))
+    outside = sizes > LARGEST * cell
     labels[outside[labels]] = 0
     return labels

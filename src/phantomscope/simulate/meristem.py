@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phantomscope.config.meristem import MeristemParameters, Shape3
 from phantomscope.errors import PhantomscopeError
 from phantomscope.simulate.membrane import (
     Depth,
@@ -22,7 +23,6 @@ from phantomscope.simulate.meristem_cells import (
     weighted_voronoi,
 )
 from phantomscope.simulate.meristem_outline import Organ, place_organ, unit_vectors
-from phantomscope.simulate.meristem_parameters import MeristemParameters, Shape3
 from phantomscope.simulate.meristem_pieces import in_one_piece
 from phantomscope.simulate.meristem_shape import ShapeModel, default_model
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial import cKDTree
 
+from phantomscope.config.meristem import MeristemParameters, Shape3
 from phantomscope.simulate.membrane import dilated, eroded, wall_partner
 from phantomscope.simulate.meristem_outline import Organ, directions, unit_vectors
-from phantomscope.simulate.meristem_parameters import MeristemParameters, Shape3
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.uint32]

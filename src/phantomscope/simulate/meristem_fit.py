@@ -12,10 +12,10 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from skimage import feature, filters, segmentation
 
+from phantomscope.config.meristem import MeristemParameters, Shape3
 from phantomscope.errors import PhantomscopeError
 from phantomscope.measure.distribution import wasserstein
 from phantomscope.simulate.meristem import draw_meristem
-from phantomscope.simulate.meristem_parameters import MeristemParameters, Shape3
 from phantomscope.simulate.meristem_shape import ShapeModel
 
 Image = NDArray[np.floating[Any]]

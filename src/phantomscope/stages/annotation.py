@@ -21,8 +21,7 @@ from phantomscope.images.normalise import Normalisation
 from phantomscope.measure.distribution import bhattacharyya_distance, shared_histograms
 from phantomscope.measure.fidelity import check_fidelity
 from phantomscope.measure.image import similarity
-from phantomscope.measure.instance import dice_per_object, match
-from phantomscope.measure.membranes import ball_radius, segment_membranes
+from phantomscope.measure.membranes import ball_radius
 from phantomscope.measure.spectral import spectral_distance
 from phantomscope.simulate.annotated import (
     annotated_membranes,
@@ -176,15 +175,11 @@ def _fidelity(item: Annotated, unit: Float, options: Appearance) -> dict[str, fl
     """Segment the image again, knowing the size of its cells only."""
     if not item.labels.any():
         return {}
-    if options.sketch == "membranes":
-        again = segment_membranes(unit, item.radius)
-        dice = float(dice_per_object(item.labels, again).mean())
-        scores = {"f1": match(item.labels, again, (0.5,))[0].f1, "dice": dice}
-    else:
-        checked = check_fidelity(unit, item.labels, item.radius)
-        scores = {"f1": checked.f1, "dice": checked.agreement}
-        if unit.ndim == 2:
-            scores["phantoms"] = checked.phantoms / len(checked.objects)
+    membranes = options.sketch == "membranes"
+    checked = check_fidelity(unit, item.labels, item.radius, membranes=membranes)
+    scores = {"f1": checked.f1, "dice": checked.agreement}
+    if unit.ndim == 2 and not membranes:
+        scores["phantoms"] = checked.phantoms / len(checked.objects)
     if options.mask_outside:
         return {"dice": scores["dice"]}
     return scores
