@@ -12,7 +12,7 @@ from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import generator
 from phantomscope.simulate import meristem_cells
 from phantomscope.simulate.membrane import dilated, eroded
-from phantomscope.simulate.meristem import MeristemParameters, draw_meristem
+from phantomscope.simulate.meristem import Meristem, draw_meristem
 from phantomscope.simulate.meristem_cells import (
     block_seeds,
     cluster_means,
@@ -34,8 +34,8 @@ from phantomscope.simulate.meristem_outline import place_organ, unit_vectors
 from phantomscope.simulate.meristem_pieces import in_one_piece
 from phantomscope.simulate.meristem_shape import default_model, learn_shape_model
 
-SMALL = MeristemParameters(cell_diameter=12)
-BLOCK = MeristemParameters(organ="block", cell_diameter=12)
+SMALL = Meristem(cell_diameter=12)
+BLOCK = Meristem(organ="block", cell_diameter=12)
 
 
 def organ_of(extent=(60.0, 130.0, 130.0)):
@@ -220,9 +220,7 @@ def test_a_learnt_shape_is_drawn():
     z, y, x = np.indices((60, 70, 130)) + 0.5
     mask = ((z - 30) / 25) ** 2 + ((y - 35) / 30) ** 2 + ((x - 65) / 60) ** 2 <= 1
     model = learn_shape_model([mask], samples=4000)
-    parameters = MeristemParameters(
-        cell_diameter=12, rotate=False, rounding_radius=0, fill=0.9
-    )
+    parameters = Meristem(cell_diameter=12, rotate=False, rounding_radius=0, fill=0.9)
     labels = draw_meristem(parameters, (60, 70, 140), generator(1), model)[1]
     extent = [np.ptp(np.flatnonzero((labels > 0).any(axis=a))) + 1
               for a in ((1, 2), (0, 2), (0, 1))]  # fmt: skip
@@ -242,7 +240,7 @@ def test_anisotropic_voxels_show_the_same_tissue():
 )
 def test_bad_parameters(bad):
     with pytest.raises(ValidationError):
-        MeristemParameters(**bad)
+        Meristem(**bad)
 
 
 def test_diameter_of_cubes_is_unbiased():

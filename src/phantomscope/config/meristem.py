@@ -12,7 +12,7 @@ Shape3 = tuple[int, int, int]
 Sides = Literal["lower", "both"]
 
 
-class MeristemParameters(Section):
+class Meristem(Section):
     """What is drawn of a tissue; defaults are those of the released simulator.
 
     Lengths are in px of x: a voxel is `spacing` of them deep, high and wide. Source:

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from phantomscope.config.meristem import Meristem
 from phantomscope.config.option import Section, option
 
 Size = Annotated[int, Field(ge=16, le=65536)]
@@ -128,6 +129,9 @@ class Simulate(Section):
         "organism that is not `fitted`. Empty: the paper's number in proportion to the "
         "size, or with `variant: fitted` the density of the images.",
         paper="450 (HeLa), 30 (GOWT1), 3000 (TRIC), variable (CE)",
+    )
+    meristem: Meristem = option(
+        Meristem, "Of `organism: meristem`: the organ, its cells and walls."
     )
     shards: Literal["auto"] | Shards = option(
         "auto",

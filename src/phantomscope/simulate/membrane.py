@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from phantomscope.config.meristem import Sides
+
 Labels = NDArray[np.integer[Any]]
 Mask = NDArray[np.bool_]
 Spacing = tuple[float, float, float]
-Sides = Literal["lower", "both"]
 
 # Depth is smooth: it is measured on a grid of about this many px (in the finest axis)
 # once the volume has more voxels than FINE, which keeps the distance transform small.

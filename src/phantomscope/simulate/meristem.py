@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phantomscope.config.meristem import MeristemParameters, Shape3
+from phantomscope.config.meristem import Meristem, Shape3
 from phantomscope.errors import PhantomscopeError
 from phantomscope.simulate.membrane import (
     Depth,
@@ -26,11 +26,11 @@ from phantomscope.simulate.meristem_outline import Organ, place_organ, unit_vect
 from phantomscope.simulate.meristem_pieces import in_one_piece
 from phantomscope.simulate.meristem_shape import ShapeModel, default_model
 
-__all__ = ["MeristemParameters", "draw_meristem"]
+__all__ = ["Meristem", "draw_meristem"]
 
 
 def draw_meristem(
-    parameters: MeristemParameters,
+    parameters: Meristem,
     shape: Shape3,
     rng: np.random.Generator,
     model: ShapeModel | None = None,
@@ -44,7 +44,7 @@ def draw_meristem(
 
     Parameters
     ----------
-    parameters : MeristemParameters
+    parameters : Meristem
         Organ, cells and walls.
     shape : tuple of int
         (Z, Y, X) in voxels.
@@ -88,7 +88,7 @@ def draw_meristem(
 
 
 def _draw_block(
-    parameters: MeristemParameters, shape: Shape3, rng: np.random.Generator
+    parameters: Meristem, shape: Shape3, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[Any]]:
     """Fill the volume with cells that its faces cut."""
     z, y, x = (n * s for n, s in zip(shape, parameters.spacing, strict=True))
@@ -100,14 +100,14 @@ def _draw_block(
     return _sketch(labels, parameters, None, rng), labels
 
 
-def _whole(labels: NDArray[Any], parameters: MeristemParameters) -> NDArray[Any]:
+def _whole(labels: NDArray[Any], parameters: Meristem) -> NDArray[Any]:
     """Join fragments to their neighbours, if asked for, and number the cells."""
     return _compact(in_one_piece(labels) if parameters.one_piece else labels)
 
 
 def _sketch(
     labels: NDArray[Any],
-    parameters: MeristemParameters,
+    parameters: Meristem,
     depth: Depth | None,
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
@@ -120,7 +120,7 @@ def _sketch(
 
 
 def _organ(
-    parameters: MeristemParameters,
+    parameters: Meristem,
     whole: Shape3,
     rng: np.random.Generator,
     model: ShapeModel,
@@ -138,7 +138,7 @@ def _organ(
 
 
 def _window(
-    seeds: NDArray[np.float64], parameters: MeristemParameters, whole: Shape3,
+    seeds: NDArray[np.float64], parameters: Meristem, whole: Shape3,
     shape: Shape3, rng: np.random.Generator,
 ) -> Shape3:  # fmt: skip
     """First voxel of a window about a random cell, so that it never shows nothing."""
@@ -151,7 +151,7 @@ def _window(
 
 
 def _organ_depth(
-    organ: Organ, whole: Shape3, parameters: MeristemParameters, start: Shape3
+    organ: Organ, whole: Shape3, parameters: Meristem, start: Shape3
 ) -> Depth:
     """Depth in the whole organ, whatever the window shows of its surface."""
     factors = coarse_factors(whole, parameters.spacing)

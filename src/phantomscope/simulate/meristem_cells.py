@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial import cKDTree
 
-from phantomscope.config.meristem import MeristemParameters, Shape3
+from phantomscope.config.meristem import Meristem, Shape3
 from phantomscope.simulate.membrane import dilated, eroded, wall_partner
 from phantomscope.simulate.meristem_outline import Organ, directions, unit_vectors
 
@@ -79,7 +79,7 @@ def separated(points: Array, distance: float) -> Array:
 
 
 def shell_seeds(
-    organ: Organ, base: bool, parameters: MeristemParameters, rng: np.random.Generator
+    organ: Organ, base: bool, parameters: Meristem, rng: np.random.Generator
 ) -> Array:
     """Place the seeds of cells in shells below the surface of an organ.
 
@@ -92,7 +92,7 @@ def shell_seeds(
         Where the surface is.
     base : bool
         The organ is a half space above a cut base.
-    parameters : MeristemParameters
+    parameters : Meristem
         Diameter, shells and decay.
     rng : Generator
         Source of the jitter and of the turn of each shell's candidates.
@@ -135,7 +135,7 @@ def _rays(count: int, base: bool, organ: Organ, rng: np.random.Generator) -> Arr
 
 def block_seeds(
     extent: tuple[float, float, float],
-    parameters: MeristemParameters,
+    parameters: Meristem,
     rng: np.random.Generator,
 ) -> Array:
     """Place the seeds of cells in a volume full of tissue, and a margin around it.
@@ -152,7 +152,7 @@ def block_seeds(
 
 
 def distance_weights(
-    seeds: Array, parameters: MeristemParameters, rng: np.random.Generator
+    seeds: Array, parameters: Meristem, rng: np.random.Generator
 ) -> Array:
     """Return by how much the distances of each seed count more (n,), 1 or so."""
     weights = np.ones(len(seeds))

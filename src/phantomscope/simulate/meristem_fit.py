@@ -12,7 +12,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from skimage import feature, filters, segmentation
 
-from phantomscope.config.meristem import MeristemParameters, Shape3
+from phantomscope.config.meristem import Meristem, Shape3
 from phantomscope.errors import PhantomscopeError
 from phantomscope.measure.distribution import wasserstein
 from phantomscope.simulate.meristem import draw_meristem
@@ -174,13 +174,13 @@ def estimate_cell_diameter(
 
 
 def fitted(
-    parameters: MeristemParameters,
+    parameters: Meristem,
     diameter: float,
     shape: Shape3,
     rng: np.random.Generator,
     model: ShapeModel | None = None,
     rounds: int = 3,
-) -> MeristemParameters:
+) -> Meristem:
     """Choose `cell_diameter` such that the mean cell has this diameter.
 
     The parameter bounds clusters of seeds; what cells become of it depends on the
@@ -189,7 +189,7 @@ def fitted(
 
     Parameters
     ----------
-    parameters : MeristemParameters
+    parameters : Meristem
         What is not fitted.
     diameter : float
         Wanted diameter in px of x, as `cell_diameter` or `estimate_cell_diameter`

@@ -72,6 +72,14 @@ class Volume(Section):
         return self
 
 
+class Tissue(Section):
+    """What only a tissue of membranes has, in place of single nuclei."""
+
+    cell_diameter: float = Field(
+        gt=1, description="as of the simulator's option, in px of x"
+    )
+
+
 class SketchType(Section):
     """Nuclei and background of one type of image."""
 
@@ -95,6 +103,12 @@ class SketchType(Section):
     edge: float = Field(1.0, ge=0, le=20, description="blur of the edges: sigma in px")
     background: Background = Background()
     volume: Volume | None = Field(None, description="of volumes; images have none")
+    tissue: Tissue | None = Field(None, description="of membranes; nuclei have none")
+
+    @property
+    def spacing(self) -> tuple[float, float, float] | None:
+        """Voxel along z, y and x by that along y; None for images."""
+        return None if self.volume is None else self.volume.spacing
 
     @property
     def blur(self) -> tuple[float, ...]:

@@ -34,6 +34,7 @@ from phantomscope.simulate.parameters import (
     Background,
     SketchType,
 )
+from phantomscope.simulate.tissue import TissueDrawer
 from phantomscope.simulate.tribolium import TRIBOLIUM
 
 Drawn = tuple[NDArray[np.float32], NDArray[Any]]
@@ -143,15 +144,17 @@ def _published_type(
     )
 
 
-# A drawer of the organism `meristem` (membranes) belongs here as well.
 DRAWERS: Mapping[str, Drawer] = {
-    name: NucleiDrawer(name, organism)
-    for name, organism in (
-        ("hela", HELA),
-        ("gowt1", GOWT1),
-        ("celegans", CELEGANS),
-        ("tribolium", TRIBOLIUM),
-    )
+    **{
+        name: NucleiDrawer(name, organism)
+        for name, organism in (
+            ("hela", HELA),
+            ("gowt1", GOWT1),
+            ("celegans", CELEGANS),
+            ("tribolium", TRIBOLIUM),
+        )
+    },
+    "meristem": TissueDrawer(),
 }
 
 
