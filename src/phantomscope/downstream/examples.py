@@ -155,23 +155,40 @@ def _part(example: Example, count: int, seed: int) -> Example:
     middle = centres[int(rng.integers(len(centres)))]
     # The size at which each centre comes in, as a part of the image's.
     reach = (2 * np.abs(centres - middle) / shape).max(axis=1)
-    size = np.sort(reach)[count - 1]
-    # One object alone still needs its own surroundings.
+    half = np.sort(reach)[count - 1] * shape / 2
+    # One object alone comes whole, with a rim of its surroundings.
     own = int(np.argmin(reach))
-    sides = example.objects.stop[own] - example.objects.first[own]
-    size = max(size, float((2 * sides / shape).max()) if count == 1 else 0.0)
-    first = np.floor(middle - size * shape / 2).astype(int)
-    stop = np.ceil(middle + size * shape / 2).astype(int) + 1
+    sides = np.maximum(
+        middle - example.objects.first[own], example.objects.stop[own] - middle
+    )
+    half = np.maximum(half, 1.25 * sides)
+    first = np.floor(middle - half).astype(int)
+    stop = np.ceil(middle + half).astype(int) + 1
     first, stop = np.maximum(first, 0), np.minimum(stop, shape)
     box = tuple(slice(int(a), int(b)) for a, b in zip(first, stop, strict=True))
     return Example(example.images, example.identifier, example.kind, box)
 
 
 def within_memory(examples: Sequence[Example], megavoxels: int) -> list[Example]:
-    """Return as many examples as memory may hold, evenly spread over all."""
+    """Return as many examples as memory may hold, evenly spread over each kind.
+
+    Few annotated images must not get lost among many others: they are thinned out only
+    if they take more than half of the memory, or are alone.
+    """
+    budget = megavoxels * 10**6
+    real = [example for example in examples if example.kind == "annotated"]
+    others = [example for example in examples if example.kind != "annotated"]
+    real = _thinned(real, budget // 2 if others else budget)
+    return [
+        *_thinned(others, budget - sum(example.pixels for example in real)),
+        *real,
+    ]
+
+
+def _thinned(examples: list[Example], pixels: int) -> list[Example]:
+    """Keep every n-th example, so that they have so many pixels or fewer."""
     total = sum(example.pixels for example in examples)
-    every = -(-total // (megavoxels * 10**6)) or 1
-    return list(examples[::every])
+    return examples if total <= pixels else examples[:: -(-total // pixels)]
 
 
 def chances(examples: Sequence[Example], sampling: str) -> NDArray[np.float64]:

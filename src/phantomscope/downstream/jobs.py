@@ -75,6 +75,11 @@ class Job:
         """How often each example shall be seen, as shares of 1."""
         return chances(self.examples, self.options.sampling)
 
+    @property
+    def weights(self) -> list[int]:
+        """How often to repeat each example for tools that draw them evenly."""
+        return [round(float(c)) for c in self.chance / self.chance.min()]
+
     @cached_property
     def arrays(self) -> tuple[list[Array], list[Array]]:
         """All images and their labels."""
@@ -189,12 +194,10 @@ def _train_cellpose(job: Job, folder: Path) -> None:
 
 
 def _train_stardist(job: Job, folder: Path) -> None:
-    # StarDist draws its images evenly, so the rarer ones are repeated.
-    weights = [round(float(c)) for c in job.chance / job.chance.min()]
     with _logged(folder):
         stardist.train(
             *job.arrays, job.options.stardist, folder=folder, seed=job.seed,
-            threads=job.options.threads, weights=weights, anisotropy=job.anisotropy,
+            threads=job.options.threads, weights=job.weights, anisotropy=job.anisotropy,
         )  # fmt: skip
 
 

@@ -45,20 +45,22 @@ MOST = 60
 
 
 def train_segmenter(
-    config: Config, *, training: list[Path], folder: Output, tool: str, arm: str,
-    seed: int = 0, state: Place | None = None,
+    config: Config, *, training: Path, folder: Output, tool: str, arm: str,
+    seed: int = 0, annotated: Path | None = None, state: Place | None = None,
 ) -> None:  # fmt: skip
     """Train one tool on one arm, such as synthetic, annotated, sketch or mixed-5."""
     parts = parse_arm(arm)
-    if len(training) != len(parts.sets):
+    folders = [training] if annotated is None else [training, annotated]
+    if len(folders) != len(parts.sets):
         raise PhantomscopeError(
-            f"the arm `{arm}` is made of {len(parts.sets)} image sets "
-            f"({', '.join(parts.sets)}), {len(training)} are given",
-            where="--training",
-            fix="give the folder of each, in this order",
+            f"the arm `{arm}` is made of the image sets {' and '.join(parts.sets)}, "
+            f"{len(folders)} are given",
+            where="--training, --annotated",
+            fix="give the annotated set as `--annotated` with `mixed` arms, and only "
+            "with them",
         )
     examples: list[Example] = []
-    for kind, path in zip(parts.sets, training, strict=True):
+    for kind, path in zip(parts.sets, folders, strict=True):
         if kind == "annotated":
             examples += _annotated(path, parts.percent, seed)
         else:
