@@ -12,6 +12,7 @@ from phantomscope.images.imageset import ImageSet
 
 # One size in um per axis, ([z,] y, x); None where it is not known.
 VoxelSize = tuple[float | None, ...]
+COLUMNS = ("axes", "pixel_size", "pixel_size_y", "pixel_size_z")
 
 
 def row_voxel_size(row: Mapping[Any, Any]) -> VoxelSize:
@@ -20,18 +21,23 @@ def row_voxel_size(row: Mapping[Any, Any]) -> VoxelSize:
     Parameters
     ----------
     row : Mapping
-        Holds `axes` and `pixel_size`, which is the size in y and x. The distance of
-        planes is recorded nowhere yet, so that of a volume is None.
+        Holds `axes` and `pixel_size`, which is the size in x, and in y if there is no
+        `pixel_size_y`. The distance of planes is `pixel_size_z`.
 
     Returns
     -------
     tuple of float or None
         ([z,] y, x) in um.
     """
-    value = pd.to_numeric(row["pixel_size"], errors="coerce")
-    known = pd.notna(value) and math.isfinite(value) and value > 0
-    side = float(value) if known else None
-    return (None, side, side) if row["axes"] == "ZYX" else (side, side)
+    x = _length(row["pixel_size"])
+    y = _length(row.get("pixel_size_y")) or x
+    return (_length(row.get("pixel_size_z")), y, x) if row["axes"] == "ZYX" else (y, x)
+
+
+def _length(cell: Any) -> float | None:
+    """Return the number in a cell; None for an empty one."""
+    value = pd.to_numeric(cell, errors="coerce")
+    return float(value) if pd.notna(value) and 0 < value < math.inf else None
 
 
 def voxel_size(images: ImageSet, fallback: ImageSet | None = None) -> VoxelSize:
@@ -47,7 +53,8 @@ def voxel_size(images: ImageSet, fallback: ImageSet | None = None) -> VoxelSize:
     """
     if not len(images):
         return ()
-    rows = images.table[["axes", "pixel_size"]].drop_duplicates().to_dict("records")
+    columns = [name for name in COLUMNS if name in images.table]
+    rows = images.table[columns].drop_duplicates().to_dict("records")
     sizes = {row_voxel_size(row) for row in rows}
     agreed = tuple(
         axis.pop() if len(axis := set(values)) == 1 else None
