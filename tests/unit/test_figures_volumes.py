@@ -17,7 +17,13 @@ from phantomscope.images.writer import ImageSetWriter, write_manifest
 from phantomscope.measure.instance import object_records, score_image
 from phantomscope.tables.figures import FIGURES
 from phantomscope.tables.figures_published import draw_preview
-from phantomscope.tables.figures_volumes import GAP, Cut, as_plane, choose_cut
+from phantomscope.tables.figures_volumes import (
+    GAP,
+    Cut,
+    as_plane,
+    choose_cut,
+    orthogonal,
+)
 from phantomscope.tables.report import write_report
 from phantomscope.tables.style import LIMIT
 
@@ -173,6 +179,33 @@ def test_three_planes_are_those_of_the_volume():
     np.testing.assert_array_equal(top[6 + GAP :: 2, :5], volume.max(axis=1))
 
 
+def test_a_volume_read_by_planes_is_cut_like_one_in_memory(volumes):
+    images = ImageSet.open(volumes[0] / "synthetic")
+    name, size = images.ids[0], (0.5, 0.25, 0.25)
+    volume, labels = images.image(name), images.mask(name)
+    cut = choose_cut(SHAPE, 20, size, labels)
+    with images.planes(name, "mask") as reader:
+        assert choose_cut(SHAPE, 20, size, reader) == cut
+    with images.planes(name) as reader:
+        part = cut.take(reader)
+    assert part.shape == (10, 20, 20)
+    np.testing.assert_array_equal(cut.within(part), cut(volume))
+    np.testing.assert_array_equal(cut.within.projection(part), cut.projection(volume))
+
+
+def test_orthogonal_views_on_given_axes(volumes):
+    from phantomscope.tables.style import canvas
+
+    raw, labels = balls(3)
+    figure = canvas(3.0)
+    left, right = figure.subplots(1, 2)
+    cut = orthogonal(left, raw / 255, (1.0, 0.25, 0.25), labels=labels)
+    assert left.images[0].get_array().shape == cut(raw).shape
+    assert len(left.collections[0].get_paths()) >= 1
+    orthogonal(right, raw / 255, (1.0, 0.25, 0.25), labels=labels, project=True)
+    assert not right.collections
+
+
 def test_the_fullest_planes_are_shown():
     labels = np.zeros((20, 60, 50), np.uint16)
     labels[13:16, 40:48, 10:16] = 7
@@ -214,6 +247,9 @@ def test_images_are_their_central_square():
 def test_voxel_sizes(volumes):
     assert row_voxel_size({"axes": "YX", "pixel_size": "0.5"}) == (0.5, 0.5)
     assert row_voxel_size({"axes": "YX", "pixel_size": ""}) == (None, None)
+    row = {"axes": "ZYX", "pixel_size": 0.1, "pixel_size_y": 0.2, "pixel_size_z": "1"}
+    assert row_voxel_size(row) == (1.0, 0.2, 0.1)
+    assert row_voxel_size({**row, "pixel_size_z": np.nan})[0] is None
     real = ImageSet.open(volumes[0] / "prepared")
     made = ImageSet.open(volumes[0] / "synthetic")
     assert voxel_size(made) == (None, None, None)

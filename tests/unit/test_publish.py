@@ -288,6 +288,21 @@ def test_other_bad_inputs_are_one_clear_error(tmp_path):
         run(tmp_path)
 
 
+def test_sets_of_unknown_origin_say_so(tmp_path):
+    experiment(tmp_path, 2)
+    (tmp_path / "synthetic/shard-000/info.json").write_text("{}")
+    (tmp_path / "checked/summary.json").unlink()
+    publish(config(formats=["tiff"]), prepared=tmp_path / "prepared",
+            checked=tmp_path / "checked", published=tmp_path / "out")  # fmt: skip
+    text = (tmp_path / "out/datasheet.md").read_text()
+    assert "Which model made the images was not recorded" in text
+    assert "Nobody compared the images with their labels" in text
+    with pytest.raises(PhantomscopeError, match="not the memorisation"):
+        publish(config(formats=["tiff"]), prepared=tmp_path / "prepared",
+                checked=tmp_path / "checked", published=tmp_path / "other",
+                memorisation=tmp_path / "copies.csv")  # fmt: skip
+
+
 def test_terms_of_licences():
     for text, spdx in (
         ("CC0 (as BBBC038, of which it is a part)", "CC0-1.0"),

@@ -167,6 +167,10 @@ def _export_image(export: _Export, identifier: str) -> Receipt:
         sizes = _label_sizes(labels)
     row = {**images.row(identifier), "objects": len(sizes)}
     row |= {"pixel_size": size[-1], "pixel_unit": "um" if size[-1] else ""}
+    if size[-2] != size[-1]:
+        row["pixel_size_y"] = size[-2]
+    if len(size) == 3 and size[0]:
+        row["pixel_size_z"] = size[0]
     parts: list[str] = []
     if "ome_zarr" in options.formats:
         row["ome_zarr"] = f"ome_zarr/{identifier}.ome.zarr"
@@ -231,13 +235,15 @@ def _label_sizes(labels: Planes) -> dict[int, int]:
 
 
 def _write_tiff(path: Path, planes: Planes, size: VoxelSize) -> None:
+    # One number where it holds for all axes, or where only x and y are known.
+    length: Any = size[-1] if None in size or len(set(size)) == 1 else size
     if len(planes.shape) == 3:
         depth, height, width = planes.shape
         shape = (depth, height, width)
-        write_volume(path, planes.planes, shape, planes.dtype, pixel_size=size[-1])
+        write_volume(path, planes.planes, shape, planes.dtype, pixel_size=length)
     else:
         (array,) = planes.planes
-        write_ome_tiff(path, array, pixel_size=size[-1])
+        write_ome_tiff(path, array, pixel_size=length)
 
 
 def _document(

@@ -11,9 +11,18 @@ from numpy.typing import NDArray
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.voxels import VoxelSize
 from phantomscope.tables.artefacts import pick
-from phantomscope.tables.figures_volumes import orthogonal
-from phantomscope.tables.style import LABEL, canvas, house_style, outlines, save, show
+from phantomscope.tables.figures_volumes import Cut, choose_cut
+from phantomscope.tables.style import (
+    LABEL,
+    canvas,
+    house_style,
+    outlines,
+    save,
+    scale_bar,
+    show,
+)
 
+Array = NDArray[Any]
 SIDE = 256
 COLUMNS = {2: 4, 3: 3}
 
@@ -42,13 +51,26 @@ def draw_preview(images: ImageSet, size: VoxelSize, out: Path) -> None:
         save(figure, out)
 
 
-def _column(line: NDArray[Any], images: ImageSet, name: str, size: VoxelSize) -> None:
-    image = images.image(name).astype(np.float32)
-    low, high = np.percentile(image, [0.5, 99.8])
-    unit = (image - low) / max(float(high - low), 1e-9)
-    labels = images.mask(name)
-    cut = orthogonal(line[0], unit, size, fill=labels, side=SIDE)
+def _column(
+    line: Array, images: ImageSet, name: str, size: VoxelSize
+) -> None:  # fmt: skip
+    cut, part, labels = _parts(images, name, size)
+    low, high = np.percentile(part, [0.5, 99.8])
+    unit = (part.astype(np.float32) - low) / max(float(high - low), 1e-9)
+    show(line[0], cut(unit))
+    scale_bar(line[0], cut.side, size[-1])
     show(line[1], cut(unit))
     outlines(line[1], cut(labels), LABEL, width=0.9)
     if len(line) > 2:
         show(line[2], cut.projection(unit))
+
+
+def _parts(images: ImageSet, name: str, size: VoxelSize) -> tuple[Cut, Array, Array]:
+    """Read only what is shown of an image and its labels, and how to cut it."""
+    shape = images.shape(name)
+    if len(shape) == 2:
+        cut = choose_cut(shape, SIDE)
+        return cut.within, cut.take(images.image(name)), cut.take(images.mask(name))
+    with images.planes(name) as image, images.planes(name, "mask") as labels:
+        cut = choose_cut(shape, SIDE, size, labels)
+        return cut.within, cut.take(image), cut.take(labels)

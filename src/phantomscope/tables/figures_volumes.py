@@ -7,12 +7,13 @@ it (z from top to bottom); the distance of planes is drawn to scale.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from phantomscope.images.volumes import PlaneReader
 from phantomscope.images.voxels import aspect
 from phantomscope.tables.style import LABEL, outlines, scale_bar, show
 
@@ -53,9 +54,24 @@ class Cut:
         height, width = (int(part.stop - part.start) for part in self.box[-2:])
         return min(height, width)
 
+    @property
+    def within(self) -> Cut:
+        """The same cut of the part that `take` returned."""
+        whole = tuple(slice(0, part.stop - part.start) for part in self.box)
+        return replace(self, box=whole)
+
+    def take(self, source: Array | PlaneReader) -> Array:
+        """Return the part of an image, or of a volume that is read by planes."""
+        if isinstance(source, PlaneReader):
+            planes, *square = self.box
+            every = range(planes.start, planes.stop)
+            return np.stack([source.read(z, z + 1)[0][tuple(square)] for z in every])
+        part: Array = source[self.box]
+        return part
+
     def __call__(self, array: Array) -> Array:
         """Return the square of an image, or three planes of a volume."""
-        part = array[self.box]
+        part = self.take(array)
         if not self.at:
             return part
         z, y, x = self.at
@@ -63,7 +79,7 @@ class Cut:
 
     def projection(self, array: Array) -> Array:
         """Return the square of an image, or the maxima of a volume along its axes."""
-        part = array[self.box]
+        part = self.take(array)
         if not self.at:
             return part
         return self._compose(*(part.max(axis=axis) for axis in range(3)))
@@ -83,7 +99,7 @@ class Cut:
 
 def choose_cut(
     shape: Sequence[int], side: int, size: Sequence[float | None] = (),
-    fill: Array | None = None,
+    fill: Array | PlaneReader | None = None,
 ) -> Cut:  # fmt: skip
     """Choose what to show of an image or a volume: nobody picks the beautiful plane.
 
@@ -96,7 +112,7 @@ def choose_cut(
         would be longer than that.
     size : sequence of float or None
         Voxel size, one per axis; without it voxels are cubes.
-    fill : ndarray, optional
+    fill : ndarray or PlaneReader, optional
         Labels or intensities of this shape. The planes with the most labelled voxels,
         or the brightest ones, are shown; of equally full ones that nearest to the
         middle. Without it, or if it is empty, the middle.
@@ -109,17 +125,24 @@ def choose_cut(
     box = tuple(slice(first, first + length) for first, length in corners)
     if len(shape) == 2:
         return Cut(box)
-    stretch = aspect(size)
-    weight = np.zeros((shape[0], 1, 1)) if fill is None else fill[:, *box]
-    if weight.dtype.kind in "uib":
-        weight = weight > 0
-    z = _fullest(weight, 0)
-    planes = _around(z, shape[0], max(1, int(side / stretch)))
+    stretch, depth = aspect(size), shape[0]
+    totals = np.zeros(depth)
+    if fill is not None:
+        totals = np.array([_weight(plane[box]).sum() for plane in fill])
+    z = _fullest(totals)
+    planes = _around(z, depth, max(1, int(side / stretch)))
+    cut = Cut((planes, *box), (z - planes.start, 0, 0), stretch)
     if fill is None:
-        y, x = ((part.stop - part.start) // 2 for part in box)
+        y, x = (length // 2 for _, length in corners)
     else:
-        y, x = (_fullest(weight[planes], axis) for axis in (1, 2))
-    return Cut((planes, *box), (z - planes.start, y, x), stretch)
+        part = _weight(cut.take(fill))
+        y, x = (_fullest(part.sum(axis=axes)) for axes in ((0, 2), (0, 1)))
+    return replace(cut, at=(z - planes.start, y, x))
+
+
+def _weight(array: Array) -> Array:
+    """How much a voxel counts: labels all the same, intensities what they are."""
+    return array > 0 if array.dtype.kind in "uib" else array
 
 
 def _around(centre: int, length: int, side: int) -> slice:
@@ -129,23 +152,17 @@ def _around(centre: int, length: int, side: int) -> slice:
     return slice(first, first + side)
 
 
-def _fullest(weight: Array, axis: int) -> int:
-    """Return the plane with the largest sum, of equal ones the middle one."""
-    others = tuple(a for a in range(3) if a != axis)
-    total = weight.sum(axis=others, dtype=np.float64)
-    good = np.flatnonzero(total >= total.max() - AS_FULL * np.ptp(total))
-    return int(good[np.argmin(np.abs(good - len(total) // 2))])
+def _fullest(totals: Array) -> int:
+    """Return the place of the largest sum, of equal ones that in the middle."""
+    good = np.flatnonzero(totals >= totals.max() - AS_FULL * np.ptp(totals))
+    return int(good[np.argmin(np.abs(good - len(totals) // 2))])
 
 
-def as_plane(image: Array, fill: Array | None = None) -> Array:
-    """Return an image (Y, X) as it is, and the fullest plane (Y, X) of a volume.
-
-    `fill` is as in `choose_cut`; without it the intensities tell.
-    """
+def as_plane(image: Array) -> Array:
+    """Return an image (Y, X) as it is, and the brightest plane (Y, X) of a volume."""
     if image.ndim == 2:
         return image
-    full = image if fill is None else fill
-    plane: Array = image[_fullest(full > 0 if full.dtype.kind in "uib" else full, 0)]
+    plane: Array = image[_fullest(image.sum(axis=(1, 2), dtype=np.float64))]
     return plane
 
 
