@@ -85,7 +85,7 @@ class Appearance(Section):
     forward_images: int | None = option(
         None,
         "At most so many annotated training images are noised, evenly spread. `null`: "
-        "all (a minute per 500 million voxels and core).",
+        "all (a minute per 125 million voxels, on one core).",
         ge=1,
         paper="all",
     )

@@ -19,8 +19,19 @@ Image = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 
 
-def _compact(labels: Labels) -> Labels:
-    """Renumber labels without gaps if a table by label would outgrow the image."""
+def compact_labels(labels: Labels) -> Labels:
+    """Renumber labels without gaps if a table by label would outgrow the image.
+
+    Parameters
+    ----------
+    labels : ndarray of integer, any shape
+        0 is background.
+
+    Returns
+    -------
+    ndarray of integer
+        `labels` itself, or the same objects with other numbers; 0 stays 0.
+    """
     if labels.max(initial=0) < labels.size:
         return labels
     numbers, places = np.unique(labels, return_inverse=True)
@@ -59,7 +70,7 @@ def annotated_sketch(
             f"an image of {image.shape} has labels of {labels.shape}",
             fix="give the annotation of this image",
         )
-    cells = _compact(labels).ravel()
+    cells = compact_labels(labels).ravel()
     count = np.bincount(cells)
     light = np.bincount(cells, weights=image.ravel()) / np.maximum(count, 1)
     if background == "zero":

@@ -26,6 +26,7 @@ from phantomscope.measure.spectral import spectral_distance
 from phantomscope.simulate.annotated import (
     annotated_membranes,
     annotated_sketch,
+    compact_labels,
     crop_annotated,
     stack_slice,
 )
@@ -102,8 +103,8 @@ def load_annotated(
     image, labels = images.image(identifier), images.mask(identifier)
     if options.stack > 1:
         image, labels = stack_slice(image, labels, options.stack)
-    sizes = np.unique(labels[labels > 0], return_counts=True)[1]
-    if not len(sizes):
+    sizes = np.bincount(compact_labels(labels).ravel())[1:]
+    if not sizes.any():
         raise PhantomscopeError(
             f"the annotation of {identifier!r} shows no cell",
             where=images.folder / str(images.row(identifier)["mask"]),
@@ -125,7 +126,7 @@ def load_annotated(
             unit, labels, background=options.background, blur=options.blur
         )
     group = str(row["group"] or identifier)
-    radius = ball_radius(float(np.median(sizes)), labels.ndim)
+    radius = ball_radius(float(np.median(sizes[sizes > 0])), labels.ndim)
     return Annotated(identifier, group, unit, sketch, labels, radius, voxel)
 
 
