@@ -123,7 +123,7 @@ def test_semi_axes_keep_the_volume():
 
 
 def test_texture_and_nucleoli_change_the_light_inside_only():
-    plain = kind(edge=0, intensity=[0.5] * 7)
+    plain = kind(edge=0, intensity=[0.5] * 7, clustering=0)
     plain = plain.model_copy(
         update={"volume": plain.volume.model_copy(update={"edge": 0.0})}
     )

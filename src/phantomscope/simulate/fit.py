@@ -33,6 +33,7 @@ from phantomscope.simulate.parameters import (
     SketchType,
     Volume,
 )
+from phantomscope.simulate.registry import drawer_of
 from phantomscope.simulate.sketch import camera, draw_fitted
 
 Image = NDArray[np.floating[Any]]
@@ -88,14 +89,32 @@ def _first_guess(
     )  # fmt: skip
 
 
+def _part(
+    sketch: NDArray[np.float32], shape: tuple[int, ...], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Cut a part of at most this shape at a random place."""
+    window = []
+    for full, side in zip(sketch.shape, shape, strict=True):
+        first = int(rng.integers(max(full - side, 0) + 1))
+        window.append(slice(first, first + side))
+    return np.ascontiguousarray(sketch[tuple(window)])
+
+
 def _simulated(
     kind: SketchType, simulate: Simulate, shapes: Sequence[tuple[int, ...]], seed: int
 ) -> list[Image]:
-    """Sketches of this type as the camera sees them, one per shape."""
+    """Sketches of this type as the camera sees them, one per shape.
+
+    Of an organism whole sketches are drawn, and parts of them seen.
+    """
     images = []
     for index, shape in enumerate(shapes):
         rng = generator(seed, "calibration", kind.name, index)
-        sketch, _ = draw_fitted(kind, simulate, shape, rng)
+        if simulate.organism == "fitted":
+            sketch, _ = draw_fitted(kind, simulate, shape, rng)
+        else:
+            sketch, _ = drawer_of(simulate.organism).draw(simulate, kind, rng)
+            sketch = _part(sketch, shape, rng)
         images.append(camera(sketch, kind, rng))
     return images
 

@@ -125,8 +125,6 @@ def _summary(measured: Measured) -> dict[str, float]:
 
 def _objects(results: list[FitResult]) -> pd.DataFrame:
     columns = ["radius", "elongation", "intensity"]
-    if not results:
-        return pd.DataFrame(columns=["source", "type", *columns])
     parts = [
         measured.objects[columns].assign(source=source, type=result.kind.name)
         for result in results
@@ -180,7 +178,7 @@ def _samples(
 
 
 def _organism_type(loaded: dict[str, list[Any]], config: Config) -> SketchType:
-    """Type of an organism as published, with the noise of the images for the camera."""
+    """Return an organism's own type, with the noise of the images for the camera."""
     kind = drawer_of(config.simulate.organism).kind(config.simulate)
     images = [image for several in loaded.values() for image in several]
     noise = measure_images(images, kind.radius[3], config.fit).background
@@ -207,8 +205,8 @@ def fit_sketch(
         parameters = SketchParameters.load(Path(config.fit.parameters))
         results = _compared(parameters, loaded, config)
     elif config.simulate.organism != "fitted" and config.simulate.variant != "fitted":
-        kind = _organism_type(loaded, config)
-        results, parameters = [], SketchParameters(types=[kind])
+        parameters = SketchParameters(types=[_organism_type(loaded, config)])
+        results = _compared(parameters, loaded, config)
     else:
         weights = {name: len(ids) / len(images) for name, ids in groups.items()}
         results, skipped = fit_parameters(
