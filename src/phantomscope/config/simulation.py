@@ -154,6 +154,14 @@ class Simulate(Section):
         "the paper.",
         paper="non_overlapping",
     )
+    overlap: float | None = option(
+        None,
+        "Largest share of a nucleus that others may cover, in images and volumes; "
+        "where nuclei overlap, light adds up. Empty: `overlap` of the sketch "
+        "parameters.",
+        ge=0,
+        le=0.6,
+    )
     foreground: Literal["image", "discs", "ellipse"] = option(
         "image",
         "Where nuclei may stand: the whole image, a union of discs (colonies), or an "
@@ -163,7 +171,7 @@ class Simulate(Section):
     deformation: float = option(
         0.05,
         "B-spline deformation of the ellipse: largest displacement of the 3 x 3 "
-        "control points, relative to the patch of one nucleus.",
+        "control points, relative to the patch of one nucleus. Not in volumes.",
         ge=0,
         le=0.3,
         paper="0.05 (GOWT1), 0.1 (HeLa)",
@@ -209,6 +217,10 @@ class Simulate(Section):
                 f"`shards` ({self.shards}) must not exceed `images` ({self.images})"
             )
         return self
+
+    def largest_overlap(self, fitted: float) -> float:
+        """Return the largest covered share, given that of the sketch parameters."""
+        return fitted if self.overlap is None else self.overlap
 
     def _check_dimensions(self) -> None:
         flat = self.organism in FLAT

@@ -15,19 +15,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import ndimage, optimize, special
+from scipy import ndimage
 from skimage import feature, filters, measure, segmentation
 
+from phantomscope.measure.edges import (
+    Spacing,
+    sampling,
+)
+from phantomscope.measure.edges import edge_softness as edge_softness
+from phantomscope.measure.edges import signed_distance as signed_distance
 from phantomscope.measure.moments import image_shapes, volume_shapes
 
 Image = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 Mask = NDArray[np.bool_]
-Spacing = tuple[float, float, float]
 
 SMALLEST_AREA = 12
-# Farther than anything in an image: distances along other axes only.
-ELSEWHERE = 1e6
 
 
 def _along_axes(
@@ -37,11 +40,6 @@ def _along_axes(
     if ndim == 2:
         return length
     return tuple(length / one for one in spacing or (1.0,) * ndim)
-
-
-def _sampling(ndim: int, spacing: Spacing | None) -> Spacing | None:
-    """Voxel of a distance transform; None for images."""
-    return None if ndim == 2 else spacing
 
 
 def _structure(ndim: int) -> Mask | None:
@@ -115,7 +113,7 @@ def typical_radius(mask: Mask, spacing: Spacing | None = None) -> float:
     labels, count = ndimage.label(mask)
     if count == 0:
         return 0.0
-    distance = ndimage.distance_transform_edt(mask, _sampling(mask.ndim, spacing))
+    distance = ndimage.distance_transform_edt(mask, sampling(mask.ndim, spacing))
     numbers = np.arange(1, count + 1)
     inner = ndimage.maximum(distance, labels, numbers)
     area = np.bincount(labels.ravel())[1:]
@@ -157,7 +155,7 @@ def segment(
     structure = _structure(image.ndim)
     mask = ndimage.binary_fill_holes(mask, structure)
     mask = ndimage.binary_opening(mask, structure, iterations=max(1, round(radius / 6)))
-    distance = ndimage.distance_transform_edt(mask, _sampling(image.ndim, spacing))
+    distance = ndimage.distance_transform_edt(mask, sampling(image.ndim, spacing))
     smooth = ndimage.gaussian_filter(
         distance, _along_axes(max(1.0, radius / 8), image.ndim, spacing)
     )
@@ -205,10 +203,16 @@ def _half_maximum(labels: Labels, image: Image, spacing: Spacing | None) -> Labe
     structure = _structure(image.ndim)
     # Again and again: the halo of a bright object lowers its first median.
     for _ in range(3):
-        height[1:] = np.nan_to_num(ndimage.median(smooth, labels, numbers))
+        height[1:] = np.nan_to_num(label_medians(smooth, labels, numbers))
         kept = (labels > 0) & (smooth > (level + height[labels]) / 2)
         labels = np.where(ndimage.binary_opening(kept, structure), labels, 0)
     return labels
+
+
+def label_medians(image: Image, labels: Labels, numbers: Any) -> NDArray[np.float64]:
+    """Median of each of these labels; only their pixels are sorted."""
+    inside = labels > 0
+    return np.asarray(ndimage.median(image[inside], labels[inside], numbers))
 
 
 def object_table(
@@ -239,7 +243,7 @@ def object_table(
         table = volume_shapes(labels, spacing or (1.0, 1.0, 1.0))
     else:
         table = image_shapes(labels)
-    table["intensity"] = ndimage.median(image, labels, table["label"])
+    table["intensity"] = label_medians(image, labels, table["label"])
     faces = [
         np.take(labels, end, axis) for axis in range(labels.ndim) for end in (0, -1)
     ]
@@ -258,68 +262,6 @@ def touching_labels(labels: Labels) -> NDArray[np.integer[Any]]:
         touch = (a != b) & (a > 0) & (b > 0)
         found += [a[touch], b[touch]]
     return np.unique(np.concatenate(found))
-
-
-def signed_distance(
-    labels: Labels, spacing: Spacing | None = None
-) -> NDArray[np.float64]:
-    """Distance to the edge of the foreground: positive outside, negative inside.
-
-    The edge lies between pixels: the first pixel on either side has distance 0.5.
-    """
-    inside, sampling = labels > 0, _sampling(labels.ndim, spacing)
-    outer = ndimage.distance_transform_edt(~inside, sampling)
-    inner = ndimage.distance_transform_edt(inside, sampling)
-    distance: NDArray[np.float64] = np.where(inside, 0.5 - inner, outer - 0.5)
-    return distance
-
-
-def edge_softness(
-    image: Image, labels: Labels, reach: float = 5.0, spacing: Spacing | None = None,
-    axial: bool = False,
-) -> float:  # fmt: skip
-    """Blur of the objects' edges: sigma of a Gaussian, in px.
-
-    The mean brightness as a function of the distance to the edge is fitted by an error
-    function whose position is free, since a threshold may cut inside or outside.
-
-    Parameters
-    ----------
-    image, labels : ndarray, shape ([Z,] Y, X)
-        Intensities and objects.
-    reach : float
-        Farthest pixels that count.
-    spacing : tuple of float, optional
-        Of volumes, in which the distance is measured in the plane,
-    axial : bool
-        or along z, in planes.
-    """
-    across: Spacing | None = None
-    if labels.ndim == 3:
-        across = (ELSEWHERE, 1.0, (spacing or (1, 1, 1))[2])
-    distance = signed_distance(labels, (1, ELSEWHERE, ELSEWHERE) if axial else across)
-    near = np.abs(distance) <= reach
-    bins = np.arange(-reach, reach + 0.5, 0.5)
-    where = np.digitize(distance[near], bins)
-    total = np.bincount(where, image[near], len(bins) + 1)
-    count = np.bincount(where, minlength=len(bins) + 1)
-    use = count > 20
-    if use.sum() < 6:
-        return 1.0
-    profile = total[use] / count[use]
-    at = np.bincount(where, distance[near], len(bins) + 1)[use] / count[use]
-
-    def model(x: Image, low: float, high: float, shift: float, sigma: float) -> Image:
-        edge = special.erfc((x - shift) / (np.sqrt(2) * sigma)) / 2
-        return np.asarray(low + (high - low) * edge)
-
-    first = (profile[-1], profile[0], 0.0, 1.5)
-    limits = ([-np.inf, -np.inf, -reach, 0.2], [np.inf, np.inf, reach, reach])
-    try:
-        fit, _ = optimize.curve_fit(model, at, profile, first, bounds=limits)
-    except (RuntimeError, ValueError):
-        return 1.0
-    return float(fit[3])
 
 
 @dataclass(frozen=True)
@@ -348,7 +290,10 @@ def background_model(
     image: Image, labels: Labels, radius: float, spacing: Spacing | None = None
 ) -> BackgroundModel:
     """Measure background and noise outside and inside the objects."""
-    far = signed_distance(labels, spacing) > max(3.0, radius / 2)
+    outside = ndimage.distance_transform_edt(
+        labels == 0, sampling(labels.ndim, spacing)
+    )
+    far = outside - 0.5 > max(3.0, radius / 2)
     if far.sum() < 100:
         far = labels == 0
     if far.sum() < 100:

@@ -13,136 +13,30 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
 from phantomscope.config.simulation import Fit, Simulate
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import generator
-from phantomscope.measure import morphology
+from phantomscope.simulate.measured import (
+    SHAPES,
+    Measured,
+    distance,
+    measure_images,
+    quantiles,
+    typical_size,
+)
 from phantomscope.simulate.parameters import (
-    LEVELS,
     Background,
     Correlation,
     SketchType,
     Volume,
 )
+from phantomscope.simulate.registry import drawer_of
 from phantomscope.simulate.sketch import camera, draw_fitted
 
 Image = NDArray[np.floating[Any]]
-SHAPES = ("radius", "elongation", "intensity")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the classical segmentation sees in some images.
-
-    Attributes
-    ----------
-    objects : DataFrame
-        Whole objects of plausible shape: radius, elongation, intensity (above the
-        background).
-    density : ndarray, shape (images,)
-        Objects per million pixels or voxels.
-    coverage : float
-        Share of the foreground.
-    touching : float
-        Share of the objects that touch another.
-    edge : float
-        Blur of the edges in px.
-    background : BackgroundModel
-        Median over the images.
-    edge_axial : float, optional
-        Of volumes: blur along z in planes.
-    """
-
-    objects: pd.DataFrame
-    density: NDArray[np.float64]
-    coverage: float
-    touching: float
-    edge: float
-    background: morphology.BackgroundModel
-    edge_axial: float | None = None
-
-    @property
-    def axial(self) -> float:
-        """Typical extent of an object along z by that in the plane."""
-        return float(self.objects["axial"].median())
-
-
-def _typical(images: Sequence[Image], options: Fit) -> float:
-    """Typical object radius over all images, within what the user allows."""
-    spacing, threshold = options.spacing, _threshold(images, options)
-    masks = (
-        morphology.foreground_mask(u, spacing=spacing, threshold=threshold)
-        for u in images
-    )
-    found = [morphology.typical_radius(mask, spacing) for mask in masks]
-    found = [r for r in found if r > 0]
-    if not found:
-        raise PhantomscopeError(
-            "no object stands out from the background in the training images",
-            where="fit",
-            fix="check `source.channel` and the images, or give `fit.parameters`",
-        )
-    low = (options.min_diameter or 0) / 2
-    high = (options.max_diameter or np.inf) / 2
-    return float(np.clip(np.median(found), low, high))
-
-
-def _threshold(images: Sequence[Image], options: Fit) -> float | None:
-    """One threshold for all parts of volumes, since some may be empty."""
-    if images[0].ndim == 2:
-        return None
-    return morphology.shared_threshold(images, spacing=options.spacing)
-
-
-def measure_images(images: Sequence[Image], radius: float, options: Fit) -> Measured:
-    """Segment and measure images in unit intensities, each of shape ([Z,] Y, X)."""
-    tables, density, edges, axial, backgrounds = [], [], [], [], []
-    covered = touching = count = 0.0
-    spacing, threshold = options.spacing, _threshold(images, options)
-    deep = images[0].ndim == 3
-    for image in images:
-        labels = morphology.segment(image, radius, spacing, threshold)
-        table = morphology.object_table(labels, image, spacing)
-        background = morphology.background_model(image, labels, radius, spacing)
-        table["intensity"] -= background.level
-        solid = np.isin(labels, table["label"][table["solidity"] > 0.93])
-        sharp = np.where(solid, labels, 0)
-        if not deep or sharp.any():
-            edges.append(morphology.edge_softness(image, sharp, spacing=spacing))
-        if deep and sharp.any():
-            axial.append(morphology.edge_softness(image, sharp, axial=True))
-        backgrounds.append(background)
-        density.append(len(table) / image.size * 1e6)
-        covered += float((labels > 0).mean())
-        touching += float(table["neighbours"].sum())
-        count += len(table)
-        tables.append(table)
-    table = pd.concat(tables, ignore_index=True)
-    low = (options.min_diameter or 0) / 2
-    high = (options.max_diameter or np.inf) / 2
-    whole = ~table["border"] & (table["solidity"] > 0.9) & (table["intensity"] > 0)
-    whole &= table["radius"].between(max(low, 1.5), high)
-    middle = [
-        float(np.median([getattr(b, name) for b in backgrounds]))
-        for name in ("level", "variation", "read", "gain")
-    ]
-    return Measured(
-        table[whole],
-        np.asarray(density),
-        covered / len(images),
-        touching / max(count, 1.0),
-        float(np.median(edges)) if edges else 1.0,
-        morphology.BackgroundModel(*middle),
-        (float(np.median(axial)) if axial else 0.5) if deep else None,
-    )
-
-
-def _quantiles(values: Any) -> list[float]:
-    return [float(v) for v in np.quantile(values, LEVELS)]
 
 
 def _first_guess(
@@ -170,15 +64,15 @@ def _first_guess(
     return SketchType(
         name=name,
         weight=weight,
-        radius=_quantiles(objects["radius"]),
-        elongation=_quantiles(objects["elongation"]),
-        intensity=_quantiles(objects["intensity"]),
+        radius=quantiles(objects["radius"]),
+        elongation=quantiles(objects["elongation"]),
+        intensity=quantiles(objects["intensity"]),
         correlation=Correlation(
             radius_elongation=float(rank[0, 1]),
             radius_intensity=float(rank[0, 2]),
             elongation_intensity=float(rank[1, 2]),
         ),
-        density=_quantiles(measured.density),
+        density=quantiles(measured.density),
         clustering=float(np.clip(measured.touching, 0, 0.95)),
         edge=float(np.clip(measured.edge, 0, 20)),
         background=Background(
@@ -195,14 +89,32 @@ def _first_guess(
     )  # fmt: skip
 
 
+def _part(
+    sketch: NDArray[np.float32], shape: tuple[int, ...], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Cut a part of at most this shape at a random place."""
+    window = []
+    for full, side in zip(sketch.shape, shape, strict=True):
+        first = int(rng.integers(max(full - side, 0) + 1))
+        window.append(slice(first, first + side))
+    return np.ascontiguousarray(sketch[tuple(window)])
+
+
 def _simulated(
     kind: SketchType, simulate: Simulate, shapes: Sequence[tuple[int, ...]], seed: int
 ) -> list[Image]:
-    """Sketches of this type as the camera sees them, one per shape."""
+    """Sketches of this type as the camera sees them, one per shape.
+
+    Of an organism whole sketches are drawn, and parts of them seen.
+    """
     images = []
     for index, shape in enumerate(shapes):
         rng = generator(seed, "calibration", kind.name, index)
-        sketch, _ = draw_fitted(kind, simulate, shape, rng)
+        if simulate.organism == "fitted":
+            sketch, _ = draw_fitted(kind, simulate, shape, rng)
+        else:
+            sketch, _ = drawer_of(simulate.organism).draw(simulate, kind, rng)
+            sketch = _part(sketch, shape, rng)
         images.append(camera(sketch, kind, rng))
     return images
 
@@ -216,8 +128,7 @@ def _moved(values: list[float], wanted: Any, got: Any, name: str) -> list[float]
     base = 1.0 if name == "elongation" else 0.0
     logs = np.log(np.maximum(np.asarray(values) - base, 1e-3))
     real, drawn = (
-        np.log(np.maximum(np.asarray(_quantiles(v)) - base, 1e-3))
-        for v in (wanted, got)
+        np.log(np.maximum(np.asarray(quantiles(v)) - base, 1e-3)) for v in (wanted, got)
     )
     shift = np.clip(0.8 * (real[3] - drawn[3]), -0.4, 0.4)
     stretch = np.clip((real[5] - real[1]) / max(drawn[5] - drawn[1], 1e-3), 0.67, 1.5)
@@ -268,24 +179,6 @@ def _corrected_volume(volume: Volume, real: Measured, drawn: Measured) -> Any:
     return volume.model_dump() | changed
 
 
-def distance(real: Measured, drawn: Measured) -> float:
-    """Mean log ratio of what was measured: 0 when sketches measure like the images."""
-    pairs = [
-        (real.density.mean(), drawn.density.mean()),
-        (real.coverage, drawn.coverage),
-        (real.edge, drawn.edge),
-        (0.05 + real.touching, 0.05 + drawn.touching),
-    ]
-    if real.edge_axial is not None and drawn.edge_axial is not None:
-        pairs.append((real.edge_axial, drawn.edge_axial))
-    for name in SHAPES:
-        if len(drawn.objects):
-            wanted, got = real.objects[name], drawn.objects[name]
-            pairs += list(zip(_quantiles(wanted), _quantiles(got), strict=True))
-    logs = [abs(np.log(max(a, 1e-6) / max(b, 1e-6))) for a, b in pairs]
-    return float(np.mean(logs))
-
-
 @dataclass(frozen=True)
 class FitResult:
     """Fitted parameters of one type, and how well their sketches measure."""
@@ -315,12 +208,14 @@ def fit_type(
     seed : int
         Seed of the calibration's sketches.
     """
-    radius = _typical(images, options)
+    radius = typical_size(images, options)
     real = measure_images(images, radius, options)
     kind = _first_guess(name, weight, real, options.spacing)
-    # Sketches at the images' own sizes, as many as give some 600 objects.
+    # Sketches at the images' own sizes, as many as give some 600 objects (of volumes,
+    # which take longer, 300).
     per_image = max(len(real.objects) / len(images), 1.0)
-    count = min(int(np.ceil(600 / per_image)), 4 * len(images))
+    enough = 600 if kind.volume is None else 300
+    count = min(int(np.ceil(enough / per_image)), 4 * len(images))
     shapes = [images[n % len(images)].shape for n in range(count)]
     best: FitResult | None = None
     distances: list[float] = []

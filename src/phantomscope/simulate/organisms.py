@@ -8,6 +8,7 @@ and number from parameters that were fitted to images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -152,7 +153,7 @@ def nucleoli(radius: Floats, rng: np.random.Generator) -> Floats:
 def fitted_number(
     order: Order, kind: SketchType, voxels: float, rng: np.random.Generator
 ) -> int:
-    """Draw the number of nuclei in so many voxels, by the fitted density."""
+    """Draw the number of nuclei in an image of so many voxels, by the density."""
     if order.count is not None:
         return order.count
     density = float(quantile(kind.density, rng.uniform()))
@@ -180,7 +181,8 @@ def fitted_nuclei(
         volumes only.
     """
     assert order.kind is not None
-    count = fitted_number(order, order.kind, len(region), rng)
+    # As many as whole images have, wherever they stand there.
+    count = fitted_number(order, order.kind, math.prod(order.shape), rng)
     radius, elongation, intensity = order.kind.draw(rng, count).T
     flat = region.shape[0] == 1
     axial = order.kind.volume.axial if order.kind.volume and not flat else 1.0

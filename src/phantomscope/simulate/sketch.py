@@ -140,7 +140,8 @@ def _place(
                 continue
             if apart and not _free(canvas, centre, radius, largest):
                 continue
-            allowed = kind.overlap if clustered and not apart else 0.0
+            allowed = options.largest_overlap(kind.overlap)
+            allowed = allowed if clustered and not apart else 0.0
             if canvas.covered(window, mask) <= allowed:
                 light = _light(rng, mask, intensity, radius, options)
                 canvas.add(window, mask, light, radius)

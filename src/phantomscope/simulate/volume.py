@@ -277,7 +277,8 @@ def draw_volume(
     axes = semi_axes(radius, elongation, kind.volume)
     _place(
         labels, light, allowed, axes, radius, rng.uniform(size=count) < kind.clustering,
-        intensity, _nucleoli(axes, options, rng), spacing, kind.overlap,
+        intensity, _nucleoli(axes, options, rng), spacing,
+        options.largest_overlap(kind.overlap),
         options.placement == "non_overlapping", TRIES, rng,
     )  # fmt: skip
     if options.texture > 0:
