@@ -148,3 +148,13 @@ def segmentation_figures(wildcards):
     """Figures of segmentations need annotation to compare with."""
     names = ["overlays", "average_precision"] if CONFIG.has_labels else []
     return [f"{RESULTS}/figures/{name}.png" for name in names]
+
+
+def wanted_besides(wildcards):
+    """What else the config asks for: the tables of a paper, and the published set."""
+    found = []
+    if CONFIG.appearance.organism and CONFIG.has_labels:
+        found += [f"{RESULTS}/tables/{name}.csv" for name in ("forward", "backward")]
+    if CONFIG.publish.formats:
+        found.append(f"{RESULTS}/published")
+    return found

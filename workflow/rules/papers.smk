@@ -19,7 +19,86 @@ if workflow.is_main_process:
     OWNED += [part.config.source.downloads for part in PARTS]
     ATTENDING = attend(Path(".snakemake"), [f"{path}/" for path in OWNED])
     bring_to_present(*map(Path, OWNED))
-PAPER_TABLES = [f"{path}/report.html" for path in PAPER_RESULTS]
+
+
+def results_of(preset):
+    """Folders of the parts that were run with a preset."""
+    return [f"results/{p.config.name}" for p in PARTS if p.preset == preset]
+
+
+def paper_folder(preset):
+    """Tables of the first preset stand on top, those of the others in their own."""
+    first = PAPER and preset == PAPER.presets[0]
+    return f"results/{PAPER.name}" + ("" if first else f"/{preset}")
+
+
+PAPER_TABLE_NAMES = ("fig2", "fig3", "sec4", "pareto")
+PAPER_FIGURE_NAMES = ("fig1", "fig2", "fig3", "fig5", "fig6")
+PAPER_TABLES = []
+for preset in PAPER.presets if PAPER else []:
+    paper_name = f"{PAPER.paper}_{preset}"
+    folder = paper_folder(preset)
+    parts_there = results_of(preset)
+    reports = [f"{path}/report.html" for path in parts_there]
+    table_files = expand(
+        "{folder}/tables/{name}.{kind}",
+        folder=folder,
+        name=PAPER_TABLE_NAMES,
+        kind=["csv", "md"],
+    )
+    figure_files = expand(
+        "{folder}/figures/{name}.png", folder=folder, name=PAPER_FIGURE_NAMES
+    )
+
+    rule:
+        name:
+            f"tabulate_{paper_name}"
+        input:
+            reports,
+        output:
+            tables=report(table_files, category="Paper"),
+        log:
+            f"{folder}/logs/tabulate_paper.log",
+        benchmark:
+            f"{folder}/benchmarks/tabulate_paper.tsv"
+        conda:
+            "../../envs/phantomscope.yaml"
+        resources:
+            mem_mb=4000,
+            runtime=120,
+        params:
+            config={"seed": 0},
+            parts=parts_there,
+        message:
+            "Writing published values beside ours"
+        script:
+            "../../scripts/tabulate_paper.py"
+
+    rule:
+        name:
+            f"draw_{paper_name}"
+        input:
+            reports,
+        output:
+            figures=report(figure_files, category="Paper"),
+        log:
+            f"{folder}/logs/draw_paper.log",
+        benchmark:
+            f"{folder}/benchmarks/draw_paper.tsv"
+        conda:
+            "../../envs/phantomscope.yaml"
+        resources:
+            mem_mb=4000,
+            runtime=120,
+        params:
+            config={"seed": 0},
+            parts=parts_there,
+        message:
+            "Drawing the figures of the paper"
+        script:
+            "../../scripts/draw_paper.py"
+
+    PAPER_TABLES += [*reports, *table_files, *figure_files]
 
 
 rule eschweiler:

@@ -48,10 +48,6 @@ class Appearance(Section):
         "the low limit of intensity.",
         paper="unstated",
     )
-    blur: float = option(
-        0.0, "Sigma of the Gaussian that blurs a sketch; 0: none.", unit="px", ge=0,
-        paper="0 (arXiv), 1 (PLOS)",
-    )  # fmt: skip
     membrane_radius: float = option(
         2.0, "Radius of the ball that makes membranes thick.", unit="px", ge=1,
         paper="2 (converter), 3 (simulator)",

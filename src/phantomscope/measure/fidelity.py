@@ -19,10 +19,10 @@ from skimage.segmentation import find_boundaries
 from phantomscope.measure import morphology
 from phantomscope.measure.instance import dice_per_object, match
 from phantomscope.measure.membranes import ball_volume, segment_membranes
-from phantomscope.measure.morphology import Spacing
 
 Image = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
+Spacing = tuple[float, float, float]
 
 
 @dataclass(frozen=True)

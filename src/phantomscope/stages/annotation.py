@@ -60,6 +60,7 @@ class Annotated:
     sketch: Float
     labels: NDArray[np.integer[Any]]
     radius: float
+    spacing: tuple[float, float, float] | None
     voxel: dict[str, float] = field(default_factory=dict)
 
     def cropped(self, options: Appearance) -> Annotated:
@@ -91,9 +92,10 @@ def annotated_part(prepared: Path, split: str, most: int | None) -> ImageSet:
 
 
 def load_annotated(
-    images: ImageSet, scale: Normalisation, options: Appearance, identifier: str
-) -> Annotated:
-    """Read an annotated image and draw its sketch.
+    images: ImageSet, scale: Normalisation, options: Appearance, identifier: str,
+    blur: float = 0.0,
+) -> Annotated:  # fmt: skip
+    """Read an annotated image and draw its sketch, blurred as in synthesis.
 
     Raises
     ------
@@ -115,19 +117,24 @@ def load_annotated(
         name: float(row[name]) for name in ("pixel_size", "pixel_size_z")
         if row.get(name, "") != "" and np.isfinite(row[name])
     }  # fmt: skip
+    flat = voxel.get("pixel_size_z", 1.0) / voxel.get("pixel_size", 1.0)
+    spacing = (flat if len(voxel) == 2 else 1.0, 1.0, 1.0)
     if options.sketch == "membranes":
-        flat = voxel.get("pixel_size_z", 1.0) / voxel.get("pixel_size", 1.0)
         sketch = annotated_membranes(
             labels, radius=options.membrane_radius, decline=options.membrane_decline,
-            spacing=(flat if len(voxel) == 2 else 1.0, 1.0, 1.0), blur=options.blur,
+            spacing=spacing, blur=blur,
         )  # fmt: skip
     else:
         sketch = annotated_sketch(
-            unit, labels, background=options.background, blur=options.blur
+            unit, labels, background=options.background, blur=blur
         )
     group = str(row["group"] or identifier)
-    radius = ball_radius(float(np.median(sizes[sizes > 0])), labels.ndim)
-    return Annotated(identifier, group, unit, sketch, labels, radius, voxel)
+    typical = float(np.median(sizes[sizes > 0])) * spacing[0] ** (labels.ndim == 3)
+    radius = ball_radius(typical, labels.ndim)
+    return Annotated(
+        identifier, group, unit, sketch, labels, radius,
+        spacing if labels.ndim == 3 else None, voxel,
+    )  # fmt: skip
 
 
 def likeness(item: Annotated, unit: Float, options: Appearance) -> dict[str, float]:
@@ -151,7 +158,7 @@ def likeness(item: Annotated, unit: Float, options: Appearance) -> dict[str, flo
         distance of the power spectra (decades); f1 (at IoU 0.5), dice (mean over the
         cells) and phantoms (per cell) of an independent re-segmentation. What cannot
         be known is left out: with a part of the cells annotated, f1 and phantoms;
-        of membranes and volumes, phantoms; of a constant image, the spectrum.
+        of membranes, phantoms; of a constant image, the spectrum.
     """
     truth, other = np.clip(item.image, 0, 1), np.clip(unit, 0, 1)
     if options.mask_outside:
@@ -177,9 +184,11 @@ def _fidelity(item: Annotated, unit: Float, options: Appearance) -> dict[str, fl
     if not item.labels.any():
         return {}
     membranes = options.sketch == "membranes"
-    checked = check_fidelity(unit, item.labels, item.radius, membranes=membranes)
+    checked = check_fidelity(
+        unit, item.labels, item.radius, spacing=item.spacing, membranes=membranes
+    )
     scores = {"f1": checked.f1, "dice": checked.agreement}
-    if unit.ndim == 2 and not membranes:
+    if not membranes:
         scores["phantoms"] = checked.phantoms / len(checked.objects)
     if options.mask_outside:
         return {"dice": scores["dice"]}

@@ -46,7 +46,7 @@ from phantomscope.stages.annotation import (
     load_annotated,
 )
 from phantomscope.stages.arguments import Output
-from phantomscope.stages.synthesis import STATES, make_sampler
+from phantomscope.stages.synthesis import STATES, make_sampler, sketch_values
 
 Float = NDArray[np.float32]
 Counts = NDArray[np.int64]
@@ -111,7 +111,9 @@ def measure_forward(
 
         def parts() -> Iterator[tuple[str, int, int, Float]]:
             for identifier in images.ids:
-                item = load_annotated(images, scale, options, identifier)
+                item = load_annotated(
+                    images, scale, options, identifier, config.synthesise.sketch_blur
+                )
                 found = _noised(item, scale.transform, process, times, config.seed)
                 for which, k, noisy in found:
                     yield item.group, which, k, noisy
@@ -176,8 +178,10 @@ def _bring_back(
     The image and its sketch meet the same noise. A model that sees sketches sees that
     of the annotation in both cases.
     """
-    given = unit_to_network(item.image if which == "real" else item.sketch, transform)
-    drawn = unit_to_network(item.sketch, transform)[None]
+    # Its blur is there already.
+    sharp = sampler.config.model_copy(update={"sketch_blur": 0.0})
+    drawn = sketch_values(item.sketch, sharp, transform)[None]
+    given = unit_to_network(item.image, transform) if which == "real" else drawn[0]
     sees = bool(sampler.model.conditions)
     if given.ndim == 2:
         condition = drawn if sees else None
@@ -270,7 +274,9 @@ def _one_image(
     if all(name in writer for name in (*names, f"{identifier}-drawn")):
         progress.advance(len(ways))
         return
-    item = load_annotated(images, scale, options, identifier).cropped(options)
+    item = load_annotated(
+        images, scale, options, identifier, base.config.sketch_blur
+    ).cropped(options)
     _add_references(writer, item, scale, options)
     for name, (_, how, t, which) in zip(names, ways, strict=True):
         if name not in writer:

@@ -28,6 +28,7 @@ from phantomscope.simulate.measured import Measured, measure_images
 from phantomscope.simulate.parameters import SketchParameters, SketchType
 from phantomscope.simulate.registry import drawer_of
 from phantomscope.simulate.sketch import camera, simulate_sketch, sketch_identifier
+from phantomscope.simulate.tissue import fit_tissue
 from phantomscope.stages.arguments import Output
 
 # Parts of volumes that a fit looks at: voxels, and most planes.
@@ -203,6 +204,30 @@ def _organism_type(loaded: dict[str, list[Any]], config: Config) -> SketchType:
     return kind.model_copy(update={"background": background})
 
 
+def _found(
+    loaded: dict[str, list[Any]], weights: dict[str, float], config: Config
+) -> tuple[SketchParameters, list[FitResult], dict[str, str]]:
+    """Return parameters, what was measured beside them, and types left out."""
+    options, own = config.simulate, config.simulate.variant != "fitted"
+    if config.fit.parameters:
+        parameters = SketchParameters.load(Path(config.fit.parameters))
+    elif options.organism == "meristem" and not own:
+        pooled = [image for images in loaded.values() for image in images]
+        kind = fit_tissue(pooled, config.fit, options, config.seed)
+        return SketchParameters(types=[kind]), [], {}
+    elif options.organism != "fitted" and own:
+        parameters = SketchParameters(types=[_organism_type(loaded, config)])
+    else:
+        results, skipped = fit_parameters(
+            loaded, weights, config.fit, options, config.seed
+        )
+        kinds = [result.kind for result in results]
+        return SketchParameters(types=kinds), results, skipped
+    # Membranes are no objects that the classical segmentation could measure.
+    nuclei = all(kind.tissue is None for kind in parameters.types)
+    return parameters, _compared(parameters, loaded, config) if nuclei else [], {}
+
+
 def fit_sketch(
     config: Config, *, prepared: Path, normalisation: Path, sketch: Output,
     fit: Output, objects: Output,
@@ -215,19 +240,8 @@ def fit_sketch(
     loaded = {
         name: _samples(images, ids, scale, config) for name, ids in groups.items()
     }
-    skipped: dict[str, str] = {}
-    if config.fit.parameters:
-        parameters = SketchParameters.load(Path(config.fit.parameters))
-        results = _compared(parameters, loaded, config)
-    elif config.simulate.organism != "fitted" and config.simulate.variant != "fitted":
-        parameters = SketchParameters(types=[_organism_type(loaded, config)])
-        results = _compared(parameters, loaded, config)
-    else:
-        weights = {name: len(ids) / len(images) for name, ids in groups.items()}
-        results, skipped = fit_parameters(
-            loaded, weights, config.fit, config.simulate, config.seed
-        )
-        parameters = SketchParameters(types=[r.kind for r in results])
+    weights = {name: len(ids) / len(images) for name, ids in groups.items()}
+    parameters, results, skipped = _found(loaded, weights, config)
     for name, reason in skipped.items():
         print(f"warning: images of type {name} are not imitated: {reason}")
     report = [

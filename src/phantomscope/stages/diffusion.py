@@ -36,12 +36,12 @@ from phantomscope.images.imageset import ImageSet
 from phantomscope.images.noise import generator
 from phantomscope.images.normalise import Normalisation
 from phantomscope.images.writer import ImageSetWriter
-from phantomscope.measure.fidelity import check_fidelity
 from phantomscope.progress import Progress
 from phantomscope.simulate.parameters import SketchParameters, SketchType
 from phantomscope.simulate.patches import SketchPatches
 from phantomscope.simulate.sketch import simulate_sketch
 from phantomscope.stages.arguments import Output, Place
+from phantomscope.stages.checking import fidelity_of
 from phantomscope.stages.data import raw_limits, unannotated
 from phantomscope.stages.pseudo import PseudoSketches
 from phantomscope.stages.synthesis import (
@@ -245,7 +245,7 @@ def _bring_back(
                 like = raw_limits(scale, images, kind.name, config.seed, n)
                 raw = scale.inverse(back, like)
                 unit = scale.to_unit(raw, like)
-                scores.append(check_fidelity(unit, labels, kind.radius[3]).f1)
+                scores.append(fidelity_of(unit, labels, kind).f1)
                 writer.add(f"t{t:04d}-{n}", raw, labels, t=t, sketch=n)
                 bar.advance()
             fidelity.append(float(np.mean(scores)))
