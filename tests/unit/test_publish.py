@@ -4,6 +4,8 @@ import base64
 import json
 import shutil
 import subprocess
+import time
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ import zarr
 from phantomscope.config.load import make_config
 from phantomscope.config.publish import Creator
 from phantomscope.errors import PhantomscopeError
-from phantomscope.images.checksums import CHECKSUMS, read_checksums
+from phantomscope.images.checksums import CHECKSUMS, hash_files, read_checksums
 from phantomscope.images.files import read_array, read_json, write_json
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.ome_zarr import LABELS
@@ -286,6 +288,26 @@ def test_other_bad_inputs_are_one_clear_error(tmp_path):
     write_manifest(tmp_path / "checked", [], {})
     with pytest.raises(PhantomscopeError, match="no image to publish"):
         run(tmp_path)
+
+
+@pytest.mark.parametrize("ngff", ["0.4", "0.5"])
+def test_packed_archives_hold_the_folders_and_are_reproducible(
+    tmp_path, monkeypatch, ngff
+):
+    experiment(tmp_path, 2)
+    folder = run(tmp_path, formats=["ome_zarr"], pack=True, ngff=ngff)
+    with zipfile.ZipFile(folder / "ome_zarr.zip") as archive:
+        assert archive.testzip() is None
+        archive.extractall(tmp_path / "unpacked")
+    listed = {n: d for n, d in read_checksums(folder / CHECKSUMS).items() if "/" in n}
+    assert hash_files(tmp_path / "unpacked", "ome_zarr") == listed
+    assert "ome_zarr.zip" in read_checksums(folder / CHECKSUMS)
+    assert "`ome_zarr.zip`" in (folder / "datasheet.md").read_text()
+    later = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    again = run(tmp_path, "again", formats=["ome_zarr"], pack=True, ngff=ngff)
+    for name in ("ome_zarr.zip", "manifest.csv", "datasheet.json", CHECKSUMS):
+        assert (again / name).read_bytes() == (folder / name).read_bytes(), name
 
 
 def test_sets_of_unknown_origin_say_so(tmp_path):

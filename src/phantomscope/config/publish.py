@@ -55,7 +55,12 @@ class Publish(Section):
         list,
         "What to write: `ome_zarr` (an image and its labels in one folder, as a "
         "pyramid in chunks, for viewers), `tiff` (a pair of OME-TIFF files, for "
-        "training); both take the disk space twice. Empty: nothing is published.",
+        "training); both take the disk space of both. Empty: nothing is published.",
+    )
+    pack: bool = option(
+        False,
+        "Beside each format write one ZIP archive of it, for repositories that take "
+        "no folders, such as Zenodo; takes the disk space once more.",
     )
     title: str = option(
         "", "Title of the data set. Empty: one that names the source of the images."

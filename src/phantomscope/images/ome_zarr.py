@@ -1,13 +1,15 @@
 """OME-Zarr: an image or volume with its labels as a pyramid, written plane by plane.
 
 Version 0.4 of the specification (https://ngff.openmicroscopy.org/0.4), in Zarr 2, is
-what napari-ome-zarr, Fiji (N5, MoBIE, Bio-Formats), QuPath, bioio and the web viewers
-all read. 0.5 is the same in Zarr 3, which the Java readers learnt late and in part.
+what most tools read, as the maintainers of ome-zarr-py say (its issue 458). 0.5 is the
+same in Zarr 3: napari reads it since ome-zarr-py 0.12 (2025), others only in part.
 
 One group per image, since that is what a viewer opens; plates and wells would claim an
 experiment that nobody made. Only axes that the image has are written: the
-specification asks for no channel and no time. gzip, since every reader has it without
-a library of its own: Blosc needs a native one in Fiji.
+specification asks for no channel and no time. Chunks are compressed by zlib in Zarr 2,
+which every reader has without a library of its own (Blosc needs a native one in Java),
+and by Zstandard in Zarr 3, the default there. Neither notes the time, as gzip does: the
+same images are the same files.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ LABELS = "objects"
 CHUNKS: Mapping[int, Shape] = {2: (1024, 1024), 3: (32, 256, 256)}
 # A level that fits into this side is the last: it is on the screen at once.
 SMALLEST = 256
-GZIP_LEVEL = 5
+ZLIB_LEVEL, ZSTD_LEVEL = 5, 3
 # So many planes tell the contrast of a volume.
 SAMPLED = 16
 ZARR_FORMATS: Mapping[str, Literal[2, 3]] = {"0.4": 2, "0.5": 3}
@@ -217,12 +219,13 @@ def _array(
     group: zarr.Group, level: int, shape: Shape, dtype: np.dtype[Any], version: Version
 ) -> Any:
     """Create the empty array of one level."""
-    from zarr.codecs import GzipCodec
+    from zarr.codecs import ZstdCodec
 
     dims = len(shape)
     old = version == "0.4"
-    codec: Any = {"id": "gzip", "level": GZIP_LEVEL}
-    codec = codec if old else GzipCodec(level=GZIP_LEVEL)
+    codec: Any = (
+        {"id": "zlib", "level": ZLIB_LEVEL} if old else ZstdCodec(level=ZSTD_LEVEL)
+    )
     return group.create_array(
         str(level),
         shape=shape,

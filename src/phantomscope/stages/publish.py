@@ -27,6 +27,7 @@ from phantomscope.images.files import (
 )
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.ome_zarr import Planes, write_ome_zarr
+from phantomscope.images.pack import write_zip
 from phantomscope.images.volumes import write_volume
 from phantomscope.images.voxels import VoxelSize, voxel_size
 from phantomscope.images.writer import write_manifest
@@ -81,6 +82,10 @@ def publish(
             config, source=source, images=images, size=size, tally=tally,
             sketch=read_yaml(sketch) if sketch else None, memorisation=memorisation,
         )  # fmt: skip
+        if options.pack:
+            for form in options.formats:
+                names = [name for name in digests if name.startswith(f"{form}/")]
+                write_zip(partial / f"{form}.zip", partial, names)
         _document(partial, content, images, rows, digests, size)
         shutil.rmtree(partial / RECEIPTS)
         replace_folder(partial, published)

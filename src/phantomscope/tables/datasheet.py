@@ -223,6 +223,7 @@ def describe(
         "exported_by": {"version": __version__, "commit": source_commit()},
         "formats": list(options.formats),
         "ngff": options.ngff,
+        "packed": options.pack,
         "citations": [*PAPERS.values(), SOFTWARE.format(version=__version__)],
     }
     content["licence_note"] = licence_note(stated, content["licence"], options.licence)

@@ -68,7 +68,7 @@ def plot_gallery(root: Path, config: Config, out: Path) -> None:
     sides += [int(min(part.table[["height", "width"]].min())) for part in synthetic]
     side = min(*sides, 160)
     columns = max(len(names), 1)
-    figure = canvas(0.2 + 9.1 / columns * len(titles))
+    figure = canvas(0.2 + 9.1 / max(columns, 3) * len(titles))
     grid = figure.subplots(len(titles), columns, squeeze=False)
     for axes, title in zip(grid[:, 0], titles, strict=True):
         axes.set_ylabel(title, fontsize=9.5, fontweight="bold", labelpad=6)

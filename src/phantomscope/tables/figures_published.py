@@ -42,7 +42,7 @@ def draw_preview(images: ImageSet, size: VoxelSize, out: Path) -> None:
     names = pick(images.ids, COLUMNS[images.dims])
     titles = ["image", "labels"] + ["projection"] * (images.dims == 3)
     with house_style():
-        figure = canvas(0.2 + 9.1 / len(names) * len(titles))
+        figure = canvas(0.2 + 9.1 / max(len(names), 3) * len(titles))
         grid = figure.subplots(len(titles), len(names), squeeze=False)
         for axes, title in zip(grid[:, 0], titles, strict=True):
             axes.set_ylabel(title, fontsize=9.5, fontweight="bold", labelpad=6)
