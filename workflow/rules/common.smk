@@ -38,8 +38,12 @@ DRAWING = [
     for name in type(CONFIG.simulate).model_fields
     if name not in DIVISION
 ]
+# Fitted nuclei of images do not depend on their size.
+SIZED = CONFIG.dims == 3 or CONFIG.simulate.organism != "fitted"
 FIT_OPTIONS = [
-    name for name in DRAWING if name not in ("simulate.images", "simulate.size")
+    name
+    for name in DRAWING
+    if name != "simulate.images" and (SIZED or name != "simulate.size")
 ]
 
 
@@ -104,10 +108,16 @@ def synthesising_model(wildcards):
     return f"{RESULTS}/{folder}/model.pt"
 
 
-def training_sets(wildcards):
-    """The image sets that an arm is trained on."""
+def training_set(wildcards, number=0):
+    """An image set that an arm is trained on; mixed arms have a second one."""
     sets = {"synthetic": "checked", "annotated": "prepared", "sketch": "camera"}
-    return [f"{RESULTS}/{sets[name]}" for name in parse_arm(wildcards.arm).sets]
+    used = parse_arm(wildcards.arm).sets[number:]
+    return [f"{RESULTS}/{sets[name]}" for name in used[:1]]
+
+
+def annotated_set(wildcards):
+    """The annotated images of a mixed arm."""
+    return training_set(wildcards, 1)
 
 
 def segment_sections(wildcards):

@@ -2,7 +2,8 @@ rule train_segmenter:
     """Train a segmentation tool on one arm; `otsu_watershed` is tuned."""
     input:
         pixels_of_gathered,
-        training=training_sets,
+        training=training_set,
+        annotated=annotated_set,
     output:
         folder=directory(f"{RESULTS}/models/{{tool}}/{{arm}}/seed{{seed}}"),
     log:

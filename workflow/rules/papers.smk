@@ -1,4 +1,5 @@
 # Papers: each part is an experiment of its own, with the same rules; then the tables.
+DOWNLOADING = set()
 for part in PARTS:
     module_name = f"{PAPER.paper}_{part.preset}_{part.name}"
     rule_names = f"{module_name}_"
@@ -10,7 +11,16 @@ for part in PARTS:
         config:
             part.options
 
-    use rule * from module_name as rule_names*
+    if part.config.source.dataset in DOWNLOADING:
+
+        # Presets share what was downloaded: one rule makes a file.
+        use rule * from module_name exclude download as rule_names*
+
+    else:
+
+        use rule * from module_name as rule_names*
+
+    DOWNLOADING.add(part.config.source.dataset)
 
 
 PAPER_RESULTS = [f"results/{part.config.name}" for part in PARTS]

@@ -106,9 +106,7 @@ def prepare(
     config: Config, *, images: Path, prepared: Output, normalisation: Output
 ) -> None:
     """Divide into training and test part and fit the intensity range."""
-    given = ImageSet.open(images)
-    _check_dims(given, config)
-    split.prepare(given, config.split, config.seed, prepared)
+    split.prepare(ImageSet.open(images), config.split, config.seed, prepared)
     everything = ImageSet.open(prepared)
     split.assert_disjoint(everything)
     fit_normalisation(
@@ -235,6 +233,7 @@ def fit_sketch(
     """Fit the sketch parameters to the unannotated training images."""
     check_targets(sketch, fit, objects)
     images = unannotated(prepared)
+    _check_dims(images, config)
     scale = Normalisation.load(normalisation)
     groups = _grouped(images, config.fit.max_types)
     loaded = {
