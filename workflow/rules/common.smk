@@ -111,8 +111,8 @@ def synthesising_model(wildcards):
 def training_set(wildcards, number=0):
     """An image set that an arm is trained on; mixed arms have a second one."""
     sets = {"synthetic": "checked", "annotated": "prepared", "sketch": "camera"}
-    used = parse_arm(wildcards.arm).sets[number:]
-    return [f"{RESULTS}/{sets[name]}" for name in used[:1]]
+    used = parse_arm(wildcards.arm).sets
+    return f"{RESULTS}/{sets[used[number]]}" if number < len(used) else []
 
 
 def annotated_set(wildcards):

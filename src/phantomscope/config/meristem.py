@@ -1,4 +1,4 @@
-"""Parameters of a simulated tissue of membranes: organ, cells, walls."""
+"""Options of a simulated tissue of membranes: organ, cells, walls."""
 
 from __future__ import annotations
 
@@ -13,92 +13,146 @@ Sides = Literal["lower", "both"]
 
 
 class Meristem(Section):
-    """What is drawn of a tissue; defaults are those of the released simulator.
+    """The organ, its cells and its walls.
 
-    Lengths are in px of x: a voxel is `spacing` of them deep, high and wide. Source:
-    Eschweiler & Stegmaier 2023, section 2, and the code published with it.
+    Defaults are those of the released simulator. Lengths are in px of x: a voxel is
+    `spacing` of them deep, high and wide. Source: Eschweiler & Stegmaier 2023, section
+    2, and the code published with it.
     """
 
     organ: Literal["meristem", "block"] = option(
         "meristem",
-        description="`meristem`: an organ drawn from a shape model, cells in shells; "
-        "`block`: tissue fills the volume, as in a crop from inside an organ",
+        "`meristem`: an organ drawn from a shape model, cells in shells; `block`: "
+        "tissue fills the volume, as in a crop from inside an organ.",
     )
     spacing: tuple[float, float, float] = option(
-        (1.0, 1.0, 1.0), description="size of a voxel in z, y and x, in px of x"
+        (1.0, 1.0, 1.0),
+        "Size of a voxel in z, y and x, in px of x. With `simulate.variant: "
+        "fitted` that of `fit.spacing`.",
     )
     cell_diameter: float = option(
         23.0,
+        "Largest diameter of a cluster of candidates that becomes one cell.",
         gt=1,
-        description="largest diameter of a cluster of candidates that becomes one "
-        "cell (1 / cell_density)",
+        unit="px",
     )
     cell_decay: float = option(
-        0.9, gt=0.3, le=1, description="factor of the cells' density per shell inwards"
+        0.9,
+        "Factor of the density of cells per shell inwards.",
+        gt=0.3,
+        le=1,
     )
     shell_spacing: float = option(
         1.0,
+        "Distance of the outer shells, in cell diameters.",
         gt=0.1,
         le=10,
-        description="distance of the outer shells, in cell diameters",
     )
     shell_decay: float = option(
-        0.9, gt=0.3, le=1, description="factor of the shells' density per shell inwards"
+        0.9,
+        "Factor of the density of shells per shell inwards.",
+        gt=0.3,
+        le=1,
     )
     radial_jitter: float = option(
-        0.1, ge=0, le=1, description="sd of a candidate's radius in shell k, in k "
-        "local cell diameters (1 / cell_position_smoothness)",
-    )  # fmt: skip
+        0.1,
+        "Standard deviation of the radius of a candidate in shell k, in k local "
+        "cell diameters.",
+        ge=0,
+        le=1,
+    )
     separation: float = option(
-        0.5, ge=0, le=1, description="least distance of two cells' seeds, in cell "
-        "diameters: nearer ones become one (0: as the released code)",
-    )  # fmt: skip
+        0.5,
+        "Least distance of the seeds of two cells, in cell diameters: nearer ones "
+        "become one.",
+        ge=0,
+        le=1,
+        paper="0 (code)",
+    )
     distance_weight: float = option(
-        0.25, ge=0, le=2, description="an isolated cell's distances count for up to "
-        "this much more, so that it grows less",
-    )  # fmt: skip
+        0.25,
+        "Distances from an isolated cell count for up to this much more, so that "
+        "it grows less.",
+        ge=0,
+        le=2,
+    )
     size_variation: float = option(
-        0.0, ge=0, le=0.5, description="sd of the logarithm of a random factor of a "
-        "cell's distances: cells of unequal size (0 in the paper)",
-    )  # fmt: skip
+        0.0,
+        "Standard deviation of the logarithm of a random factor of the distances "
+        "from each cell: cells of unequal size.",
+        ge=0,
+        le=0.5,
+        paper="0",
+    )
     one_piece: bool = option(
-        True, description="fragments of a cell go to the neighbours that they touch "
-        "(false: as the released code)",
-    )  # fmt: skip
+        True,
+        "Fragments of a cell go to the neighbours that they touch.",
+        paper="false (code)",
+    )
     rounding_radius: float = option(
-        3.0, ge=0, description="ball that rounds the cells of the surface, down to a "
-        "depth of 1.5 of it (0: off)",
-    )  # fmt: skip
+        3.0,
+        "Ball that rounds the cells of the surface, down to a depth of 1.5 of it; "
+        "0: off.",
+        ge=0,
+        unit="px",
+    )
     fill: float = option(
-        0.95, gt=0, le=4, description="extent of the organ relative to the volume; "
-        "above 1 the field of view cuts it",
-    )  # fmt: skip
+        0.95,
+        "Extent of the organ relative to the volume; above 1 the field of view "
+        "cuts it.",
+        gt=0,
+        le=4,
+    )
     apex: Literal["first", "last"] = option(
-        "last", description="plane of the volume to which an organ with a cut base "
-        "points",
-    )  # fmt: skip
-    rotate: bool = option(True, description="turn the organ by a random angle about z")
+        "last",
+        "Plane of the volume to which an organ with a cut base points.",
+    )
+    rotate: bool = option(
+        True,
+        "Turn the organ by a random angle about z.",
+    )
     organ_shape: Shape3 | None = option(
-        None, description="voxels (z, y, x) of the volume that holds the whole organ, "
-        "of which a window at a random place is drawn; empty: the window itself",
-    )  # fmt: skip
+        None,
+        "Voxels (z, y, x) of the volume that holds the whole organ, of which a "
+        "window at a random place is drawn; empty: the window itself.",
+    )
     membrane_radius: float = option(
-        3.0, ge=1, description="thickness of a wall (see `membrane.wall_partner`)"
+        3.0,
+        "Radius of the ball that makes walls thick.",
+        ge=1,
+        unit="px",
     )
     membrane_sides: Sides = option(
-        "lower", description="on which side of the border between two labels it lies"
+        "lower",
+        "On which side of the border between two labels a wall lies.",
     )
     decline: float = option(
-        0.8, ge=0, le=1, description="intensity lost from the surface to the deepest "
-        "place (the paper does not say how much)",
-    )  # fmt: skip
+        0.8,
+        "Intensity lost from the surface to the deepest place.",
+        ge=0,
+        le=1,
+        paper="unstated",
+    )
     wall_variation: float = option(
-        0.0, ge=0, le=1, description="largest random share of intensity a wall loses"
+        0.0,
+        "Largest random share of its intensity that a wall loses.",
+        ge=0,
+        le=1,
+        paper="0",
     )
     missing_walls: float = option(
-        0.0, ge=0, le=1, description="chance that a wall between two cells is not drawn"
+        0.0,
+        "Chance that a wall between two cells is not drawn.",
+        ge=0,
+        le=1,
+        paper="0",
     )
-    blur: float = option(0.0, ge=0, description="sigma of a Gaussian over the sketch")
+    blur: float = option(
+        0.0,
+        "Sigma of a Gaussian over the sketch.",
+        ge=0,
+        unit="px",
+    )
 
     @field_validator("spacing")
     @classmethod

@@ -48,7 +48,7 @@ class Paper(Section):
     scale: Literal["smoke", "pilot", "paper"] = "paper"
     presets: Annotated[list[Name], Field(min_length=1)] = Field(["best"])
     common: dict[str, Any] = Field({})
-    parts: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    parts: Annotated[dict[Name, dict[str, Any] | None], Field(min_length=1)]
 
     @property
     def name(self) -> str:

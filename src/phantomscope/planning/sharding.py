@@ -12,6 +12,7 @@ from phantomscope.errors import PhantomscopeError
 from phantomscope.planning.rates import packaged_rates
 
 FEWEST_SHARDS = 2  # so that two cores are busy
+VOLUMES = "-3d"  # ends the variants whose rates are of volumes
 MOST_SHARDS = 2000  # more jobs burden Snakemake and the queue of a cluster
 
 
@@ -63,7 +64,7 @@ def network_pixels(config: Config, steps: int | None = None) -> int:
 
 def network_variant(config: Config) -> str:
     """Return what sets the rate of a network: its preset, and whether it is 3D."""
-    return config.network.preset + ("-3d" if config.dims == 3 else "")
+    return config.network.preset + (VOLUMES if config.dims == 3 else "")
 
 
 def shard_count(config: Config) -> int:

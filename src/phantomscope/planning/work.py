@@ -9,8 +9,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from phantomscope.config.arms import parse_arm
 from phantomscope.config.model import Config
 from phantomscope.planning.sharding import (
+    VOLUMES,
     network_evaluations,
     network_pixels,
     network_variant,
@@ -258,11 +260,11 @@ def _training(config: Config, train: Images) -> list[Work]:
             "sketch": "gather.camera"}  # fmt: skip
     work = []
     for tool in options.tools:
-        own = options.cellpose if tool == "cellpose" else options.stardist
-        seen = own.steps * own.batch_size * own.patch**2
+        variant, seen = _tool_pixels(config, tool)
         work += [
-            Work("train_segmenter", len(options.seeds), seen, "pixels", (sets[arm],),
-                 tool, arm, gpu=_asks_for_gpu(config, tool), threads=options.threads)
+            Work("train_segmenter", len(options.seeds), seen, "pixels",
+                 tuple(sets[name] for name in parse_arm(arm).sets), variant, arm,
+                 gpu=_asks_for_gpu(config, tool), threads=options.threads)
             for arm in config.arms
         ]  # fmt: skip
     if config.has_labels:
@@ -272,6 +274,16 @@ def _training(config: Config, train: Images) -> list[Work]:
                  "otsu_watershed", "annotated", threads=options.threads)
         )  # fmt: skip
     return work
+
+
+def _tool_pixels(config: Config, tool: str) -> tuple[str, int]:
+    """Return the variant of a tool, and the pixels that its training sees."""
+    own = config.segment.cellpose if tool == "cellpose" else config.segment.stardist
+    if config.dims == 2:
+        return tool, own.steps * own.batch_size * own.patch**2
+    deep = own.volumes
+    seen = deep.steps * deep.batch_size * deep.patch_depth * deep.patch**2
+    return f"{tool}{VOLUMES}", seen
 
 
 def _predictions(config: Config, test: Images, trained: Sequence[Work]) -> list[Work]:
