@@ -29,6 +29,8 @@ if workflow.is_main_process:
     OWNED += [part.config.source.downloads for part in PARTS]
     ATTENDING = attend(Path(".snakemake"), [f"{path}/" for path in OWNED])
     bring_to_present(*map(Path, OWNED))
+    if PAPER:
+        print(estimate([part.config for part in PARTS]), file=sys.stderr)
 
 
 def results_of(preset):

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -56,6 +56,20 @@ class DatasetFile(Section):
         return url
 
 
+class Extent(Section):
+    """How much there is, as far as known: for estimates of cost before a download.
+
+    `shape` is ([depth,] height, width) of an image, `groups` the units of statistics.
+    """
+
+    images: Annotated[int, Field(ge=1)]
+    shape: Annotated[
+        list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=3)
+    ]
+    groups: Annotated[int, Field(ge=1)] = 1
+    dtype: Literal["uint8", "uint16", "float32"] = "uint16"
+
+
 class Dataset(Section):
     """A public data set."""
 
@@ -65,6 +79,7 @@ class Dataset(Section):
     citation: Text
     homepage: Text
     layout: Layout
+    extent: Extent | None = None
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

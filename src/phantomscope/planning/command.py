@@ -76,6 +76,23 @@ def run(options: argparse.Namespace) -> str:
     return "\n\n".join(shown if len(plans) == 1 else [*shown, summary(plans)])
 
 
+def estimate(configs: Sequence[Config]) -> str:
+    """Return what several experiments cost together, by the packaged rates.
+
+    Where nothing tells yet how many source images there are, it says so instead.
+    """
+    rates, plans = packaged_rates(), []
+    try:
+        for config in configs:
+            gpus = int("cuda" in (config.train.device, config.synthesise.device))
+            images = source_images(config)
+            plans.append(make_plan(config, rates, 1, images, gpus))
+    except PhantomscopeError as error:
+        return f"no estimate of the cost: {error.what}"
+    notes = dict.fromkeys(note for plan in plans for note in plan.notes)
+    return "\n".join([summary(plans), *(f"- {note}" for note in notes)])
+
+
 def _gpus(options: argparse.Namespace, configs: Sequence[Config]) -> int:
     """Return how many GPUs are used at once."""
     asking = [c for c in configs if "cuda" in (c.train.device, c.synthesise.device)]

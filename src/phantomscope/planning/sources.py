@@ -92,6 +92,10 @@ def source_images(
         return Images(Counter({PACKAGED: 1}), "uint16", 1)
     if config.source.path is not None and Path(config.source.path).is_dir():
         return _listed(config)
+    if (entry := config.source.entry) and (extent := entry.extent):
+        count = min(extent.images, config.source.limit or extent.images)
+        shape = tuple(extent.shape)
+        return Images(Counter({shape: count}), extent.dtype, extent.groups)
     raise PhantomscopeError(
         "nothing says yet how many source images there are",
         where="source",
@@ -162,8 +166,11 @@ def split_images(config: Config, images: Images) -> tuple[Images, Images]:
     by = config.split.by
     if by == "auto":
         by = "group" if images.groups >= GROUPS_FOR_AUTO else "region"
+    fraction = config.split.train_fraction
+    if config.split.test:
+        by, fraction = "group", 1 - len(config.split.test) / max(images.groups, 1)
     cut = _cut_groups if by == "group" else _cut_regions
-    train, test = cut(images.shapes, config.split.train_fraction, config.split.margin)
+    train, test = cut(images.shapes, fraction, config.split.margin)
     return (
         Images(train, images.dtype, images.groups),
         Images(test, images.dtype, images.groups),
