@@ -89,7 +89,9 @@ class CellposeVolumes(Section):
     masks: Literal["cellpose", "paper"] = option(
         "cellpose",
         "How flows become cells. `cellpose`: Cellpose's 3D dynamics; `paper`: 100 "
-        "Euler steps, closing and the published filters.",
+        "Euler steps of all voxels, closing and the published filters: for tissue "
+        "without gaps and long trainings, since the flows of a background that hardly "
+        "counted in training carry it along.",
         paper="paper",
     )
     on_objects: float = option(
