@@ -71,9 +71,9 @@ class CellposeVolumes(Section):
         "adamw", "Optimiser.", paper="radam"
     )
     learning_rate: float = option(
-        3e-3, "Learning rate; it falls linearly over the last 30 % of the steps. In 400 "
-        "steps on real nuclei AdamW came to a loss of 0.14 with it, RAdam with 1e-3 to "
-        "0.20.", gt=0, le=1, paper="1e-3",
+        3e-3, "Learning rate; it falls linearly over the last 30 % of the steps. In "
+        "400 steps on real nuclei AdamW came to a loss of 0.14 with it, RAdam with "
+        "1e-3 to 0.20.", gt=0, le=1, paper="1e-3",
     )  # fmt: skip
     ema: float = option(
         0.99, "Decay of the moving average of the weights; 0 switches it off.", ge=0,
