@@ -87,6 +87,11 @@ class Config(Section):
         ]
 
     @property
+    def data_kind(self) -> str:
+        """What the images are: one's own are real, those of a paper may stand in."""
+        return self.appearance.data_kind if self.appearance.organism else "real"
+
+    @property
     def dims(self) -> int:
         """Dimensions of the synthetic images: 2, or 3 for volumes."""
         return len(self.simulate.size)

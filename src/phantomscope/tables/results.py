@@ -134,7 +134,7 @@ class _Maker:
             n=n if n is not None else (known.n if known else 0),
             unit_of_n=known.unit if known else "",
             seed=seed,
-            data_kind="real",
+            data_kind=self.config.data_kind,
             scale=self.config.scale,
             source=source,
         )
