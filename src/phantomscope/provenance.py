@@ -56,7 +56,11 @@ ROOT_READ: dict[str, tuple[str, ...]] = {
     "tabulate": ("prepared", "scores/*/*/*"),
     "draw_figures": (),
     "report": (
-        "prepared", "fit.json", "figures/*.png", "models/*/*/*", "scores/*/*/*",
+        "prepared",
+        "fit.json",
+        "figures/*.png",
+        "models/*/*/*",
+        "scores/*/*/*",
         "published",
     ),  # fmt: skip
 }

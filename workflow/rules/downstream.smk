@@ -10,6 +10,7 @@ rule train_segmenter:
         f"{RESULTS}/logs/train_segmenter.{{tool}}.{{arm}}.{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train_segmenter.{{tool}}.{{arm}}.{{seed}}.tsv"
+    retries: SLICES
     conda:
         tool_environment
     threads: CONFIG.segment.threads

@@ -10,6 +10,7 @@ from pydantic import model_validator
 
 from phantomscope.config.analysis import Check, Evaluate, Segment
 from phantomscope.config.appearance import Appearance
+from phantomscope.config.arms import parse_arm
 from phantomscope.config.data import Normalise, Source, Split
 from phantomscope.config.diffusion import (
     Condition,
@@ -83,7 +84,9 @@ class Config(Section):
     def arms(self) -> list[str]:
         """The arms that can be trained: without labels there is no annotated one."""
         return [
-            arm for arm in self.segment.arms if arm != "annotated" or self.has_labels
+            arm
+            for arm in self.segment.arms
+            if self.has_labels or not parse_arm(arm).needs_annotation
         ]
 
     @property
@@ -149,8 +152,9 @@ class Config(Section):
                 f"`condition.segmenter` ({segmenter}) is a result of this experiment, "
                 "which needs it first: give the new round an `experiment` of its own"
             )
-        if "annotated" == "".join(self.segment.arms) and not self.has_labels:
+        if not self.arms:
             raise ValueError(
-                "`segment.arms: [annotated]` needs `source.labels`, a folder of labels"
+                f"`segment.arms: [{', '.join(self.segment.arms)}]` needs "
+                "`source.labels`, a folder of labels"
             )
         return self
