@@ -2,8 +2,8 @@
 
     python -m benchmarks.standins ../shared/data data/stand-ins
 
-Small published volumes with annotation, laid out as `source: {kind: folder}` reads them:
-`<organism>/images/NAME.tif` and `<organism>/labels/NAME.tif`.
+Small published volumes with annotation, laid out as `source: {kind: folder}` reads
+them: `<organism>/images/NAME.tif` and `<organism>/labels/NAME.tif`.
 """
 
 from __future__ import annotations

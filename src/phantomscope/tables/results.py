@@ -327,7 +327,8 @@ def definitions(rows: Sequence[ResultRow]) -> list[str]:
     first = measured[0]
     lines = [
         f"Measured on held-out images ({first.dataset}; data kind: {first.data_kind}; "
-        f"scale of the run: {first.scale}). Values are means over the trainings (seeds).",
+        f"scale of the run: {first.scale}). Values are means over the trainings "
+        "(seeds).",
         "AP = TP / (TP + FP + FN) over all objects of all images, one-to-one matching, "
         "a pair matches at IoU ≥ 0.5 (AP50); AP50:95 is the mean over the thresholds "
         "of the run. This is the AP of the Data Science Bowl 2018 and of Cellpose, not "
