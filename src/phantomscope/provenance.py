@@ -62,7 +62,7 @@ ROOT_READ: dict[str, tuple[str, ...]] = {
         "models/*/*/*",
         "scores/*/*/*",
         "published",
-    ),  # fmt: skip
+    ),
 }
 
 

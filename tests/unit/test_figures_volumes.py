@@ -157,7 +157,7 @@ def test_report_says_what_figures_of_volumes_show(volumes, tmp_path):
     text = (tmp_path / "report.html").read_text()
     assert "beside it YZ and below it XZ" in text
     assert "Voxel size (z, y, x)" in text
-    assert "unknown x 0.25 µm x 0.25 µm" in text
+    assert "0.25 µm x 0.25 µm x 0.25 µm" in text
 
 
 def test_three_planes_are_those_of_the_volume():

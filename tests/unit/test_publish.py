@@ -137,8 +137,8 @@ def test_the_datasheet_counts_and_says_how(done):
     assert facts["size_voxels"]["mean"] == pytest.approx(np.mean(sizes))
     assert facts["size_voxels"]["q00"] == sizes[0]
     assert facts["size_voxels"]["q100"] == sizes[-1]
-    assert facts["voxel_size_um"] == [None, 0.5, 0.5][-dims:]
-    assert bool(facts["diameter_um"]) == (dims == 2)
+    assert facts["voxel_size_um"] == [0.5] * dims
+    assert facts["diameter_um"]
     (note,) = sheet["generation"]["made_by"]
     assert (note["model"], note["t_start"], note["seed"]) == ("f" * 64, 300, 0)
     assert "sketches" not in note

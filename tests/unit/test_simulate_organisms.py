@@ -272,7 +272,8 @@ def test_fitted_variants_take_sizes_and_background_from_the_images():
 def test_what_cannot_be_drawn_is_refused():
     flat, deep = SketchParameters(types=[FLAT]), SketchParameters(types=[DEEP])
     for parameters, changes, message in [
-        (flat, {"organism": "meristem", "size": (20, 64, 64)}, "no simulator of"),
+        (flat, {"organism": "meristem", "variant": "fitted", "size": (20, 64, 64)},
+         "those of nuclei"),
         (flat, {"organism": "celegans", "variant": "fitted", "size": (20, 64, 64)},
          "fitted to images"),
         (deep, {"organism": "hela", "variant": "fitted", "size": (64, 64)},

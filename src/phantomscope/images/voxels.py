@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from phantomscope.images.axes import voxel_size as known_size
 from phantomscope.images.imageset import ImageSet
 
@@ -15,7 +17,13 @@ VoxelSize = tuple[float | None, ...]
 def row_voxel_size(row: Mapping[Any, Any]) -> VoxelSize:
     """Return the voxel size of a manifest row, ([z,] y, x) in um, None if unknown."""
     found = known_size(row)
-    return found or (None,) * (3 if row["axes"] == "ZYX" else 2)
+    if row["axes"] != "ZYX":
+        return found or (None, None)
+    if found is None:
+        return (None, None, None)
+    # `known_size` takes a volume of unknown depth for one of cubes.
+    deep = pd.to_numeric(row.get("pixel_size_z"), errors="coerce")
+    return found if pd.notna(deep) and deep > 0 else (None, *found[1:])
 
 
 def voxel_size(images: ImageSet, fallback: ImageSet | None = None) -> VoxelSize:

@@ -30,6 +30,24 @@ def ball_radius(volume: float, dims: int) -> float:
     return float((volume / ball_volume(1.0, dims)) ** (1 / dims))
 
 
+def _middles(depth: Image, apart: NDArray[np.float64]) -> Labels:
+    """Return numbered local maxima, so many voxels apart along each axis."""
+    seeds = np.zeros(depth.shape, np.int32)
+    reach = np.maximum(1, np.round(apart)).astype(int)
+    if len(set(reach)) == 1:
+        peaks = feature.peak_local_max(
+            depth, min_distance=int(reach[0]), exclude_border=False
+        )
+        seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+        return seeds
+    highest = ndimage.maximum_filter(depth, tuple(2 * reach + 1))
+    # A plateau is one middle.
+    found: Labels = ndimage.label(
+        (depth == highest) & (depth > depth.min()), np.ones((3,) * depth.ndim)
+    )[0]
+    return found
+
+
 def segment_membranes(
     image: Image, radius: float, spacing: tuple[float, float, float] | None = None
 ) -> Labels:
@@ -59,12 +77,7 @@ def segment_membranes(
     walls = smooth > blurred(smooth, radius)
     distance = ndimage.distance_transform_edt(~walls, voxel)
     middle = blurred(distance, max(0.7, radius / 6))
-    reach = np.maximum(1, np.round(0.6 * radius / voxel)).astype(int)
-    peaks = feature.peak_local_max(
-        middle, footprint=np.ones(2 * reach + 1, bool), exclude_border=False
-    )
-    seeds = np.zeros(image.shape, np.int32)
-    seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    seeds = _middles(middle, 0.6 * radius / voxel)
     # Where a membrane has a gap, the distance from the walls divides the cells.
     heights = smooth - 0.05 * np.ptp(smooth) * middle / radius
     labels: Labels = segmentation.watershed(heights, seeds).astype(np.int32)

@@ -124,7 +124,7 @@ def _acquired(manifest: Path) -> Images:
             tuple(
                 int(row[name])
                 for name in ("depth", "height", "width")
-                if name != "depth" or row["axes"] == "ZYX"
+                if name != "depth" or row.get("axes") == "ZYX"
             )
             for row in rows
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from phantomscope.measure.morphology import background_model
 from phantomscope.simulate.background import finished
 from phantomscope.simulate.meristem import draw_meristem
 from phantomscope.simulate.meristem_fit import (
+    cell_diameter,
     estimate_cell_diameter,
     fitted,
     organ_mask,
@@ -35,6 +37,8 @@ Float = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 # The quantile of the walls' light that a wall at the surface has.
 SURFACE = 5
+# Of a drawing that only tells sizes: px per cluster of candidates.
+COARSE = 8.0
 
 
 def _type(
@@ -63,6 +67,27 @@ def _type(
     )
 
 
+@lru_cache(maxsize=16)
+def _mean_diameter(given: str) -> float:
+    """Diameter of the mean cell by the diameter of a cluster of candidates.
+
+    What cells become of clusters depends on the other options; a coarse drawing, with
+    eight voxels per cluster, tells.
+    """
+    cells = Meristem.model_validate_json(given)
+    coarse = cells.model_copy(
+        update={
+            "organ": "block",
+            "cell_diameter": COARSE,
+            "spacing": (1.0, 1.0, 1.0),
+            "rounding_radius": 0.0,
+            "membrane_radius": 1.0,
+        }
+    )
+    _, labels = draw_meristem(coarse, (72, 72, 72), generator("published tissue"))
+    return cell_diameter(labels) / COARSE
+
+
 class TissueDrawer:
     """Draws membranes of a meristem, or of tissue that fills the volume."""
 
@@ -70,9 +95,9 @@ class TissueDrawer:
         """Describe the cells as published."""
         cells = options.meristem
         light = [1 - cells.decline * (1 - level) for level in LEVELS]
-        return _type(
-            cells.cell_diameter, cells, light, Background(level=0.0, read_noise=0.0), 0
-        )
+        diameter = cells.cell_diameter * _mean_diameter(cells.model_dump_json())
+        dark = Background(level=0.0, read_noise=0.0)
+        return _type(diameter, cells, light, dark, 0)
 
     def draw(
         self, options: Simulate, kind: SketchType, rng: np.random.Generator
