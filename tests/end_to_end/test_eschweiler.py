@@ -27,7 +27,8 @@ def finished(root, snakemake, tmp_path_factory):
         options["common"]["source"] = {"registry": str(registry)}
         path = folder / "smoke.yaml"
         path.write_text(yaml.safe_dump(options))
-        process = snakemake(folder, "--cores", 2, "--configfile", path, "eschweiler")
+        process = snakemake(folder, "--cores", 2, "--configfile", path, "--",
+                            "eschweiler")  # fmt: skip
     assert process.returncode == 0, process.stdout + process.stderr
     return folder / "results/eschweiler"
 

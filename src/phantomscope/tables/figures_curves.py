@@ -55,6 +55,9 @@ def plot_fit(root: Path, config: Config, out: Path) -> None:
     """Draw the distributions of the nuclei of real images and of sketches."""
     table = read_table(root / "fit_objects.csv")
     types = list(table["type"].value_counts().index[:TYPES_SHOWN])
+    if not types:
+        _say_nothing(out, "no nuclei were measured: membranes, or nothing was found")
+        return
     figure = canvas(0.4 + 2.1 * len(types))
     grid = np.atleast_2d(figure.subplots(len(types), 3, squeeze=False))
     for line, name in zip(grid, types, strict=True):
@@ -66,6 +69,15 @@ def plot_fit(root: Path, config: Config, out: Path) -> None:
             line[0].set_title(f"images of type {name}")
         line[0].set_ylabel("share of nuclei")
     legend(grid[0, -1], loc="upper right")
+    save(figure, out)
+
+
+def _say_nothing(out: Path, why: str) -> None:
+    """Write a figure that says why there is nothing to show."""
+    figure = canvas(0.8)
+    axes = figure.subplots()
+    axes.axis("off")
+    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes)
     save(figure, out)
 
 
