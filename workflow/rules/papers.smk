@@ -33,24 +33,13 @@ if workflow.is_main_process:
         print(estimate([part.config for part in PARTS]), file=sys.stderr)
 
 
-def results_of(preset):
-    """Folders of the parts that were run with a preset."""
-    return [f"results/{p.config.name}" for p in PARTS if p.preset == preset]
-
-
-def paper_folder(preset):
-    """Tables of the first preset stand on top, those of the others in their own."""
-    first = PAPER and preset == PAPER.presets[0]
-    return f"results/{PAPER.name}" + ("" if first else f"/{preset}")
-
-
 PAPER_TABLE_NAMES = ("fig2", "fig3", "sec4", "pareto")
 PAPER_FIGURE_NAMES = ("fig1", "fig2", "fig3", "fig5", "fig6")
 PAPER_TABLES = []
 for preset in PAPER.presets if PAPER else []:
     paper_name = f"{PAPER.paper}_{preset}"
-    folder = paper_folder(preset)
-    parts_there = results_of(preset)
+    folder = PAPER.folder(preset)
+    parts_there = [f"results/{p.config.name}" for p in PARTS if p.preset == preset]
     reports = [f"{path}/report.html" for path in parts_there]
     table_files = expand(
         "{folder}/tables/{name}.{kind}",

@@ -55,6 +55,11 @@ class Paper(Section):
         """Folder under ``results/``."""
         return self.experiment or self.paper
 
+    def folder(self, preset: str) -> str:
+        """Return where tables go: those of the first preset stand on top."""
+        first = preset == self.presets[0]
+        return f"results/{self.name}" if first else f"results/{self.name}/{preset}"
+
     @model_validator(mode="after")
     def _no_repeats(self) -> Self:
         if len(set(self.presets)) != len(self.presets):
