@@ -66,6 +66,12 @@ def train_segmenter(
         else:
             images = ImageSet.open(path, most=config.segment.images)
             examples += whole_images(images, kind)
+    if not examples:
+        raise PhantomscopeError(
+            "none of the training images has a labelled object",
+            where=folders[0] / "manifest.csv",
+            fix="give `source.labels`, or train on a set that has labels",
+        )
     train_tool(tool, examples, config.segment, folder=folder, seed=seed, state=state)
 
 
