@@ -23,6 +23,7 @@ from benchmarks import (
     resume,
     scale,
     seams,
+    simulators,
     slurm,
     synthesis,
     unconditional,
@@ -335,6 +336,7 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "unconditional": unconditionally,
     "synthesis": synthesised,
     "engine_speed": engine_speed.rows,
+    "simulators": simulators.rows,
 }
 
 

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks import engine_speed, synthesis, unconditional, volumes
 from benchmarks.table import Row, save
-from phantomscope.config.diffusion import Synthesise
+from phantomscope.config.synthesis import Synthesise
 from phantomscope.errors import PhantomscopeError
 
 COMMAND = "python -m benchmarks.gpu"

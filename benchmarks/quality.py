@@ -32,7 +32,7 @@ from benchmarks.quality_losses import (
     sample,
 )
 from benchmarks.table import Row
-from phantomscope.config.diffusion import Synthesise
+from phantomscope.config.synthesis import Synthesise
 from phantomscope.engine.accelerate import Evaluator
 from phantomscope.engine.distil import student_options
 from phantomscope.engine.model import DiffusionModel

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.laboratory import Laboratory
 from benchmarks.table import Row
-from phantomscope.config.diffusion import Synthesise
+from phantomscope.config.synthesis import Synthesise
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.precision import cpu_bf16
 from phantomscope.engine.sample import Sampler

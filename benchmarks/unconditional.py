@@ -23,7 +23,7 @@ from benchmarks.laboratory import Laboratory
 from benchmarks.quality import FULL, Samplers, real_sample, rounded
 from benchmarks.quality_losses import GOAL, Comparison, Outcome, sample
 from benchmarks.table import Row
-from phantomscope.config.diffusion import Synthesise
+from phantomscope.config.synthesis import Synthesise
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.networks import build_network, count_parameters, preset_spec
 from phantomscope.engine.precision import cpu_bf16, pick_precision

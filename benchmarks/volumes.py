@@ -25,7 +25,8 @@ from benchmarks.engine_speed import device
 from benchmarks.laboratory import ENVIRONMENT, ROOT, run
 from benchmarks.peers import Clock
 from benchmarks.table import Row
-from phantomscope.config.diffusion import Network, Synthesise
+from phantomscope.config.diffusion import Network
+from phantomscope.config.synthesis import Synthesise
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.networks import make_network
 from phantomscope.engine.process import Process, cosine_alpha_bar

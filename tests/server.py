@@ -79,18 +79,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, file: File, most: int | None = None) -> None:
         """Send the file, or the part asked for; at most so many bytes of it."""
-        start = self._start(file)
-        if start is not None and start >= len(file.content):
+        total = len(file.content)
+        start, stop = self._asked(file)
+        if start is not None and start >= total:
             self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(file.content)}")
+            self.send_header("Content-Range", f"bytes */{total}")
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        body = file.content[start or 0 :]
+        body = file.content[start or 0 : stop]
         self.send_response(200 if start is None else 206)
         if start is not None:
-            total = len(file.content)
-            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+            end = start + len(body) - 1
+            self.send_header("Content-Range", f"bytes {start}-{end}/{total}")
         for name, value in (("ETag", file.etag), ("Last-Modified", file.modified)):
             if value:
                 self.send_header(name, value)
@@ -100,11 +101,13 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body[:most])
         self.wfile.flush()
 
-    def _start(self, file: File) -> int | None:
-        """First byte asked for; None: all of it."""
-        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+    def _asked(self, file: File) -> tuple[int | None, int | None]:
+        """First byte asked for, and the one after the last; None: all of it."""
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         known = self.headers.get("If-Range", "") in ("", file.etag, file.modified)
-        return int(wanted[1]) if wanted and known and file.ranges else None
+        if not (wanted and known and file.ranges):
+            return None, None
+        return int(wanted[1]), int(wanted[2]) + 1 if wanted[2] else None
 
     def hang(self) -> None:
         """Send nothing more until the server closes."""

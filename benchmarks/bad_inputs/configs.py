@@ -75,7 +75,7 @@ CONFIGS = [
                 "indented by two spaces"),
     config_case("several-options", "seed: -1\ntrain: {steps: 0}\n",
                 "2 options are wrong", "`seed`", "`train.steps`", "mend each"),
-    config_case("bad-axes", "source: {kind: folder, path: x, axes: ZYX}\n",
+    config_case("bad-axes", "source: {kind: folder, path: x, axes: TYX}\n",
                 "`source.axes`", "use 'YX', 'CYX' or 'YXC'"),
     config_case("bad-regex", "source: {kind: folder, path: x, group: 'a(b'}\n",
                 "`source.group`", "not a regular expression"),

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from phantomscope import __version__
-from phantomscope.config.load import load_config, make_config
+from phantomscope.config.load import load_config, make_config, read_yaml
+from phantomscope.config.papers import load_paper, parts_of
 from phantomscope.errors import PhantomscopeError
 from phantomscope.planning.sharding import resolved, training_processes
 from phantomscope.stages.perform import exit_status, perform
@@ -82,7 +83,7 @@ def _add_stages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from phantomscope.planning.plan import add_arguments
+    from phantomscope.planning.command import add_arguments
 
     add_arguments(
         commands.add_parser(
@@ -116,8 +117,13 @@ def _config(options: argparse.Namespace) -> None:
     from phantomscope.config import docs
 
     if options.check:
-        config = load_config(options.check)
-        print(f"{options.check} is fine: experiment {config.name!r}")
+        given, where = read_yaml(options.check), str(options.check)
+        if "paper" in given:
+            paper = load_paper(str(given["paper"]), given, where)
+            names = [part.config.name for part in parts_of(paper, where)]
+        else:
+            names = [make_config(given, where).name]
+        print(f"{options.check} is fine: {', '.join(names)}")
     elif options.show:
         print(docs.default_yaml(), end="")
     elif options.write:
@@ -130,7 +136,7 @@ def _config(options: argparse.Namespace) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from phantomscope.planning.plan import run
+    from phantomscope.planning.command import run
 
     print(run(options))
 

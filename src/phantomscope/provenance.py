@@ -55,7 +55,14 @@ FIGURES_READ: dict[str, tuple[str, ...]] = {
 ROOT_READ: dict[str, tuple[str, ...]] = {
     "tabulate": ("prepared", "scores/*/*/*"),
     "draw_figures": (),
-    "report": ("prepared", "fit.json", "figures/*.png", "models/*/*/*", "scores/*/*/*"),
+    "report": (
+        "prepared",
+        "fit.json",
+        "figures/*.png",
+        "models/*/*/*",
+        "scores/*/*/*",
+        "published",
+    ),
 }
 
 

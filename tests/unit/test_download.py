@@ -29,7 +29,7 @@ from tests.server import (
     status,
 )
 
-from phantomscope.acquire import download as module
+from phantomscope.acquire import web
 from phantomscope.acquire.download import download, pin_of, verify
 from phantomscope.errors import PhantomscopeError
 from phantomscope.interrupt import StopRequestedError
@@ -272,7 +272,8 @@ def test_a_torn_note_begins_anew(server: Server, target: Path) -> None:
 def test_attempts_that_move_forward_do_not_count(
     server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CHUNK", 500)
+    monkeypatch.setattr(web, "CHUNK", 500)
+    monkeypatch.setattr("phantomscope.acquire.download.CHUNK", 500)
     url = server.add("a.bin", CONTENT, [cut(1000) for _ in range(9)])
     download(url, target, **KNOWN, **FAST)
     assert len(server.requests) == 10
@@ -311,13 +312,13 @@ def test_pauses_double_unless_the_server_asks_for_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     pauses: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    monkeypatch.setattr(web.time, "sleep", pauses.append)
     asked = [status(429, Retry_After="7"), status(500)]
     asked += [status(503, Retry_After=value) for value in ("99999", "soon")]
     faults = [status(500), status(502), *asked]
     url = server.add("a.bin", CONTENT, faults)
     download(url, target, **KNOWN, timeout=5, attempts=9, pause=2)
-    assert pauses == [2, 4, 7, 16, module.LONGEST_PAUSE, 64]
+    assert pauses == [2, 4, 7, 16, web.LONGEST_PAUSE, 64]
     assert "500 Internal Server Error; next attempt in 2 s" in capsys.readouterr().err
 
 

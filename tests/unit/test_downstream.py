@@ -69,11 +69,11 @@ def test_classical_finds_nothing_in_a_constant_image():
     assert not classical.otsu_watershed(np.full((20, 30), 7, np.uint8), 1.0).any()
 
 
-def test_classical_refuses_a_negative_smoothing_and_a_volume():
+def test_classical_refuses_a_negative_smoothing_and_channels():
     with pytest.raises(PhantomscopeError, match="smoothing is -1"):
         classical.otsu_watershed(np.zeros((20, 20)), -1)
     with pytest.raises(PhantomscopeError, match="grey image"):
-        classical.otsu_watershed(np.zeros((3, 20, 20)), 1)
+        classical.otsu_watershed(np.zeros((3, 2, 20, 20)), 1)
 
 
 def test_tune_smooths_noise_and_keeps_small_objects():
@@ -136,14 +136,14 @@ def test_cellpose_works_at_a_diameter_that_fits_its_patches():
 def test_stardist_holds_out_images_with_objects():
     blank = np.zeros((8, 8), np.uint16)
     pairs = [(blank, blank)] * 9 + [(blank, blank + 1)] * 3
-    training, held_out = stardist_module._split(pairs, seed=1)
+    training, held_out = stardist_module._split(pairs, [1] * 12, seed=1)
     assert (len(training), len(held_out)) == (10, 2)
     assert all(label.any() for _, label in held_out)
 
 
 def test_stardist_cuts_a_strip_off_a_single_image():
     labels = discs((80, 200), ((40, 20), (40, 100), (40, 185)))
-    training, held_out = stardist_module._split([(labels, labels)], seed=0)
+    training, held_out = stardist_module._split([(labels, labels)], [1], seed=0)
     assert training[0][0].shape == (80, 170)
     assert held_out[0][0].shape == (80, 30)
     assert held_out[0][1].max() == 1
@@ -151,7 +151,7 @@ def test_stardist_cuts_a_strip_off_a_single_image():
 
 def test_stardist_takes_no_loss_in_padding():
     labels = discs((40, 96), ((20, 20),))
-    image, padded = stardist_module._padded(labels.astype(np.float32), labels, 64)
+    image, padded = stardist_module._padded(labels.astype(np.float32), labels, (64, 64))
     assert image.shape == padded.shape == (64, 96)
     assert (padded[40:] == -1).all()
     assert (padded[:40] == labels).all()

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from phantomscope.config.diffusion import Distil, Network, Synthesise, Train
+from phantomscope.config.diffusion import Distil, Network, Train
 from phantomscope.config.model import Config
+from phantomscope.config.synthesis import Synthesise
 from phantomscope.engine.checkpoint import load_checkpoint
 from phantomscope.engine.distil import (
     Distillation,

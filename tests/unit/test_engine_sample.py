@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from phantomscope.config.diffusion import Network, Synthesise
+from phantomscope.config.diffusion import Network
+from phantomscope.config.synthesis import Synthesise
 from phantomscope.engine.fields import FileField, MemoryField
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.networks import make_network
@@ -48,9 +49,14 @@ def sketch(shape) -> np.ndarray:
 SHAPES = {2: (44, 50), 3: (26, 20, 22)}
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("fusion", ["per_step", "final"])
-@pytest.mark.parametrize("sampler", SAMPLERS)
+WAYS = [
+    *((2, fusion, sampler) for fusion in ("per_step", "final") for sampler in SAMPLERS),
+    *((3, "per_step", sampler) for sampler in SAMPLERS),
+    (3, "final", "sde_dpmpp_2m"),  # with noise, and of second order
+]
+
+
+@pytest.mark.parametrize(("dims", "fusion", "sampler"), WAYS)
 def test_a_stream_gives_what_the_memory_gives(dims, fusion, sampler, tmp_path):
     config = options(fusion=fusion, sampler=sampler)
     flat, made = sketch(SHAPES[dims]), model(dims)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from phantomscope.config.diffusion import Network, Synthesise, Train
+from phantomscope.config.diffusion import Network, Train
+from phantomscope.config.synthesis import Synthesise
 from phantomscope.engine.checkpoint import (
     fingerprint,
     load_checkpoint,

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from stardist.matching import matching as stardist_matching
 
 from phantomscope.errors import PhantomscopeError
-from phantomscope.measure import instance
+from phantomscope.measure import instance, matching, overlap
 
 LABELS = npst.arrays(np.uint16, (7, 8), elements=st.integers(0, 5))
 
@@ -54,17 +54,17 @@ def test_shifted_squares_have_the_closed_form_iou(shift):
 def test_overlap_table_of_labels_with_gaps():
     truth = np.array([[0, 7, 7, 900000]])
     prediction = np.array([[5, 5, 2, 2]])
-    counts, true_sizes, pred_sizes = instance.overlap_table(truth, prediction)
-    assert counts.tolist() == [[1, 1], [1, 0]]
-    assert true_sizes.tolist() == [2, 1]
-    assert pred_sizes.tolist() == [2, 2]
+    table = instance.overlap_table(truth, prediction)
+    assert table.dense(table.counts).tolist() == [[1, 1], [1, 0]]
+    assert table.true_sizes.tolist() == [2, 1]
+    assert table.pred_sizes.tolist() == [2, 2]
 
 
 def test_table_without_background_and_with_large_labels():
     big = np.array([10**9, 10**9 + 5, 10**9 + 5], np.int64)
-    counts, sizes, _ = instance.overlap_table(big, big)
-    assert counts.tolist() == [[1, 0], [0, 2]]
-    assert sizes.tolist() == [1, 2]
+    table = instance.overlap_table(big, big)
+    assert table.dense(table.counts).tolist() == [[1, 0], [0, 2]]
+    assert table.true_sizes.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -235,3 +235,50 @@ def test_bad_rows_and_fraction_are_refused():
         instance.pool([row], [0.75])
     with pytest.raises(PhantomscopeError, match=r"fraction is 0\.2"):
         instance.split_merge_counts(square(), square(), 0.2)
+
+
+def test_pairs_are_matched_as_in_the_dense_matrix():
+    for seed in range(8):
+        truth, prediction = noisy_pair(seed, (20, 24))
+        table = instance.overlap_table(truth, prediction)
+        for threshold in (0.05, 0.2, 0.5, 0.6):
+            rows, columns = matching.assign(table.dense(table.iou), threshold)
+            pairs = matching.assign_pairs(table, threshold)
+            assert table.rows[pairs].tolist() == rows.tolist()
+            assert table.columns[pairs].tolist() == columns.tolist()
+
+
+def test_runs_that_cross_a_chunk_are_counted_whole(monkeypatch):
+    truth, prediction = noisy_pair(3, (12, 20, 30))
+    whole = instance.overlap_table(truth, prediction)
+    monkeypatch.setattr(overlap, "CHUNK", 7)
+    for a, b in zip(whole, instance.overlap_table(truth, prediction), strict=True):
+        assert a.tolist() == b.tolist()
+
+
+def test_the_table_of_many_objects_stays_small():
+    side = 8
+    truth = np.arange(40**3, dtype=np.int32).reshape(40, 40, 40) + 1
+    truth = truth.repeat(side, axis=2)  # 64,000 objects: a matrix would take 33 GB
+    table = instance.overlap_table(truth, truth)
+    assert table.counts.tolist() == [side] * 40**3
+    scored = instance.score_image(truth, truth, [0.5, 0.75])
+    assert scored["tp_0.50"] == scored["tp_0.75"] == 40**3
+    assert scored["dice_mean"] == 1
+
+
+def test_spread_of_dice_and_dice_of_the_foreground():
+    truth = np.array([1] * 4 + [2] * 4 + [0] * 4)
+    rows = [
+        instance.score_image(truth, np.array([1] * 4 + [0] * 8)),
+        instance.score_image(truth, np.array([1] * 2 + [0] * 6 + [3] * 4)),
+    ]
+    dice = [1, 0, 2 / 3, 0]
+    pooled = instance.pool(rows)
+    assert pooled["dice"] == pytest.approx(np.mean(dice))
+    assert pooled["dice_sd"] == pytest.approx(np.std(dice))
+    assert pooled["dice_foreground"] == pytest.approx(2 * 6 / (8 + 4 + 8 + 6))
+    records = instance.object_records(truth, np.array([1] * 2 + [0] * 6 + [3] * 4))
+    assert records["dice"].tolist()[:2] == pytest.approx(dice[2:])
+    assert records["seg"].tolist()[:2] == [0, 0]
+    assert np.isnan(records["dice"][2])

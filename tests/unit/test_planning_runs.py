@@ -19,14 +19,8 @@ from hypothesis import strategies as st
 from phantomscope.config.load import make_config
 from phantomscope.config.model import Config
 from phantomscope.errors import PhantomscopeError
-from phantomscope.planning.plan import (
-    CPU_BOUND,
-    add_arguments,
-    make_plan,
-    render,
-    run,
-    wall_seconds,
-)
+from phantomscope.planning.command import add_arguments, run
+from phantomscope.planning.plan import CPU_BOUND, make_plan, render, wall_seconds
 from phantomscope.planning.rates import Rate, Rates, load_rates, packaged_rates
 from phantomscope.planning.runs import open_run, rates_from_run
 from phantomscope.planning.sharding import resolved

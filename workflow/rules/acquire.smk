@@ -12,7 +12,8 @@ rule download:
     benchmark:
         f"{RESULTS}/benchmarks/download/{{dataset}}/{{file}}.tsv"
     wildcard_constraints:
-        dataset="[a-z0-9_]+",
+        # Parts of a paper download each its own; without a data set there is nothing.
+        dataset=CONFIG.source.dataset or r"[^\s\S]",
         file="[^/]+",
     conda:
         "../../envs/phantomscope.yaml"
@@ -20,9 +21,7 @@ rule download:
         mem_mb=grown(1000),
         runtime=grown(720),
     params:
-        config=sections(
-            CONFIG, "source.kind", "source.dataset", "source.registry", "source.mirror"
-        ),
+        config=sections(CONFIG, *CONFIG.source.download_keys),
     message:
         "Downloading {wildcards.file} of {wildcards.dataset}"
     script:

@@ -1,17 +1,7 @@
 # Config, paths and input functions. The config is checked before any rule.
-import sys
-from pathlib import Path
-
-# A clone needs no installation of the package itself. The path is that of this file,
-# so that it also holds when another workflow imports this one as a module.
-SOURCE = Path(str(workflow.current_basedir)).resolve().parent.parent / "src"
-if SOURCE.exists():
-    sys.path.insert(0, str(SOURCE))
-
-from phantomscope.clocks import bring_to_present
+from phantomscope.config.arms import parse_arm
 from phantomscope.config.load import make_config, sections
 from phantomscope.errors import PhantomscopeError
-from phantomscope.locks import attend
 from phantomscope.planning.sharding import resolved, training_processes
 
 try:
@@ -23,11 +13,6 @@ except PhantomscopeError as error:
     raise SystemExit(str(error)) from None
 
 RESULTS = f"results/{CONFIG.name}"
-if workflow.is_main_process:
-    ATTENDING = attend(
-        Path(".snakemake"), (f"{RESULTS}/", f"{CONFIG.source.downloads}/")
-    )
-    bring_to_present(Path(RESULTS), Path(CONFIG.source.downloads))
 SHARDS = [f"{n:03d}" for n in range(CONFIG.simulate.shards)]
 GPU = int("cpu" not in (CONFIG.train.device, CONFIG.synthesise.device))
 # Processes that share a training, each with threads and a GPU, on one machine: without
@@ -53,8 +38,12 @@ DRAWING = [
     for name in type(CONFIG.simulate).model_fields
     if name not in DIVISION
 ]
+# Fitted nuclei of images do not depend on their size.
+SIZED = CONFIG.dims == 3 or CONFIG.simulate.organism != "fitted"
 FIT_OPTIONS = [
-    name for name in DRAWING if name not in ("simulate.images", "simulate.size")
+    name
+    for name in DRAWING
+    if name != "simulate.images" and (SIZED or name != "simulate.size")
 ]
 
 
@@ -66,7 +55,7 @@ wildcard_constraints:
     shard=r"\d\d\d+",
     gathered="checked|camera",
     tool="cellpose|stardist|otsu_watershed",
-    arm="synthetic|annotated|sketch",
+    arm=r"synthetic|annotated|sketch|(annotated|mixed)-[\d.]+",
     seed=r"\d+",
 
 
@@ -101,8 +90,9 @@ def pixels_of_gathered(wildcards):
         "sketch": ["photographs"],
         "annotated": [],
     }
-    arms = [wildcards.arm] if "arm" in wildcards.keys() else list(pixels)
-    return [path for arm in arms for path in shards_of(*pixels[arm])]
+    known = "arm" in wildcards.keys()
+    used = parse_arm(wildcards.arm).sets if known else list(pixels)
+    return [path for name in used for path in shards_of(*pixels[name])]
 
 
 def gpus_of_tool(wildcards):
@@ -118,16 +108,23 @@ def synthesising_model(wildcards):
     return f"{RESULTS}/{folder}/model.pt"
 
 
-def training_set(wildcards):
-    """The image set that an arm is trained on."""
+def training_set(wildcards, number=0):
+    """An image set that an arm is trained on; mixed arms have a second one."""
     sets = {"synthetic": "checked", "annotated": "prepared", "sketch": "camera"}
-    return f"{RESULTS}/{sets[wildcards.arm]}"
+    used = parse_arm(wildcards.arm).sets
+    return f"{RESULTS}/{sets[used[number]]}" if number < len(used) else []
+
+
+def annotated_set(wildcards):
+    """The annotated images of a mixed arm."""
+    return training_set(wildcards, 1)
 
 
 def segment_sections(wildcards):
     """The options that shape a training of this tool."""
     own = "classical" if wildcards.tool == "otsu_watershed" else wildcards.tool
-    return sections(CONFIG, f"segment.{own}", "segment.images", "segment.threads")
+    names = [own, "images", "megavoxels", "sampling", "anisotropy", "threads"]
+    return sections(CONFIG, *(f"segment.{name}" for name in names))
 
 
 def trained(pattern):
@@ -161,3 +158,13 @@ def segmentation_figures(wildcards):
     """Figures of segmentations need annotation to compare with."""
     names = ["overlays", "average_precision"] if CONFIG.has_labels else []
     return [f"{RESULTS}/figures/{name}.png" for name in names]
+
+
+def wanted_besides(wildcards):
+    """What else the config asks for: the tables of a paper, and the published set."""
+    found = []
+    if CONFIG.appearance.organism and CONFIG.has_labels:
+        found += [f"{RESULTS}/tables/{name}.csv" for name in ("forward", "backward")]
+    if CONFIG.publish.formats:
+        found.append(f"{RESULTS}/published")
+    return found

@@ -3,12 +3,14 @@ rule train_segmenter:
     input:
         pixels_of_gathered,
         training=training_set,
+        annotated=annotated_set,
     output:
         folder=directory(f"{RESULTS}/models/{{tool}}/{{arm}}/seed{{seed}}"),
     log:
         f"{RESULTS}/logs/train_segmenter.{{tool}}.{{arm}}.{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train_segmenter.{{tool}}.{{arm}}.{{seed}}.tsv"
+    retries: SLICES
     conda:
         tool_environment
     threads: CONFIG.segment.threads
@@ -18,6 +20,8 @@ rule train_segmenter:
         runtime=grown(720),
     params:
         config=segment_sections,
+        # Only params names the state: Snakemake deletes outputs of a crashed job.
+        state=subpath(output.folder, with_suffix=".state"),
     message:
         "Training {wildcards.tool} on the {wildcards.arm} arm, seed {wildcards.seed}"
     script:
@@ -43,7 +47,9 @@ rule predict:
         mem_mb=grown(6000),
         runtime=grown(120),
     params:
-        config=sections(CONFIG, "segment.threads"),
+        config=sections(
+            CONFIG, "segment.threads", "segment.anisotropy", "segment.cellpose"
+        ),
     message:
         "Segmenting the test part: {wildcards.tool}, {wildcards.arm}"
     script:
@@ -68,7 +74,7 @@ rule predict_generalist:
         mem_mb=grown(6000),
         runtime=grown(120),
     params:
-        config=sections(CONFIG, "segment.threads"),
+        config=sections(CONFIG, "segment.threads", "segment.anisotropy"),
         tool="generalist",
     message:
         "Segmenting the test part with the zero-shot generalist"

@@ -183,6 +183,7 @@ rule report:
         rules.draw_figures.output,
         segmentation_figures,
         predictions_without_scores,
+        wanted_besides,
         config=rules.write_config.output.resolved,
     output:
         html=f"{RESULTS}/report.html",

@@ -70,7 +70,7 @@ def _explain_damage(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _safe_name(name: str, path: Path) -> str:
+def safe_name(name: str, path: Path) -> str:
     """Return the name as a relative path; empty for the root itself."""
     parts = name.replace("\\", "/").split("/")
     if parts[0] == "" or re.match(r"[A-Za-z]:", name):
@@ -82,10 +82,13 @@ def _safe_name(name: str, path: Path) -> str:
     return "/".join(part for part in parts if part not in ("", "."))
 
 
-def _zip_members(
-    archive: zipfile.ZipFile, stream: IO[bytes], path: Path
+def zip_members(
+    archive: zipfile.ZipFile, stream: IO[bytes], path: Path, *, compare: bool = True
 ) -> Iterator[Member]:
-    """List the members of a zip; refuse what is encrypted or no file or folder."""
+    """List the members of a zip; refuse what is encrypted or no file or folder.
+
+    With `compare` the name of each is compared with the one before its content.
+    """
     infos = archive.infolist()
     # The end record counts the entries; a damaged directory may hide some.
     stream.seek(-22 - len(archive.comment), 2)
@@ -105,9 +108,9 @@ def _zip_members(
             )
         if is_folder and info.file_size:
             raise ValueError(f"the folder {info.filename!r} has content")
-        # Opening compares the name with the one before the content.
-        archive.open(info).close()
-        name = _safe_name(info.filename, path)
+        if compare:
+            archive.open(info).close()
+        name = safe_name(info.filename, path)
         yield Member(name, info.file_size, is_folder, info)
 
 
@@ -116,7 +119,7 @@ def _tar_members(archive: tarfile.TarFile, path: Path) -> Iterator[Member]:
     for info in archive:
         if not (info.isreg() or info.isdir()):
             raise _unsafe("is a link or a device", info.name, path)
-        name = _safe_name(info.name, path)
+        name = safe_name(info.name, path)
         # Python's own check comes on top; 3.11 has it since 3.11.4.
         if hasattr(tarfile, "data_filter"):
             tarfile.data_filter(info, str(path.parent))
@@ -289,7 +292,7 @@ def open_archive(
             else:
                 zipped = stack.enter_context(zipfile.ZipFile(stream))
                 archive = Archive(path, zipped)
-                found = _zip_members(zipped, stream, path)
+                found = zip_members(zipped, stream, path)
             archive.fill(found, most_bytes, most_members)
         yield archive
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -21,11 +18,12 @@ from phantomscope.acquire.folder import (
     Item,
     _group_of,
     _raise_problems,
-    spread,
 )
-from phantomscope.acquire.listing import natural_key, safe_ids
+from phantomscope.acquire.listing import safe_ids
+from phantomscope.acquire.samples import Sample, find_samples, select
 from phantomscope.config.data import Source
-from phantomscope.config.datasets import Dataset, DatasetFile, Layout
+from phantomscope.config.datasets import Dataset, DatasetFile
+from phantomscope.config.layout import Layout
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.files import read_array, read_image, read_labels
 from phantomscope.images.writer import ImageSetWriter
@@ -33,16 +31,6 @@ from phantomscope.progress import Progress
 
 T = TypeVar("T")
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image of a data set: names of the members that belong to it."""
-
-    stem: str
-    split: str
-    image: str
-    labels: tuple[str, ...]
 
 
 def entry_of(source: Source) -> Dataset:
@@ -55,74 +43,6 @@ def entry_of(source: Source) -> Dataset:
             example="source:\n  kind: dataset\n  dataset: bbbc038",
         )
     return source.entry
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    """Turn ``{id}/images/*.png`` into a regular expression of whole names."""
-    parts = {"{id}": "(?P<id>[^/]+)", "{split}": "(?P<split>[^/]+)", "*": "[^/]*"}
-    pieces = re.split(r"(\{id\}|\{split\}|\*)", text)
-    return re.compile("".join(parts.get(p) or re.escape(p) for p in pieces))
-
-
-def _grouped(names: Sequence[str], pattern: str) -> dict[tuple[str, str], list[str]]:
-    """Members that match, by published split and id."""
-    expression = _pattern(pattern)
-    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for name in sorted(names):
-        # Hidden files, such as those that macOS adds, are no data.
-        match = expression.fullmatch(name)
-        if match and not PurePosixPath(name).name.startswith("."):
-            key = match.groupdict()
-            groups[key.get("split") or "", key["id"]].append(name)
-    return groups
-
-
-def find_samples(names: Sequence[str], layout: Layout, where: Path) -> list[Sample]:
-    """Find images and their labels among the members of the archives.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Members of all archives.
-    layout : Layout
-        Patterns.
-    where : Path
-        Archive to name in an error.
-
-    Returns
-    -------
-    list of Sample
-        In natural order of split and id; labels in the order of their names.
-
-    Raises
-    ------
-    PhantomscopeError
-        If a pattern matches nothing, or an id has more than one image or, unless each
-        object has a mask of its own, more than one label image.
-    """
-    found = {"images": _grouped(names, layout.images), "labels": {}}
-    if layout.labels is not None:
-        found["labels"] = _grouped(names, layout.labels)
-    for key in ("images", "labels"):
-        pattern = getattr(layout, key)
-        if pattern is not None and not found[key]:
-            raise PhantomscopeError(
-                f"no member is like `{pattern}`; there is {', '.join(names[:3])}",
-                where=where,
-                fix=f"adapt `layout.{key}` of this data set in the registry",
-            )
-    samples = []
-    for (split, stem), images in found["images"].items():
-        labels = found["labels"].get((split, stem)) or found["labels"].get(("", stem))
-        several = images if len(images) > 1 else labels or []
-        if len(several) > 1 and not (several is labels and layout.one_mask_per_object):
-            raise PhantomscopeError(
-                f"{several[0]} and {several[1]} are of the same image",
-                where=where,
-                fix="make the patterns of `layout` in the registry narrower",
-            )
-        samples.append(Sample(stem, split, images[0], tuple(labels or ())))
-    return sorted(samples, key=lambda s: (s.split, natural_key(Path(s.stem)), s.image))
 
 
 class _Reader:
@@ -162,7 +82,7 @@ class _Reader:
             return True  # it is told with all others when it is read
 
     def image(self, sample: Sample) -> Array:
-        """Read an image, (Y, X)."""
+        """Read an image, ([Z,] Y, X)."""
         layout = self.layout
         image = self._decode(
             sample.image, lambda path: read_image(path, layout.axes, layout.channel)
@@ -178,16 +98,41 @@ class _Reader:
         return image.astype(layout.dtype)
 
     def labels(self, sample: Sample, shape: tuple[int, ...]) -> Array | None:
-        """Read or put together the instance labels, (Y, X)."""
+        """Read or put together the instance labels, ([Z,] Y, X)."""
         if not sample.labels:
             return None
-        if not self.layout.one_mask_per_object:
-            return self._decode(sample.labels[0], lambda path: read_labels(path, shape))
-        masks = (
-            self._decode(name, lambda path: read_mask(path, shape))
-            for name in sample.labels
-        )
-        return number_masks(masks, shape, len(sample.labels))
+        if self.layout.one_mask_per_object:
+            masks = (
+                self._decode(name, lambda path: read_mask(path, shape))
+                for name in sample.labels
+            )
+            return number_masks(masks, shape, len(sample.labels))
+        if sample.planes:
+            labels = self._sparse(sample, shape)
+        else:
+            labels = self._decode(
+                sample.labels[0], lambda path: read_labels(path, shape)
+            )
+        if self.layout.background:
+            labels[labels == self.layout.background] = 0
+        return labels
+
+    def _sparse(self, sample: Sample, shape: tuple[int, ...]) -> Array:
+        """Put the planes that are annotated into a volume; all others are 0."""
+        labels = np.zeros(shape, np.uint16)
+        for name, plane in zip(sample.labels, sample.planes, strict=True):
+            if plane >= shape[0]:
+                raise PhantomscopeError(
+                    f"it is the label of plane {plane}, but its volume has planes 0 to "
+                    f"{shape[0] - 1}",
+                    where=self._holder[name][0].path / name,
+                    fix="get the archive from its publisher again, or adapt "
+                    "`layout.labels` in the registry",
+                )
+            found = self._decode(name, lambda path: read_labels(path, shape[1:]))
+            labels = labels.astype(np.promote_types(labels.dtype, found.dtype))
+            labels[plane] = found
+        return labels
 
 
 def is_fluorescence(array: Array) -> bool:
@@ -245,8 +190,9 @@ def number_masks(
 
 def _paths(source: Source, entry: Dataset, files: Sequence[Path]) -> list[Path]:
     """Put the downloaded files into the order of the registry."""
+    names = [source.local_name(file) for file in entry.files]
     by_name = {path.name: path for path in files or map(Path, source.downloaded)}
-    missing = [file.name for file in entry.files if file.name not in by_name]
+    missing = [name for name in names if name not in by_name]
     missing += [str(path) for path in by_name.values() if not path.exists()]
     if missing:
         raise PhantomscopeError(
@@ -257,7 +203,7 @@ def _paths(source: Source, entry: Dataset, files: Sequence[Path]) -> list[Path]:
             example=f"phantomscope download --config CONFIG "
             f"--target {source.downloaded[0]}",
         )
-    return [by_name[file.name] for file in entry.files]
+    return [by_name[name] for name in names]
 
 
 def _info(
@@ -268,7 +214,7 @@ def _info(
     def described(file: DatasetFile) -> dict[str, str]:
         return {"name": file.name, "url": file.url, "sha256": hashes[file.name]}
 
-    shaping = {"group", "limit", "pixel_size_um"}
+    shaping = {"group", "limit", "labelled", "truth", "frames", "pixel_size_um"}
     return {
         "source": "dataset",
         "name": source.dataset,
@@ -301,9 +247,11 @@ def acquire_dataset(source: Source, files: Sequence[Path], folder: Path) -> None
     files : sequence of Path
         The downloaded files; empty: those in ``source.downloads``.
     folder : Path
-        Folder of the new set: images (Y, X) as in `acquire_folder`. The column
-        ``stratum`` holds the size, such as ``512x768``, and ``published_split`` the
-        split that the publisher made, if any.
+        Folder of the new set: images ([Z,] Y, X) as in `acquire_folder`. The column
+        ``stratum`` holds the size, such as ``512x768``; where they are known,
+        ``published_split`` the split that the publisher made, ``frame`` the number in
+        a time series, ``truth`` which labels these are, and ``annotated_planes`` the
+        planes of a volume whose labels are known: in all others they are 0.
 
     Raises
     ------
@@ -315,14 +263,20 @@ def acquire_dataset(source: Source, files: Sequence[Path], folder: Path) -> None
     entry = entry_of(source)
     paths = _paths(source, entry, files)
     hashes = {
-        file.name: verify(path, size=file.size, sha256=file.sha256)
+        # Of a part, size and hash stand in the record beside it.
+        file.name: verify(path)
+        if source.in_parts
+        else verify(path, size=file.size, sha256=file.sha256)
         for file, path in zip(entry.files, paths, strict=True)
     }
     with _opened(paths, entry.layout) as reader:
-        every = find_samples(reader.names, entry.layout, paths[0])
+        every = find_samples(
+            reader.names, entry.layout, paths[0], source.chosen_truth,
+            whole=not source.in_parts,
+        )  # fmt: skip
         samples = _kept(reader, every)
         left_out = len(every) - len(samples)
-        samples = [samples[i] for i in spread(len(samples), source.limit)]
+        samples = select(samples, source, paths[0])
         labelled = sum(bool(sample.labels) for sample in samples)
         counts = {"files": len(samples), "labelled": labelled, "left_out": left_out}
         with ImageSetWriter(folder, _info(source, entry, hashes, counts)) as writer:
@@ -379,15 +333,31 @@ def _add(
     if old is not None:
         findings.dtypes.setdefault(old["dtype"], item.image.name)
         return
-    group = _group_of(source, item)
+    group = item.identifier
+    if source.group or sample.group:
+        group = _group_of(source, item) if source.group else sample.series
     image = reader.image(sample)
     findings.dtypes.setdefault(str(image.dtype), item.image.name)
     labels = reader.labels(sample, image.shape)
-    columns = {"group": group, "stratum": f"{image.shape[0]}x{image.shape[1]}"}
-    if sample.split:
-        columns["published_split"] = sample.split
     # After the first problem nothing is written, only checked.
     if not findings.problems:
         writer.add(
-            item.identifier, image, labels, pixel_size=source.pixel_size_um, **columns
+            item.identifier,
+            image,
+            labels,
+            pixel_size=source.voxel_size_um,
+            group=group,
+            stratum="x".join(map(str, image.shape)),
+            **_known(sample, source),
         )
+
+
+def _known(sample: Sample, source: Source) -> dict[str, Any]:
+    """Return the columns about what is known of an image, if it is."""
+    known = {
+        "published_split": sample.split,
+        "frame": sample.frame,
+        "truth": source.chosen_truth if sample.labels else "",
+        "annotated_planes": " ".join(map(str, sorted(sample.planes))),
+    }
+    return {name: value for name, value in known.items() if value not in ("", None)}

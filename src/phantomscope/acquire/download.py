@@ -9,43 +9,31 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import ssl
-import sys
-import time
-import urllib.error
-import urllib.request
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from phantomscope import __version__
 from phantomscope.acquire.archive import SUFFIXES, open_archive
+from phantomscope.acquire.web import (
+    CHUNK,
+    ELSEWHERE,
+    Interrupted,
+    Patience,
+    keep_trying,
+    open_url,
+    place_of,
+    reason_of,
+    request_for,
+    start_of,
+    version_of,
+)
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.files import read_json, write_json
 from phantomscope.locks import only_writer
 from phantomscope.progress import Progress
-
-CHUNK = 1 << 20
-LONGEST_PAUSE = 300.0
-# Request timeout and too many requests; all of 5xx are tried again, too.
-TRIED_AGAIN = (408, 429)
-_ELSEWHERE = (
-    "or fetch the file by other means, put it into a folder under its name in the "
-    "registry, and name that folder in `source.mirror`"
-)
-
-
-class _Interrupted(Exception):
-    """The transfer broke off and may be tried again; what arrived is kept."""
-
-    def __init__(self, reason: str, wait: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait = wait
 
 
 def pin_of(target: Path) -> Path:
@@ -134,46 +122,27 @@ def download(
         If the file cannot be had, is another than expected, is no archive although
         its name says so, or cannot be written. No target is left then.
     """
-    place = _place(url)
+    place = place_of(url)
     with explain_os_errors(target), only_writer(target):
         if target.exists():
             digest = verify(target, size=size, sha256=sha256)
             _pin(target, target, url, digest, sha256)
             return digest
         partial = _Partial(target.with_name(f".{target.name}.partial"), url)
-        resumed = _fetch(place, partial, size, timeout, attempts, pause)
+        patience = Patience(timeout, attempts, pause)
+        resumed = _fetch(place, partial, size, patience)
         try:
             digest = _accept(partial, target, size, sha256)
         except PhantomscopeError:
             # Parts of two versions may have come together: once more, all of it.
             if not resumed:
                 raise
-            _fetch(place, partial, size, timeout, attempts, pause)
+            _fetch(place, partial, size, patience)
             digest = _accept(partial, target, size, sha256)
         _pin(target, partial.path, url, digest, sha256)
         os.replace(partial.path, target)
         partial.forget()
     return digest
-
-
-def _place(url: str) -> Path | str:
-    """Return a local path or the address of a web server."""
-    try:
-        parts = urlsplit(url)
-        on_the_web = parts.scheme in ("http", "https") and parts.hostname
-        # Reading the port checks it; spaces would end the request.
-        if on_the_web and (parts.port or True) and not re.search(r"[\0- \x7f]", url):
-            return url
-        if parts.scheme in ("", "file") and parts.netloc in ("", "localhost"):
-            path = urllib.request.url2pathname(parts.path)
-            return Path(path if parts.scheme else url)
-    except ValueError:
-        pass  # a port that is no number, or brackets that are no IPv6 address
-    raise PhantomscopeError(
-        "nothing can be downloaded from there",
-        where=url,
-        fix="use https://SERVER/..., http://SERVER/..., file:///... or a path",
-    )
 
 
 def _accept(
@@ -244,31 +213,22 @@ class _Partial:
 
 
 def _fetch(
-    place: Path | str, partial: _Partial, size: int | None, timeout: float,
-    attempts: int, pause: float,
-) -> bool:  # fmt: skip
+    place: Path | str, partial: _Partial, size: int | None, patience: Patience
+) -> bool:
     """Fill the partial file; return whether some of it is of an earlier attempt."""
-    failures = 0
-    while True:
-        before = partial.length
-        try:
-            if isinstance(place, Path):
-                return _copy(place, partial, size)
-            return _attempt(partial, size, timeout)
-        except _Interrupted as broken:
-            # A long file over a bad line: attempts that move forward do not count.
-            failures = 1 if partial.length - before >= CHUNK else failures + 1
-            if failures >= attempts:
-                raise PhantomscopeError(
-                    f"the download failed {failures} times, at last: {broken}",
-                    where=partial.url,
-                    fix="check the connection and run the same command again "
-                    f"({partial.kept()[0]} bytes are kept); {_ELSEWHERE}",
-                ) from broken
-            wait = pause * 2 ** (failures - 1) if broken.wait is None else broken.wait
-            wait = min(wait, LONGEST_PAUSE)
-            print(f"{place}: {broken}; next attempt in {wait:.3g} s", file=sys.stderr)
-        time.sleep(wait)
+
+    def attempt() -> bool:
+        if isinstance(place, Path):
+            return _copy(place, partial, size)
+        return _attempt(partial, size, patience.timeout)
+
+    return keep_trying(
+        attempt,
+        lambda: partial.length,
+        partial.url,
+        patience,
+        lambda: partial.kept()[0],
+    )
 
 
 def _copy(source: Path, partial: _Partial, size: int | None) -> bool:
@@ -286,26 +246,22 @@ def _attempt(partial: _Partial, size: int | None, timeout: float) -> bool:
     offset, version = partial.kept()
     if offset and offset == size:
         return True
-    request = urllib.request.Request(partial.url)
-    request.add_header("User-Agent", f"phantomscope/{__version__}")
-    request.add_header("Accept-Encoding", "identity")
-    if offset:
-        request.add_header("Range", f"bytes={offset}-")
-        request.add_header("If-Range", version)
-    with _open(request, timeout) as response:
-        start, now = _start(response, offset), _version(response)
+    headers = {"Range": f"bytes={offset}-", "If_Range": version} if offset else {}
+    request = request_for(partial.url, **headers)
+    with open_url(request, timeout) as response:
+        start, now = start_of(response, offset), version_of(response)
         if start == offset > 0 and response.status == 416:
             return True
         if start not in (0, offset) or (start and now not in ("", version)):
             partial.forget()
-            raise _Interrupted("the file on the server has changed", wait=0)
+            raise Interrupted("the file on the server has changed", wait=0)
         length = response.headers.get("Content-Length", "")
         total = start + int(length) if length.isdecimal() else None
         if size is not None and total not in (None, size):
             raise PhantomscopeError(
                 f"another file than expected: {total} bytes, the registry says {size}",
                 where=partial.url,
-                fix=f"check the address: it may lead to a login page; {_ELSEWHERE}",
+                fix=f"check the address: it may lead to a login page; {ELSEWHERE}",
             )
         if start == 0:
             partial.begin(now)
@@ -328,7 +284,7 @@ def _receive(
             except (OSError, HTTPException) as error:
                 if most:
                     progress.advance(0)  # ends here if we were asked to stop
-                raise _Interrupted(_reason(error)) from error
+                raise Interrupted(reason_of(error)) from error
             if not chunk:
                 break
             file.write(chunk)
@@ -336,63 +292,4 @@ def _receive(
             if most:
                 progress.advance(len(chunk))
     if done < most:
-        raise _Interrupted(f"the connection ended after {done} of {most} bytes")
-
-
-def _open(request: urllib.request.Request, timeout: float) -> Any:
-    """Send a request; return a response with status 200, 206 or 416."""
-    url = request.full_url
-    try:
-        return urllib.request.urlopen(request, timeout=timeout)
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and request.has_header("Range"):
-            return error
-        error.close()
-        answer = f"the server answers {error.code} {error.reason}"
-        if error.code >= 500 or error.code in TRIED_AGAIN:
-            asked = error.headers.get("Retry-After", "")
-            wait = float(asked) if asked.isdecimal() else None
-            raise _Interrupted(answer, wait) from error
-        absent = "there is no such file: " if error.code in (404, 410) else ""
-        raise PhantomscopeError(
-            absent + answer,
-            where=url,
-            fix=f"look on the home page of the data set for where it is; {_ELSEWHERE}",
-        ) from error
-    except (OSError, HTTPException) as error:
-        cause = error.reason if isinstance(error, urllib.error.URLError) else error
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            raise PhantomscopeError(
-                f"the server cannot prove who it is ({cause.verify_message})",
-                where=url,
-                fix="check this machine's date and proxy; set SSL_CERT_FILE where an "
-                "institution has certificates of its own",
-            ) from error
-        raise _Interrupted(_reason(cause)) from error
-
-
-def _reason(error: object) -> str:
-    if isinstance(error, TimeoutError):
-        return "the server does not answer (timeout)"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _version(response: Any) -> str:
-    """Return what tells this version of the file from others; empty if nothing does."""
-    tag = response.headers.get("ETag", "")
-    # A weak tag stands for files of the same meaning, not of the same bytes.
-    return str(tag if tag[:1] == '"' else response.headers.get("Last-Modified", ""))
-
-
-def _start(response: Any, offset: int) -> int:
-    """Offset of the first byte that the server sends; -1 if it makes no sense."""
-    if response.status == 200:
-        return 0
-    content = response.headers.get("Content-Range", "")
-    if response.status == 416:  # nothing is beyond what we have: it is all, or another
-        return offset if content == f"bytes */{offset}" else -1
-    unit, _, rest = content.partition(" ")
-    first = rest.partition("-")[0]
-    return int(first) if unit == "bytes" and first.isdecimal() else -1
+        raise Interrupted(f"the connection ended after {done} of {most} bytes")

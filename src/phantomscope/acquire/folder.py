@@ -19,6 +19,7 @@ from phantomscope.acquire.listing import (
 )
 from phantomscope.config.data import Source
 from phantomscope.errors import PhantomscopeError
+from phantomscope.images.axes import PixelSize
 from phantomscope.images.files import pixel_hash, read_image, read_labels
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.progress import Progress
@@ -133,7 +134,7 @@ def _add(
     item: Item,
     pixels: tuple[NDArray[Any], NDArray[Any] | None],
     group: str,
-    pixel_size: float | None,
+    pixel_size: PixelSize | None,
 ) -> None:
     """Write one image unless a writer that was killed has written the same pixels."""
     image, labels = pixels
@@ -143,7 +144,7 @@ def _add(
         if (old["sha256"], old["mask_sha256"]) == (pixel_hash(image), label_hash):
             return
         del writer.rows[item.identifier]  # the file was mended in between
-    stratum = f"{image.shape[0]}x{image.shape[1]}"
+    stratum = "x".join(map(str, image.shape))
     writer.add(
         item.identifier,
         image,
@@ -185,8 +186,8 @@ def acquire_folder(source: Source, folder: Path) -> None:
         Section ``source`` of the config: folders, axes, channel, pixel size in um,
         expression of the group and limit.
     folder : Path
-        Folder of the new set. Images are (Y, X), uint8, uint16 or float32 with the
-        intensities of the files; labels are (Y, X), uint16 or uint32, 0 is
+        Folder of the new set. Images are ([Z,] Y, X), uint8, uint16 or float32 with
+        the intensities of the files; labels are ([Z,] Y, X), uint16 or uint32, 0 is
         background. The column ``stratum`` holds the size, such as ``512x768``.
 
     Raises
@@ -207,6 +208,8 @@ def acquire_folder(source: Source, folder: Path) -> None:
             safe_ids([file_stem(path) for path in paths]), paths, strict=True
         )
     ]
+    if source.labelled:
+        items = [item for item in items if item.label is not None]
     items = [items[i] for i in spread(len(items), source.limit)]
     labelled = sum(item.label is not None for item in items)
     if source.labels is not None and not labelled:

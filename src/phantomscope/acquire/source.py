@@ -9,6 +9,8 @@ from phantomscope.acquire.dataset import acquire_dataset, entry_of
 from phantomscope.acquire.download import download
 from phantomscope.acquire.folder import acquire_folder
 from phantomscope.acquire.package import acquire_package
+from phantomscope.acquire.remote_zip import fetch_members
+from phantomscope.acquire.samples import find_samples, select
 from phantomscope.config.data import Source
 from phantomscope.errors import PhantomscopeError
 
@@ -21,8 +23,8 @@ def acquire(source: Source, folder: Path, files: Sequence[Path] = ()) -> None:
     source : Source
         Section ``source`` of the config.
     folder : Path
-        Folder of the new set: images (Y, X) of uint8, uint16 or float32 in the
-        units of the files, labels (Y, X) of uint16 or uint32.
+        Folder of the new set: images ([Z,] Y, X) of uint8, uint16 or float32 in the
+        units of the files, labels ([Z,] Y, X) of uint16 or uint32.
     files : sequence of Path
         Downloaded files of a public data set; empty: those in ``source.downloads``.
 
@@ -42,6 +44,9 @@ def acquire(source: Source, folder: Path, files: Sequence[Path] = ()) -> None:
 def fetch(source: Source, target: Path) -> None:
     """Download one file of a data set, or copy it from the mirror.
 
+    Of a file that is used in part (``source.download``) only the members that the
+    config asks for are fetched, and make a smaller zip.
+
     Parameters
     ----------
     source : Source
@@ -52,15 +57,26 @@ def fetch(source: Source, target: Path) -> None:
     Raises
     ------
     PhantomscopeError
-        If the data set has no such file, and as `download`.
+        If the data set has no such file, and as `download` and `fetch_members`.
     """
-    files = {file.name: file for file in entry_of(source).files}
+    entry = entry_of(source)
+    files = {source.local_name(file): file for file in entry.files}
     if target.name not in files:
         raise PhantomscopeError(
             f"the data set {source.dataset!r} has no file {target.name!r}",
             where=target,
-            fix=f"its files are {', '.join(files)}",
+            fix=f"with this config its files are {', '.join(files)}",
         )
     file = files[target.name]
     url = f"{source.mirror.rstrip('/')}/{file.name}" if source.mirror else file.url
-    download(url, target, size=file.size, sha256=file.sha256)
+    if not source.in_parts:
+        download(url, target, size=file.size, sha256=file.sha256)
+        return
+
+    def choose(names: Sequence[str]) -> list[str]:
+        where, truth = Path(file.name), source.chosen_truth
+        samples = find_samples(names, entry.layout, where, truth)
+        chosen = select(samples, source, where)
+        return [name for s in chosen for name in (s.image, *s.labels)]
+
+    fetch_members(url, target, choose, size=file.size)

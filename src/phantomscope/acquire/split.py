@@ -6,30 +6,29 @@ import hashlib
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from phantomscope.acquire.regions import Box, crop, cut, planes_within
 from phantomscope.config.data import Split
 from phantomscope.errors import PhantomscopeError, explain_os_errors
+from phantomscope.images.axes import VOLUME_COLUMNS, PixelSize, voxel_size
 from phantomscope.images.files import replace_folder
 from phantomscope.images.imageset import COLUMNS, ImageSet
 from phantomscope.images.noise import generator
 from phantomscope.images.writer import ImageSetWriter, write_manifest
 
-THINNEST = 64
 GROUPS_FOR_AUTO = 4
 
 
-def _shape(images: ImageSet, identifier: str) -> tuple[int, int]:
-    """Height and width of an image, as the manifest has them."""
-    row = images.row(identifier)
-    return int(row["height"]), int(row["width"])
+def _stratum(images: ImageSet, identifier: str) -> str:
+    """Size of an image, such as ``512x768``, as the manifest has it."""
+    return "x".join(map(str, images.shape(identifier)))
 
 
 def _units(images: ImageSet) -> dict[str, str]:
@@ -56,8 +55,7 @@ def _strata(images: ImageSet, units: Mapping[str, str], by: str) -> list[list[st
     sizes: dict[str, set[str]] = defaultdict(set)
     for identifier in images.ids:
         unit = units[str(images.row(identifier)["group"])]
-        height, width = _shape(images, identifier) if by == "shape" else (0, 0)
-        sizes[unit].add(f"{height}x{width}")
+        sizes[unit].add(_stratum(images, identifier) if by == "shape" else "")
     strata: dict[str, list[str]] = defaultdict(list)
     for unit in sorted(sizes):
         strata["+".join(sorted(sizes[unit]))].append(unit)
@@ -79,9 +77,37 @@ def _draw(
     return training
 
 
+def _named_groups(units: Mapping[str, str], test: Sequence[str]) -> dict[str, str]:
+    """Return the side of each group, where the test groups are named."""
+    named = {group: "test" if group in test else "train" for group in units}
+    if unknown := sorted(set(test) - set(units)):
+        raise PhantomscopeError(
+            f"there is no group {unknown[0]!r}; there are {', '.join(sorted(units))}",
+            where="split.test",
+            fix="name groups as they are in the column `group` of the manifest",
+        )
+    if set(named.values()) != {"test"}:
+        for group, unit in units.items():
+            if named[group] != named[unit]:
+                raise PhantomscopeError(
+                    f"the groups {unit!r} and {group!r} share an identical image, but "
+                    "`test` names one of them only",
+                    where="split.test",
+                    fix="name both or none of them, or remove the copy",
+                )
+        return named
+    raise PhantomscopeError(
+        f"all groups are for the test ({', '.join(sorted(units))})",
+        where="split.test",
+        fix="leave at least one for training",
+    )
+
+
 def _choose_groups(images: ImageSet, options: Split, seed: int) -> dict[str, str]:
     """Return the side of each group."""
     units = _units(images)
+    if options.test is not None:
+        return _named_groups(units, options.test)
     strata = _strata(images, units, options.stratify)
     if sum(map(len, strata)) < 2:
         raise PhantomscopeError(
@@ -100,9 +126,12 @@ def _choose_groups(images: ImageSet, options: Split, seed: int) -> dict[str, str
     }
 
 
-def _region_columns(parent: str, side: str, box: tuple[int, ...]) -> dict[str, Any]:
-    y0, x0, y1, x1 = box
-    return {"split": side, "parent": parent, "y0": y0, "x0": x0, "y1": y1, "x1": x1}
+def _region_columns(parent: str, side: str, box: Box) -> dict[str, Any]:
+    """Return the columns about a region: begin and end along ([z,] y, x)."""
+    columns: dict[str, Any] = {"split": side, "parent": parent}
+    for axis, (begin, end) in zip("zyx"[-len(box) :], box, strict=True):
+        columns |= {f"{axis}0": begin, f"{axis}1": end}
+    return columns
 
 
 def _info(images: ImageSet, options: Split, by: str, seed: int) -> dict[str, Any]:
@@ -129,10 +158,10 @@ def _write_groups(
     rows = []
     for identifier in sorted(images.ids):
         row = images.row(identifier)
-        height, width = _shape(images, identifier)
-        side = sides[str(row["group"])]
-        row |= _region_columns(identifier, side, (0, 0, height, width))
-        row |= {"stratum": f"{height}x{width}", "image": f"{prefix}/{row['image']}"}
+        box = tuple((0, length) for length in images.shape(identifier))
+        row |= _region_columns(identifier, sides[str(row["group"])], box)
+        row["stratum"] = _stratum(images, identifier)
+        row["image"] = f"{prefix}/{row['image']}"
         row["mask"] = f"{prefix}/{row['mask']}" if row["mask"] else ""
         rows.append(row)
     partial = folder.with_name(f".{folder.name}.partial")
@@ -143,86 +172,53 @@ def _write_groups(
     replace_folder(partial, folder)
 
 
-def cut(
-    shape: tuple[int, int], options: Split, train_first: bool, name: str = "an image"
-) -> dict[str, tuple[int, int, int, int]]:
-    """Cut an image along its longer axis.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Height and width, px.
-    options : Split
-        Share of the training part and margin, px.
-    train_first : bool
-        Whether the training part is at the top or left.
-    name : str
-        What to call the image in an error.
-
-    Returns
-    -------
-    dict
-        ``train`` and ``test`` to (y0, x0, y1, x1), px, end excluded.
-
-    Raises
-    ------
-    PhantomscopeError
-        If a part would be thinner than 64 px.
-    """
-    length = max(shape)
-    train = round((length - options.margin) * options.train_fraction)
-    test = length - options.margin - train
-    if min(train, test) < THINNEST:
-        raise PhantomscopeError(
-            f"{name} of {shape[0]} x {shape[1]} px leaves {max(train, 0)} px for "
-            f"training and {max(test, 0)} px for test beside a margin of "
-            f"{options.margin} px; each needs {THINNEST}",
-            where="split.margin",
-            fix="choose a smaller margin, another `train_fraction`, larger images, or "
-            f"{GROUPS_FOR_AUTO} images and more, which are not cut",
-        )
-    ends = {
-        "train": (0, train) if train_first else (length - train, length),
-        "test": (length - test, length) if train_first else (0, test),
-    }
-    if shape[0] == length:
-        return {side: (a, 0, b, shape[1]) for side, (a, b) in ends.items()}
-    return {side: (0, a, shape[0], b) for side, (a, b) in ends.items()}
-
-
-def _crop(array: NDArray[Any], box: tuple[int, int, int, int]) -> NDArray[Any]:
-    y0, x0, y1, x1 = box
-    return np.ascontiguousarray(array[y0:y1, x0:x1])
-
-
 def _write_regions(
     images: ImageSet, options: Split, info: Mapping[str, Any], seed: int, folder: Path
 ) -> None:
     """Write two crops of each image, and of its labels with their ids."""
     with ImageSetWriter(folder, info) as writer:
         for identifier in images.ids:
-            row = images.row(identifier)
-            image = images.image(identifier)
-            mask = images.mask(identifier) if images.has_mask(identifier) else None
-            # Drawn by the pixels, not the id: copies of an image are cut alike.
-            coin = generator(seed, "split", row["sha256"]).integers(2)
-            shape = (image.shape[0], image.shape[1])
-            kept = {key: row[key] for key in row if key not in COLUMNS}
-            known = row["pixel_size"] == row["pixel_size"]  # NaN is no size
-            size = float(row["pixel_size"]) if known else None
-            name = f"the image {identifier!r}"
-            for side, box in cut(shape, options, bool(coin), name).items():
-                if f"{identifier}-{side}" in writer:
-                    continue
-                columns = {"stratum": f"{shape[0]}x{shape[1]}", **kept}
-                columns |= {"group": row["group"]}
-                writer.add(
-                    f"{identifier}-{side}",
-                    _crop(image, box),
-                    None if mask is None else _crop(mask, box),
-                    pixel_size=size,
-                    **columns | _region_columns(identifier, side, box),
-                )
+            _write_crops(writer, images, identifier, options, seed)
+
+
+def _write_crops(
+    writer: ImageSetWriter, images: ImageSet, identifier: str, options: Split, seed: int
+) -> None:
+    """Write the two crops of one image; only this one is in memory."""
+    row = images.row(identifier)
+    # Drawn by the pixels, not the id: copies of an image are cut alike.
+    coin = generator(seed, "split", row["sha256"]).integers(2)
+    name = f"the image {identifier!r}"
+    boxes = cut(images.shape(identifier), options, bool(coin), name)
+    image = images.image(identifier)
+    mask = images.mask(identifier) if images.has_mask(identifier) else None
+    planes = images.annotated_planes(identifier)
+    kept = {k: row[k] for k in row if k not in (*COLUMNS, *VOLUME_COLUMNS)}
+    for side, box in boxes.items():
+        if f"{identifier}-{side}" in writer:
+            continue
+        columns = {"stratum": _stratum(images, identifier), **kept}
+        columns |= {"group": row["group"]}
+        labels = None if mask is None else crop(mask, box)
+        if planes is not None:
+            columns["annotated_planes"] = planes_within(planes, box)
+            # Without any annotated plane nothing is known of the labels.
+            labels = labels if columns["annotated_planes"] else None
+        writer.add(
+            f"{identifier}-{side}",
+            crop(image, box),
+            labels,
+            pixel_size=_size(row),
+            **columns | _region_columns(identifier, side, box),
+        )
+
+
+def _size(row: Mapping[str, Any]) -> PixelSize | None:
+    """Size of a pixel as the writer takes it: of an image one number if it can be."""
+    sizes = voxel_size(row)
+    if sizes is None or len(sizes) == 3:
+        return sizes
+    return sizes[0] if sizes[0] == sizes[1] else (1.0, *sizes)
 
 
 def prepare(images: ImageSet, options: Split, seed: int, folder: Path) -> None:
@@ -231,15 +227,16 @@ def prepare(images: ImageSet, options: Split, seed: int, folder: Path) -> None:
     Parameters
     ----------
     images : ImageSet
-        All images, (Y, X), with or without labels.
+        All images, ([Z,] Y, X), with or without labels.
     options : Split
         Section ``split`` of the config; the margin is in px.
     seed : int
         The same seed makes the same split.
     folder : Path
         Folder of the new set. Its columns ``split`` (``train`` or ``test``),
-        ``parent``, ``y0``, ``x0``, ``y1``, ``x1`` (region in the parent, px, end
-        excluded) and ``stratum`` (size of the parent) say what lies where. By group
+        ``parent``, ``y0``, ``x0``, ``y1``, ``x1``, of volumes ``z0``, ``z1`` (region
+        in the parent, px, end excluded) and ``stratum`` (size of the parent) say what
+        lies where. By group
         it points to the files of `images`; by region it holds crops of the same
         dtype and intensities, and the labels keep their numbers: objects cut by the
         border remain as fragments.
@@ -247,8 +244,9 @@ def prepare(images: ImageSet, options: Split, seed: int, folder: Path) -> None:
     Raises
     ------
     PhantomscopeError
-        If there is no image, one group only (``by: group``), or a region would be
-        thinner than 64 px.
+        If there is no image, one group only (``by: group``), or ``split.test`` names
+        groups that are not there or all of them; if a region would be thinner than 64
+        px, or, along z, than 8 planes.
     """
     if not len(images):
         raise PhantomscopeError(
@@ -259,7 +257,8 @@ def prepare(images: ImageSet, options: Split, seed: int, folder: Path) -> None:
     by: str = options.by
     if by == "auto":
         groups = len(set(_units(images).values()))
-        by = "group" if groups >= GROUPS_FOR_AUTO else "region"
+        named = options.test is not None
+        by = "group" if named or groups >= GROUPS_FOR_AUTO else "region"
     info = _info(images, options, by, seed)
     if by == "group":
         _write_groups(images, _choose_groups(images, options, seed), info, folder)
@@ -272,9 +271,10 @@ def _gap(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
 
     Regions that touch have a gap of 0.
     """
+    axes = "zyx" if "ZYX" == one["axes"] == other["axes"] else "yx"
     return max(
         int(max(one[f"{a}0"] - other[f"{a}1"], other[f"{a}0"] - one[f"{a}1"]))
-        for a in "yx"
+        for a in axes
     )
 
 

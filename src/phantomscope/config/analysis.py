@@ -6,11 +6,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from phantomscope.config.arms import Arm
 from phantomscope.config.option import Section, option
 
 Tool = Literal["cellpose", "stardist"]
 Sigma = Annotated[float, Field(ge=0, le=100)]
-Arm = Literal["synthetic", "annotated", "sketch"]
 
 
 class Check(Section):
@@ -43,8 +43,114 @@ class Check(Section):
     )
 
 
+class CellposeVolumes(Section):
+    """Cellpose for volumes: a 3D network that sees all three axes at once."""
+
+    steps: int = option(1500, "Optimiser steps (1.5 s each on one core).", ge=1,
+                        paper="1000 epochs")  # fmt: skip
+    batch_size: int = option(2, "Patches per step.", ge=1, paper="1")
+    patch: int = option(
+        64, "Side of the training patches; a multiple of 8.", unit="px", ge=16,
+        multiple_of=8, paper="128",
+    )  # fmt: skip
+    patch_depth: int = option(
+        16, "Depth of the training patches; a multiple of 8.", unit="px", ge=8,
+        multiple_of=8, paper="64",
+    )  # fmt: skip
+    filters: int = option(
+        16, "Channels of the finest level; 16 gives 1,980,980 parameters.", ge=2,
+        multiple_of=2, paper="16",
+    )  # fmt: skip
+    norm: Literal["instance", "channel"] = option(
+        "instance",
+        "`instance`: as published, with statistics of the tile; `channel`: over the "
+        "channels of each voxel, hence the same for any tile.",
+        paper="instance",
+    )
+    optimiser: Literal["radam", "adamw", "adam"] = option(
+        "adamw", "Optimiser.", paper="radam"
+    )
+    learning_rate: float = option(
+        3e-3, "Learning rate; it falls linearly over the last 30 % of the steps. In "
+        "400 steps on real nuclei AdamW came to a loss of 0.14 with it, RAdam with "
+        "1e-3 to 0.20.", gt=0, le=1, paper="1e-3",
+    )  # fmt: skip
+    ema: float = option(
+        0.99, "Decay of the moving average of the weights; 0 switches it off.", ge=0,
+        lt=1, paper="none",
+    )  # fmt: skip
+    flows: Literal["tanh", "diffusion"] = option(
+        "tanh",
+        "What the network predicts besides the foreground. `tanh`: how far each voxel "
+        "lies from the centre of its cell along each axis, squashed; `diffusion`: "
+        "Cellpose's own unit vectors towards the centre, by diffusion within the cell "
+        "(takes minutes for large cells).",
+        paper="tanh",
+    )
+    masks: Literal["cellpose", "paper"] = option(
+        "cellpose",
+        "How flows become cells. `cellpose`: Cellpose's 3D dynamics; `paper`: 100 "
+        "Euler steps of all voxels, closing and the published filters: for tissue "
+        "without gaps and long trainings, since the flows of a background that hardly "
+        "counted in training carry it along.",
+        paper="paper",
+    )
+    on_objects: float = option(
+        0.5,
+        "Share of the patches that are placed on an object; the others lie anywhere.",
+        ge=0,
+        le=1,
+        paper="0",
+    )
+    augment: bool = option(
+        True,
+        "Flips and quarter turns in the planes, and changes of brightness, contrast "
+        "and noise.",
+    )
+    tile: int = option(
+        128, "Largest side of the tiles in prediction; a multiple of 8.", unit="px",
+        ge=16, multiple_of=8, paper="128",
+    )  # fmt: skip
+    tile_depth: int = option(
+        32, "Largest depth of the tiles in prediction; a multiple of 8.", unit="px",
+        ge=8, multiple_of=8, paper="64",
+    )  # fmt: skip
+    overlap: int = option(
+        16, "Overlap of neighbouring tiles in the planes, on each side; a multiple of "
+        "8.", unit="px", ge=0, multiple_of=8,
+    )  # fmt: skip
+    overlap_depth: int = option(
+        8, "Overlap of neighbouring tiles in depth, on each side; a multiple of 8.",
+        unit="px", ge=0, multiple_of=8,
+    )  # fmt: skip
+    min_size: int = option(
+        0,
+        "Smaller objects are dropped. 0: a tenth of the median of the training "
+        "objects.",
+        unit="voxels",
+        ge=0,
+    )
+    precision: Literal["auto", "fp32", "bf16"] = option(
+        "auto",
+        "`auto`: bf16 where the machine has it. Patches of 16 planes are trained in "
+        "fp32 on a CPU.",
+        paper="fp32",
+    )
+
+    @model_validator(mode="after")
+    def _tile_holds_overlap(self) -> Self:
+        for tile, overlap in (("tile", "overlap"), ("tile_depth", "overlap_depth")):
+            side, border = getattr(self, tile), getattr(self, overlap)
+            if side <= 2 * border:
+                raise ValueError(
+                    f"`{tile}` ({side}) must be more than twice `{overlap}` "
+                    f"({border}): nothing would be left between the borders"
+                )
+        return self
+
+
 class Cellpose(Section):
-    """Training of Cellpose 3.1.1.3 from scratch."""
+    """Training of Cellpose 3.1.1.3 from scratch; `volumes` is for 3D."""
 
     steps: int = option(400, "Optimiser steps (0.15 to 0.35 s each on one core).", ge=1)
     batch_size: int = option(8, "Patches per step.", ge=1)
@@ -57,10 +163,34 @@ class Cellpose(Section):
         unit="px",
         ge=0,
     )
+    volumes: CellposeVolumes = option(
+        CellposeVolumes, "What holds for volumes instead of the above."
+    )
+
+
+class StardistVolumes(Section):
+    """StarDist for volumes: star-convex polyhedra."""
+
+    steps: int = option(
+        1500, "Optimiser steps. Volumes need more than images: with 400 on real nuclei "
+        "most objects were too small.", ge=1,
+    )  # fmt: skip
+    batch_size: int = option(2, "Patches per step.", ge=1)
+    patch: int = option(48, "Side of the training patches; a multiple of 16.",
+                        unit="px", ge=16, multiple_of=16)  # fmt: skip
+    patch_depth: int = option(
+        32, "Depth of the training patches; a multiple of 8. Rays end where the patch "
+        "does, so it should be deeper than an object.", unit="px", ge=8, multiple_of=8,
+    )  # fmt: skip
+    rays: int = option(64, "Rays of the star-convex polyhedra.", ge=8)
+    filters: int = option(16, "Channels of the first level of the U-Net.", ge=4)
+    learning_rate: float = option(
+        3e-3, "Highest learning rate; it falls along a cosine to 2 % of it.", gt=0
+    )
 
 
 class Stardist(Section):
-    """Training of StarDist 0.9.2."""
+    """Training of StarDist 0.9.2; `volumes` is for 3D."""
 
     steps: int = option(800, "Optimiser steps (0.07 s each on one core).", ge=1)
     batch_size: int = option(4, "Patches per step.", ge=1)
@@ -70,6 +200,9 @@ class Stardist(Section):
     filters: int = option(16, "Channels of the first level of the U-Net.", ge=4)
     learning_rate: float = option(
         1e-3, "Highest learning rate; it falls along a cosine to 2 % of it.", gt=0
+    )
+    volumes: StardistVolumes = option(
+        StardistVolumes, "What holds for volumes instead of the above."
     )
 
 
@@ -95,8 +228,22 @@ class Segment(Section):
         lambda: ["synthetic", "annotated", "sketch"],
         "`synthetic`: the synthetic images; `annotated`: the annotated training part "
         "(needs labels); `sketch`: the sketches with a simple camera model, without "
-        "diffusion.",
+        "diffusion; `annotated-5`: 5 % of the annotated objects; `mixed-5`: these and "
+        "all synthetic images (any percentage up to 100: the label-efficiency curve).",
         min_length=1,
+    )
+    sampling: Literal["mixture", "balanced"] = option(
+        "mixture",
+        "How mixed arms are drawn from. `mixture`: every image has the same chance, "
+        "so that few real ones are seldom seen; `balanced`: half of what is drawn is "
+        "real.",
+        paper="mixture",
+    )
+    anisotropy: Literal["auto"] | Annotated[float, Field(gt=0, le=100)] = option(
+        "auto",
+        "How many times larger a voxel is in z than in y and x; for volumes only. "
+        "`auto`: by the voxel sizes where the images tell them, else by the extents "
+        "of the training objects.",
     )
     seeds: list[int] = option(
         lambda: [0], "One training per seed; at least three for a claim.", min_length=1
@@ -110,6 +257,11 @@ class Segment(Section):
         2000,
         "At most so many images of a training set are loaded, evenly spread over it. A "
         "short training sees no more.",
+        ge=1,
+    )
+    megavoxels: int = option(
+        400,
+        "At most so many million pixels of them are held in memory (10 bytes each).",
         ge=1,
     )
     threads: int = option(1, "CPU threads of each training.", ge=1)

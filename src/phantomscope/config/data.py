@@ -2,19 +2,64 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from pathlib import PurePath
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from phantomscope.config.datasets import (
     Dataset,
-    known_axes,
+    DatasetFile,
     load_registry,
     suggestion,
 )
+from phantomscope.config.layout import Truth, VoxelSize, known_axes
 from phantomscope.config.option import Section, option
+
+FrameNumber = Annotated[int, Field(ge=0)]
+
+
+class Frames(Section):
+    """Which frames of time series to use."""
+
+    first: int = option(0, "Number of the first frame.", ge=0)
+    last: int | None = option(
+        None, "Number of the last frame, itself included. Empty: to the end.", ge=0
+    )
+    every: int = option(1, "Use every n-th frame, counted from `first`.", ge=1)
+    only: list[FrameNumber] | None = option(
+        None, "Use exactly these frames of each series instead.", min_length=1
+    )
+    limit: int | None = option(
+        None,
+        "Use at most this many frames of each series, evenly spread over those that "
+        "the other options leave.",
+        ge=1,
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.last is not None and self.last < self.first:
+            raise ValueError(f"`last: {self.last}` is before `first: {self.first}`")
+        if self.only is not None and (self.first, self.last, self.every) != (
+            0,
+            None,
+            1,
+        ):
+            raise ValueError(
+                "`only` stands alone: leave out `first`, `last` and `every`"
+            )
+        return self
+
+    def __contains__(self, number: int) -> bool:
+        """Whether a frame may be used, before `limit`."""
+        if self.only is not None:
+            return number in self.only
+        last = number if self.last is None else self.last
+        return self.first <= number <= last and (number - self.first) % self.every == 0
 
 
 class Source(Section):
@@ -56,14 +101,17 @@ class Source(Section):
     )
     axes: str = option(
         "",
-        "Axes of each image file, such as `YX`, `CYX` or `YXC`. Empty: `YX`, and a "
-        "file with more axes is refused.",
+        "Axes of each image file, such as `YX`, `CYX` or `YXC`, or of volumes `ZYX`, "
+        "`CZYX`, `ZCYX` or `ZYXC`. Empty: `YX`, and a file with more axes is refused.",
     )
     channel: int | None = option(
         None, "Which channel to use when `axes` has a `C`; counts from 0.", ge=0
     )
-    pixel_size_um: float | None = option(
-        None, "Size of a pixel, carried into every file.", unit="um", gt=0
+    pixel_size_um: VoxelSize | None = option(
+        None,
+        "Size of a pixel, carried into every file; of volumes `[z, y, x]`, where one "
+        "number is the size along all three. Empty: what the registry says.",
+        unit="um",
     )
     group: str | None = option(
         None,
@@ -73,6 +121,24 @@ class Source(Section):
     )
     limit: int | None = option(
         None, "Use only this many images, spread evenly over the folder.", ge=1
+    )
+    labelled: bool = option(
+        False, "Use only images that have labels; many data sets label a few frames."
+    )
+    truth: Truth | None = option(
+        None,
+        "Which labels of a data set to use when it has several: `gold`, made by "
+        "people, or `silver`, made by programs. Empty: those that the registry lists "
+        "first.",
+    )
+    frames: Frames = option(
+        Frames, "Which frames of a data set of time series to use. By default all."
+    )
+    download: Literal["auto", "members", "whole"] = option(
+        "auto",
+        "`members`: fetch only the images and labels that are used out of a zip, by "
+        "byte ranges; `whole`: the whole file; `auto`: as the registry says, which "
+        "asks for `members` where the file is huge.",
     )
 
     @field_validator("axes")
@@ -123,10 +189,41 @@ class Source(Section):
             raise ValueError("`dataset` and `mirror` belong to `kind: dataset`")
         if self.kind == "dataset" and self.axes:
             raise ValueError("the registry says `axes` and `channel` of a data set")
+        if self.entry is None and (self.truth or self.frames != Frames()):
+            raise ValueError("`truth` and `frames` belong to `kind: dataset`")
         if ("C" in self.axes) != (self.channel is not None):
             raise ValueError(
                 "`axes` with a `C` and `channel` go together: say which channel to use"
             )
+        axes = self.entry.layout.axes if self.entry is not None else self.axes
+        if isinstance(self.pixel_size_um, tuple) and "Z" not in axes:
+            raise ValueError(
+                "`pixel_size_um: [z, y, x]` is of volumes: give one number, or `axes` "
+                "with a Z"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_data_set(self) -> Self:
+        if self.entry is None:
+            return self
+        layout = self.entry.layout
+        if self.truth is not None and self.truth not in layout.truths:
+            known = ", ".join(filter(None, layout.truths)) or "labels without a name"
+            raise ValueError(f"no `truth: {self.truth}` in this data set, but {known}")
+        if self.frames != Frames() and not layout.by_frame:
+            raise ValueError("`frames`: this data set has no time series; use `limit`")
+        if self.labelled and not layout.truths:
+            raise ValueError("`labelled: true`: this data set has no labels")
+        if self.download == "members":
+            names = [file.name for file in self.entry.files]
+            if len(names) > 1 or not names[0].lower().endswith(".zip"):
+                raise ValueError("`download: members` needs a data set that is one zip")
+            if layout.keep != "all":
+                raise ValueError(
+                    "`download: members`: images of this set are chosen by looking at "
+                    "all of them, so the whole file is needed"
+                )
         return self
 
     @property
@@ -142,10 +239,61 @@ class Source(Section):
         return self.kind == "package" or self.labels is not None
 
     @property
+    def chosen_truth(self) -> str:
+        """Name of the truth to use; empty where it has none."""
+        truths = self.entry.layout.truths if self.entry is not None else []
+        return self.truth or (truths[0] if truths else "")
+
+    @property
+    def voxel_size_um(self) -> VoxelSize | None:
+        """Size of a pixel in um, by this section or else by the registry."""
+        if self.pixel_size_um is None and self.entry is not None:
+            return self.entry.layout.pixel_size_um
+        return self.pixel_size_um
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether only the members that are used are fetched out of the archive."""
+        if self.entry is None or self.download == "whole":
+            return False
+        return self.download == "members" or self.entry.files[0].ranges
+
+    @property
+    def download_keys(self) -> list[str]:
+        """Options that shape the downloaded files, for a job that knows no others.
+
+        Of whole files `frames` and the like are none: another choice of images must
+        not fetch gigabytes again.
+        """
+        names = ["kind", "dataset", "registry", "mirror"]
+        if self.download != "auto":
+            names.append("download")
+        if self.in_parts:
+            names += ["truth", "labelled", "frames", "limit"]
+        return [f"source.{name}" for name in names]
+
+    def local_name(self, file: DatasetFile) -> str:
+        """Return the name of a downloaded file; a part tells what it is the part of."""
+        if not self.in_parts:
+            return file.name
+        layout = self.entry.layout if self.entry is not None else None
+        # All that decides which members are fetched: others are another file.
+        chosen = {
+            "images": layout and layout.images,
+            "labels": layout and layout.patterns(self.chosen_truth),
+            "limit": self.limit,
+            "labelled": self.labelled,
+            "frames": self.frames.model_dump(),
+        }
+        key = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+        return f"{PurePath(file.name).stem}.part-{key[:8]}.zip"
+
+    @property
     def downloaded(self) -> list[str]:
         """Paths of the data set's files, once downloaded; empty for other sources."""
         files = self.entry.files if self.entry is not None else []
-        return [f"{self.downloads}/{self.dataset}/{file.name}" for file in files]
+        folder = f"{self.downloads}/{self.dataset}"
+        return [f"{folder}/{self.local_name(file)}" for file in files]
 
 
 class Split(Section):
@@ -162,8 +310,8 @@ class Split(Section):
     )
     margin: int = option(
         24,
-        "Pixels between the training and the test region that nobody sees; more "
-        "than the diameter of an object.",
+        "Pixels (along z: planes) between the training and the test region that "
+        "nobody sees; more than the diameter of an object.",
         unit="px",
         ge=0,
     )
@@ -172,6 +320,22 @@ class Split(Section):
         "`shape`: images of each size are divided in the same proportion (image "
         "size tells the microscope apart in mixed sets).",
     )
+    test: list[str] | None = option(
+        None,
+        'Groups of the test part by name, such as `["02"]`; all others are for '
+        "training. Empty: they are drawn, so that `train_fraction` is met.",
+        min_length=1,
+    )
+    axis: Literal["longest", "z", "y", "x"] = option(
+        "longest",
+        "Along which axis `region` cuts; `longest` is the longer one of y and x.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.test is not None and self.by == "region":
+            raise ValueError("`test` names groups: it needs `by: group` or `by: auto`")
+        return self
 
 
 class Normalise(Section):

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from phantomscope.config.layout import Layout, Text
 from phantomscope.config.option import Section
 from phantomscope.errors import PhantomscopeError
 
@@ -27,37 +28,25 @@ REGISTRY = Path("config/datasets.yaml")
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 
-def known_axes(axes: str) -> str:
-    """Return axes of an image file in upper case; others are a `ValueError`."""
-    axes = axes.upper()
-    if axes and (sorted(axes) not in (["X", "Y"], ["C", "X", "Y"])):
-        raise ValueError(
-            f"axes {axes!r} are not supported: use 'YX', 'CYX' or 'YXC' "
-            "(each letter once, Y and X present)"
-        )
-    return axes
-
-
 def _plain_name(name: str) -> str:
     if not name or "/" in name or "\\" in name or name.startswith("."):
         raise ValueError("not the name of a file: no folder, no dot in front")
     return name
 
 
-Text = Annotated[str, Field(min_length=1)]
-
-
 class DatasetFile(Section):
     """One file to download.
 
     `size` is in bytes; null where the publisher states none. Without `sha256` the hash
-    is pinned at the first download.
+    is pinned at the first download. With `ranges` only the members that are needed are
+    fetched from a zip, unless ``source.download`` says otherwise.
     """
 
     name: Annotated[str, AfterValidator(_plain_name)]
     url: Text
     size: Annotated[int, Field(ge=1)] | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    ranges: bool = False
 
     @field_validator("url")
     @classmethod
@@ -67,50 +56,18 @@ class DatasetFile(Section):
         return url
 
 
-class Layout(Section):
-    """Where images and labels lie inside the archives of a data set.
+class Extent(Section):
+    """How much there is, as far as known: for estimates of cost before a download.
 
-    Attributes
-    ----------
-    images, labels : str
-        Path of a member, with ``{id}`` for the name of the image, ``{split}`` for the
-        published split and ``*`` for any part of a name. Labels with a ``*`` are one
-        binary mask per object; without, one instance label image per image. In a set of
-        several archives, a path begins with the name of its archive.
-    axes, channel
-        As in the section ``source``.
-    dtype : str, optional
-        Type to store images as; none may lose precision.
-    keep : str
-        ``fluorescence``: only grey images (R = G = B) with a dark background.
+    `shape` is ([depth,] height, width) of an image, `groups` the units of statistics.
     """
 
-    images: Text
-    labels: Text | None = None
-    axes: Annotated[str, AfterValidator(known_axes)] = ""
-    channel: Annotated[int, Field(ge=0)] | None = None
-    dtype: Literal["uint8", "uint16", "float32"] | None = None
-    keep: Literal["all", "fluorescence"] = "all"
-
-    @property
-    def one_mask_per_object(self) -> bool:
-        """Whether each label file is the binary mask of one object."""
-        return self.labels is not None and "*" in self.labels
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        for name, pattern in (("images", self.images), ("labels", self.labels)):
-            if pattern is not None and pattern.count("{id}") != 1:
-                raise ValueError(f"`{name}` needs {{id}} exactly once")
-            if pattern is not None and pattern.count("{split}") > 1:
-                raise ValueError(f"`{name}` has {{split}} twice")
-        if "{split}" in (self.labels or "") and "{split}" not in self.images:
-            raise ValueError("`labels` has a {split}, `images` has none")
-        if ("C" in self.axes) != (self.channel is not None):
-            raise ValueError("`axes` with a `C` and `channel` go together")
-        if self.keep == "fluorescence" and self.axes not in ("", "YX", "YXC"):
-            raise ValueError("`keep: fluorescence` needs the axes YX or YXC")
-        return self
+    images: Annotated[int, Field(ge=1)]
+    shape: Annotated[
+        list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=3)
+    ]
+    groups: Annotated[int, Field(ge=1)] = 1
+    dtype: Literal["uint8", "uint16", "float32"] = "uint16"
 
 
 class Dataset(Section):
@@ -122,12 +79,15 @@ class Dataset(Section):
     citation: Text
     homepage: Text
     layout: Layout
+    extent: Extent | None = None
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
         names = [file.name for file in self.files]
         if len(set(names)) != len(names):
             raise ValueError(f"`files` names a file twice: {names}")
+        if len(names) > 1 and any(file.ranges for file in self.files):
+            raise ValueError("`ranges` needs a set of one file")
         return self
 
 

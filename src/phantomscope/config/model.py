@@ -9,6 +9,8 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from phantomscope.config.analysis import Check, Evaluate, Segment
+from phantomscope.config.appearance import Appearance
+from phantomscope.config.arms import parse_arm
 from phantomscope.config.data import Normalise, Source, Split
 from phantomscope.config.diffusion import (
     Condition,
@@ -16,12 +18,16 @@ from phantomscope.config.diffusion import (
     Network,
     Process,
     Start,
-    Synthesise,
     Train,
 )
 from phantomscope.config.option import Section, option
+from phantomscope.config.publish import Publish
 from phantomscope.config.simulation import Fit, Simulate
+from phantomscope.config.synthesis import Synthesise
 from phantomscope.errors import PhantomscopeError
+
+# One folder or several inside each other: the parts of a paper stand below it.
+_FOLDERS = r"\w[\w.-]*(/\w[\w.-]*)*"
 
 
 class Config(Section):
@@ -54,6 +60,10 @@ class Config(Section):
     check: Check = option(Check, "Rejection of bad synthetic images.")
     segment: Segment = option(Segment, "Segmentation tools.")
     evaluate: Evaluate = option(Evaluate, "Measurement.")
+    publish: Publish = option(Publish, "The synthetic set, ready to upload.")
+    appearance: Appearance = option(
+        Appearance, "Annotated images noised and brought back."
+    )
 
     @property
     def name(self) -> str:
@@ -74,8 +84,20 @@ class Config(Section):
     def arms(self) -> list[str]:
         """The arms that can be trained: without labels there is no annotated one."""
         return [
-            arm for arm in self.segment.arms if arm != "annotated" or self.has_labels
+            arm
+            for arm in self.segment.arms
+            if self.has_labels or not parse_arm(arm).needs_annotation
         ]
+
+    @property
+    def data_kind(self) -> str:
+        """What the images are: one's own are real, those of a paper may stand in."""
+        return self.appearance.data_kind if self.appearance.organism else "real"
+
+    @property
+    def dims(self) -> int:
+        """Dimensions of the synthetic images: 2, or 3 for volumes."""
+        return len(self.simulate.size)
 
     def check_sides(self) -> None:
         """Check that sides fit the network; a part of a config cannot tell.
@@ -103,10 +125,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.experiment and not re.fullmatch(r"\w[\w.-]*", self.experiment):
+        if self.experiment and not re.fullmatch(_FOLDERS, self.experiment):
             raise ValueError(
                 f"`experiment` ({self.experiment!r}) becomes a folder name: use "
-                "letters, digits, '_', '-' and '.', with a letter or digit first"
+                "letters, digits, '_', '-' and '.', with a letter or digit first, "
+                "and '/' between folders"
             )
         timesteps = self.process.timesteps
         if self.start.value != "auto" and self.start.value > timesteps:
@@ -129,8 +152,9 @@ class Config(Section):
                 f"`condition.segmenter` ({segmenter}) is a result of this experiment, "
                 "which needs it first: give the new round an `experiment` of its own"
             )
-        if "annotated" == "".join(self.segment.arms) and not self.has_labels:
+        if not self.arms:
             raise ValueError(
-                "`segment.arms: [annotated]` needs `source.labels`, a folder of labels"
+                f"`segment.arms: [{', '.join(self.segment.arms)}]` needs "
+                "`source.labels`, a folder of labels"
             )
         return self

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    WithJsonSchema,
+    model_validator,
+)
 
+from phantomscope.config.meristem import Meristem
 from phantomscope.config.option import Section, option
 
 Size = Annotated[int, Field(ge=16, le=65536)]
+Depth = Annotated[int, Field(ge=1, le=65536)]
 Shards = Annotated[int, Field(ge=1)]
+Objects = Annotated[int, Field(ge=1, le=1_000_000)]
+VoxelSide = Annotated[float, Field(gt=0, le=1000)]
+Organism = Literal["fitted", "hela", "gowt1", "celegans", "tribolium", "meristem"]
+FLAT = ("hela", "gowt1")
+
+
+def _kind_of_size(value: Any) -> str:
+    """Tell the size of a volume from that of an image, to name the right mistake."""
+    return "volume" if isinstance(value, list | tuple) and len(value) > 2 else "image"
+
+
+ImageSize = tuple[Size, Size]
+VolumeSize = tuple[Depth, Size, Size]
+Shape = Annotated[
+    Annotated[ImageSize, Tag("image")] | Annotated[VolumeSize, Tag("volume")],
+    Discriminator(_kind_of_size),
+    WithJsonSchema(TypeAdapter(ImageSize | VolumeSize).json_schema()),
+]
 
 
 # Options of `simulate` that say how many and by whom, not what a sketch looks like.
@@ -45,11 +72,27 @@ class Fit(Section):
         le=64,
     )
 
+    spacing: tuple[VoxelSide, VoxelSide, VoxelSide] = option(
+        (1.0, 1.0, 1.0),
+        "Size of a voxel along z, y and x, as a multiple of its size along y. For "
+        "volumes only; sizes in px are then in units of a voxel's y.",
+        paper="11.1, 1, 1 (CE)",
+    )
+    subvolumes: int = option(
+        20,
+        "Of volumes, so many parts are looked at, evenly spread over them, each a few "
+        "tens of objects large.",
+        ge=1,
+        le=10_000,
+    )
+
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         low, high = self.min_diameter, self.max_diameter
         if low is not None and high is not None and low >= high:
             raise ValueError("`min_diameter` must be below `max_diameter`")
+        if self.spacing[1] != 1:
+            raise ValueError("`spacing` is relative to y: its second number is 1")
         return self
 
 
@@ -57,8 +100,38 @@ class Simulate(Section):
     """Labelled sketches of nuclei."""
 
     images: int = option(64, "How many synthetic images to make.", ge=1)
-    size: tuple[Size, Size] = option(
-        (192, 192), "Height and width of each.", unit="px", paper="1024 x 1024 (GOWT1)"
+    size: Shape = option(
+        (192, 192),
+        "Height and width of each; of volumes depth, height and width.",
+        unit="px",
+        paper="700 x 1100 (HeLa), 1024 x 1024 (GOWT1), 35 x 512 x 708 (CE), "
+        "13 x 2450 x 1700 (TRIC)",
+    )
+    organism: Organism = option(
+        "fitted",
+        "Whose arrangement of cells is drawn. `fitted`: nuclei that are placed as in "
+        "the images, by the options `placement` to `texture` below. The others follow "
+        "Eschweiler & Stegmaier, and those options do not touch them: colonies of HeLa "
+        "cells, mouse stem cells (`gowt1`), a C. elegans embryo, nuclei of a Tribolium "
+        "embryo in cartographic projection, membranes of a meristem.",
+        paper="one data set each",
+    )
+    variant: Literal["paper", "code", "fitted"] = option(
+        "paper",
+        "For an organism that is not `fitted`: sizes and intensities as in the paper, "
+        "as in its released code (which also draws by nearest voxels), or, within its "
+        "arrangement, as fitted to the images (with their background and edges).",
+        paper="paper",
+    )
+    objects: Objects | tuple[Objects, Objects] | None = option(
+        None,
+        "Most nuclei per image, or [fewest, most] of which one number is drawn, for an "
+        "organism that is not `fitted`. Empty: the paper's number in proportion to the "
+        "size, or with `variant: fitted` the density of the images.",
+        paper="450 (HeLa), 30 (GOWT1), 3000 (TRIC), variable (CE)",
+    )
+    meristem: Meristem = option(
+        Meristem, "Of `organism: meristem`: the organ, its cells and walls."
     )
     shards: Literal["auto"] | Shards = option(
         "auto",
@@ -81,6 +154,14 @@ class Simulate(Section):
         "the paper.",
         paper="non_overlapping",
     )
+    overlap: float | None = option(
+        None,
+        "Largest share of a nucleus that others may cover, in images and volumes; "
+        "where nuclei overlap, light adds up. Empty: `overlap` of the sketch "
+        "parameters.",
+        ge=0,
+        le=0.6,
+    )
     foreground: Literal["image", "discs", "ellipse"] = option(
         "image",
         "Where nuclei may stand: the whole image, a union of discs (colonies), or an "
@@ -90,7 +171,7 @@ class Simulate(Section):
     deformation: float = option(
         0.05,
         "B-spline deformation of the ellipse: largest displacement of the 3 x 3 "
-        "control points, relative to the patch of one nucleus.",
+        "control points, relative to the patch of one nucleus. Not in volumes.",
         ge=0,
         le=0.3,
         paper="0.05 (GOWT1), 0.1 (HeLa)",
@@ -128,8 +209,27 @@ class Simulate(Section):
             raise ValueError(
                 "`nucleolus_contrast` needs [low, high], such as [0.2, 0.5]"
             )
+        if isinstance(self.objects, tuple) and self.objects[0] > self.objects[1]:
+            raise ValueError("`objects` needs [fewest, most], such as [4, 100]")
+        self._check_dimensions()
         if self.shards != "auto" and self.shards > self.images:
             raise ValueError(
                 f"`shards` ({self.shards}) must not exceed `images` ({self.images})"
             )
         return self
+
+    def largest_overlap(self, fitted: float) -> float:
+        """Return the largest covered share, given that of the sketch parameters."""
+        return fitted if self.overlap is None else self.overlap
+
+    def _check_dimensions(self) -> None:
+        flat = self.organism in FLAT
+        if self.organism == "fitted" or flat == (len(self.size) == 2):
+            return
+        kind, example = (
+            ("images", "[700, 1100]") if flat else ("volumes", "[35, 512, 708]")
+        )
+        raise ValueError(
+            f"`organism: {self.organism}` is drawn as {kind}: `size` needs "
+            f"{2 if flat else 3} numbers, such as {example}"
+        )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from phantomscope.config.analysis import Cellpose
 from phantomscope.downstream.common import (
@@ -39,6 +40,7 @@ def train(
     folder: Path,
     seed: int,
     threads: int,
+    chance: NDArray[np.float64] | None = None,
 ) -> None:
     """Train Cellpose from scratch; leaves `folder/model` and `folder/metrics.jsonl`.
 
@@ -58,6 +60,8 @@ def train(
         `train_seg` itself draws the same crops in every training.
     threads : int
         CPU threads. A CUDA device is used if there is one.
+    chance : ndarray, shape (n,), optional
+        How often each image is seen, as shares of 1; all alike by default.
 
     Raises
     ------
@@ -72,7 +76,9 @@ def train(
     with torch_threads(threads):
         torch.manual_seed(seed)
         model = _new_model(_working_diameter(labels, options))
-        _fit(model, *_turned(images, labels, seed), options, folder)
+        order, images, labels = _turned(images, labels, seed)
+        shares = None if chance is None else chance[order]
+        _fit(model, images, labels, options, folder, shares)
 
 
 def _stay_local(folder: Path) -> None:
@@ -88,13 +94,14 @@ def _working_diameter(labels: Sequence[Array], options: Cellpose) -> float:
 
 def _turned(
     images: list[Array], labels: list[Array], seed: int
-) -> tuple[list[Array], list[Array]]:
+) -> tuple[NDArray[np.int64], list[Array], list[Array]]:
     """Return the pairs in an order and in orientations that depend on the seed."""
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(images))
     turns = generator.integers(8, size=len(images))
     pairs = [(images[i], labels[i], int(turns[i])) for i in order]
     return (
+        order,
         [np.ascontiguousarray(orientation(image, turn)) for image, _, turn in pairs],
         [np.ascontiguousarray(orientation(label, turn)) for _, label, turn in pairs],
     )
@@ -145,6 +152,7 @@ def _fit(
     labels: list[Array],
     options: Cellpose,
     folder: Path,
+    chance: NDArray[np.float64] | None,
 ) -> None:
     from cellpose import train as trainer
 
@@ -154,6 +162,7 @@ def _fit(
         model.net,
         train_data=images,
         train_labels=labels,
+        train_probs=chance,
         channels=[0, 0],
         save_path=folder,
         model_name="model",
@@ -219,6 +228,13 @@ def open_model(path: Path, threads: int) -> Segmenter:
         model.net.forward = _in_bfloat16(model.net.forward)
 
     def segment(image: Array) -> Array:
+        if image.ndim != 2:
+            raise PhantomscopeError(
+                f"this model is one of images (Y, X), this one has the shape "
+                f"{image.shape}",
+                where=path,
+                fix="use a model that was trained on such images",
+            )
         with torch_threads(threads):
             # Without a diameter Cellpose takes the one that the model file carries.
             return as_labels(model.eval(check_image(image), channels=[0, 0])[0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.feature import peak_local_max
 from skimage.filters import threshold_otsu
@@ -18,56 +19,74 @@ from phantomscope.errors import PhantomscopeError
 from phantomscope.measure.instance import match
 
 
-def otsu_watershed(image: Array, sigma: float, *, min_size: int | None = None) -> Array:
+def otsu_watershed(
+    image: Array, sigma: float, *, min_size: int | None = None, anisotropy: float = 1.0
+) -> Array:
     """Segment bright objects without training.
 
     Parameters
     ----------
-    image : ndarray, shape (Y, X)
+    image : ndarray, shape ([Z,] Y, X)
         Any intensity range and numeric dtype.
     sigma : float
-        Standard deviation of the Gaussian smoothing before the threshold, in px.
+        Standard deviation of the Gaussian smoothing before the threshold, in px of
+        the planes.
     min_size : int, optional
         Smaller objects are dropped, in px; by default those below a tenth of the
-        typical area, which this function takes from the image itself.
+        typical size, which this function takes from the image itself.
+    anisotropy : float
+        How many times larger a voxel is in z than in y and x; of no effect in 2D.
 
     Returns
     -------
-    ndarray of uint16 (uint32 above 65535 objects), shape (Y, X)
+    ndarray of uint16 (uint32 above 65535 objects), shape ([Z,] Y, X)
         0 is background, objects count from 1. All 0 for a constant image.
 
     Raises
     ------
     PhantomscopeError
-        If `image` is not two-dimensional or `sigma` is negative.
+        If `image` is no grey image or volume, or `sigma` is negative.
     """
     if not sigma >= 0:
         raise PhantomscopeError(
             f"the smoothing is {sigma} px", fix="give 0 or a positive number"
         )
-    smooth = ndimage.gaussian_filter(check_image(image), sigma)
+    image = check_image(image)
+    # Size of a voxel along each axis, in px of the planes.
+    spacing = np.array([anisotropy, 1.0, 1.0])[-image.ndim :]
+    smooth = ndimage.gaussian_filter(image, sigma / spacing)
     if smooth.min() == smooth.max():
         return np.zeros(smooth.shape, np.uint16)
     foreground = ndimage.binary_fill_holes(smooth > threshold_otsu(smooth))
-    distance = ndimage.distance_transform_edt(foreground)
+    distance = ndimage.distance_transform_edt(foreground, sampling=spacing)
     radius = _typical_radius(foreground, distance)
     # Without smoothing every dent of an outline gives a ridge and splits the object.
-    distance = ndimage.gaussian_filter(distance, radius / 8) * foreground
+    distance = ndimage.gaussian_filter(distance, radius / 8 / spacing) * foreground
     # Centres of touching objects are about two radii apart, those of small ones less;
     # half a radius and radius / 8 above were the best of nine pairs on real nuclei.
+    reach = [max(1, round(radius / 2 / size)) for size in spacing]
     peaks = peak_local_max(
         distance,
-        min_distance=max(1, round(radius / 2)),
+        # Parts plateaus, by whole voxels of any axis: the footprint does the rest.
+        min_distance=min(reach),
+        footprint=np.ones([2 * n + 1 for n in reach]),
         labels=ndimage.label(foreground)[0],
         exclude_border=False,
     )
     markers = np.zeros(smooth.shape, np.int32)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     objects = watershed(-distance, markers, mask=foreground)
-    smallest = np.pi * radius**2 / 10 if min_size is None else min_size
+    smallest = _tenth(radius, spacing) if min_size is None else min_size
     small = np.bincount(objects.ravel()) < smallest
     objects[small[objects]] = 0
     return as_labels(objects)
+
+
+def _tenth(radius: float, spacing: NDArray[np.float64]) -> float:
+    """Return a tenth of a disc, or of a ball in voxels of this size."""
+    if len(spacing) == 2:
+        return float(np.pi * radius**2 / 10)
+    return float(4 / 3 * np.pi * radius**3 / np.prod(spacing) / 10)
 
 
 def _typical_radius(foreground: Array, distance: Array) -> float:
@@ -91,19 +110,22 @@ def tune(
     labels: Sequence[Array],
     sigmas: Sequence[float],
     threshold: float = 0.5,
+    anisotropy: float = 1.0,
 ) -> float:
     """Return the smoothing with the highest average precision on annotated images.
 
     Parameters
     ----------
-    images : sequence of ndarray, each of shape (Y, X)
+    images : sequence of ndarray, each of shape ([Z,] Y, X)
         Annotated images.
-    labels : sequence of ndarray of integer, each of shape (Y, X)
+    labels : sequence of ndarray of integer, each of shape ([Z,] Y, X)
         Their instance labels.
     sigmas : sequence of float
         Candidates, in px.
     threshold : float
         IoU at which an object counts as found.
+    anisotropy : float
+        As in `otsu_watershed`.
 
     Returns
     -------
@@ -126,7 +148,9 @@ def tune(
 
     def precision(sigma: float) -> float:
         found = [
-            match(label, otsu_watershed(image, sigma), [threshold])[0]
+            match(
+                label, otsu_watershed(image, sigma, anisotropy=anisotropy), [threshold]
+            )[0]
             for image, label in zip(images, labels, strict=True)
         ]
         hits = sum(one.tp for one in found)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import write_text
@@ -23,7 +24,7 @@ def as_labels(array: Array) -> Array:
 
     Parameters
     ----------
-    array : ndarray of integer, shape (Y, X)
+    array : ndarray of integer, any shape
         0 is background, each object has one number.
     """
     values, inverse = np.unique(array, return_inverse=True)
@@ -35,12 +36,12 @@ def as_labels(array: Array) -> Array:
 
 
 def check_image(image: Array) -> Array:
-    """Return `image` as float32, or raise if it is no grey image (Y, X)."""
+    """Return `image` as float32, or raise if it is no grey image ([Z,] Y, X)."""
     image = np.asarray(image)
-    if image.ndim != 2 or image.dtype.kind not in "buif":
+    if image.ndim not in (2, 3) or image.dtype.kind not in "buif":
         raise PhantomscopeError(
-            f"a grey image (Y, X) is expected, not {image.dtype} of {image.shape}",
-            fix="give one channel of one plane",
+            f"a grey image ([Z,] Y, X) is expected, not {image.dtype} of {image.shape}",
+            fix="give one channel of one plane or of one volume",
         )
     return image.astype(np.float32)
 
@@ -84,21 +85,86 @@ def mean_diameter(labels: Sequence[Array]) -> float:
     """Return the mean over images of the median object diameter, in px.
 
     The diameter is that of the disc of the object's area, which is also Cellpose's
-    definition; images without objects do not count.
+    definition, or of the ball of its volume; images without objects do not count.
     """
     medians = []
     for label in labels:
         areas = np.bincount(as_labels(label).ravel())[1:]
         areas = areas[areas > 0]
         if areas.size:
-            medians.append(float(np.median(2 * np.sqrt(areas / np.pi))))
+            sizes = (
+                2 * np.sqrt(areas / np.pi)
+                if label.ndim == 2
+                else np.cbrt(6 / np.pi * areas)
+            )
+            medians.append(float(np.median(sizes)))
     return float(np.mean(medians)) if medians else 0.0
 
 
+def object_extents(labels: Sequence[Array]) -> NDArray[np.float64]:
+    """Return the median side of the objects' bounding boxes along each axis, in px.
+
+    Objects that the edge of their image cuts are left out where others remain.
+
+    Parameters
+    ----------
+    labels : sequence of ndarray of integer, each of shape ([Z,] Y, X)
+        With at least one object.
+    """
+    cut: list[list[int]] = []
+    whole: list[list[int]] = []
+    for label in labels:
+        for box in ndimage.find_objects(label.astype(np.int32, copy=False)):
+            if box is None:
+                continue
+            edge = any(
+                side.start == 0 or side.stop == length
+                for side, length in zip(box, label.shape, strict=True)
+            )
+            (cut if edge else whole).append([side.stop - side.start for side in box])
+    return np.median(whole or cut, axis=0)
+
+
+def labelled_anisotropy(labels: Sequence[Array]) -> float:
+    """Return how many times more px objects have in y and x than in z (1 in 2D).
+
+    If objects are as deep as they are wide, this is the anisotropy of the voxels.
+    """
+    extents = object_extents(labels)
+    if extents.size == 2:
+        return 1.0
+    return float(np.sqrt(extents[1] * extents[2]) / extents[0])
+
+
+def voxel_anisotropy(row: Mapping[str, Any]) -> float | None:
+    """Return the size of a voxel in z by that in x, from a manifest row.
+
+    None where the row does not tell both.
+    """
+    sizes = []
+    for name in ("pixel_size_z", "pixel_size"):
+        try:
+            size = float(row.get(name, ""))
+        except (TypeError, ValueError):
+            return None
+        if not size > 0:  # an empty cell is NaN
+            return None
+        sizes.append(size)
+    return sizes[0] / sizes[1]
+
+
 def orientation(array: Array, number: int) -> Array:
-    """Return one of the eight orientations (0 to 7) of a square grid."""
-    turned = np.rot90(array, number % 4, axes=(0, 1))
-    return turned[:, ::-1] if number % 8 >= 4 else turned
+    """Return one of the eight orientations (0 to 7) of the last two axes."""
+    turned = np.rot90(array, number % 4, axes=(-2, -1))
+    return turned[..., ::-1] if number % 8 >= 4 else turned
+
+
+def jitter(image: Array, generator: np.random.Generator) -> Array:
+    """Change contrast, brightness and noise of an image that is about 0 to 1."""
+    image = image * generator.uniform(0.7, 1.4) + generator.uniform(-0.15, 0.15)
+    noise = generator.normal(0, 0.05 * generator.uniform(), image.shape)
+    changed: Array = (image + noise).astype(np.float32)
+    return changed
 
 
 def write_metrics(path: Path, rows: Sequence[Mapping[str, float]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from phantomscope.downstream.common import (
     Array,
@@ -33,11 +34,24 @@ def find_weights() -> Path | None:
     return None
 
 
-def load(weights: Path | None, threads: int) -> Segmenter:
-    """Return a function from an image (Y, X) to its labels.
+def load(
+    weights: Path | None, threads: int, anisotropy: float | None = None
+) -> Segmenter:
+    """Return a function from an image ([Z,] Y, X) to its labels.
 
     The object diameter is estimated per image by Cellpose's size model if
-    ``size_cyto3.npy`` lies beside the weights; otherwise it is Cellpose's 30 px.
+    ``size_cyto3.npy`` lies beside the weights (of volumes in the plane of the highest
+    mean intensity); otherwise it is Cellpose's 30 px. Of volumes Cellpose looks at the
+    planes along all three axes.
+
+    Parameters
+    ----------
+    weights : Path
+        What `find_weights` returned.
+    threads : int
+        CPU threads.
+    anisotropy : float, optional
+        How many times larger a voxel is in z than in y and x; 1 if unknown.
 
     Raises
     ------
@@ -71,8 +85,15 @@ def load(weights: Path | None, threads: int) -> Segmenter:
         with torch_threads(threads):
             diameter = 30.0
             if size is not None:
-                diameter = float(size.eval(image, channels=[0, 0])[0])
-            return as_labels(model.eval(image, channels=[0, 0], diameter=diameter)[0])
+                plane = image
+                if image.ndim == 3:
+                    plane = image[int(image.mean(axis=(1, 2)).argmax())]
+                diameter = float(size.eval(plane, channels=[0, 0])[0])
+            deep: dict[str, Any] = {}
+            if image.ndim == 3:
+                deep = {"do_3D": True, "z_axis": 0, "anisotropy": anisotropy or 1.0}
+            found = model.eval(image, channels=[0, 0], diameter=diameter, **deep)[0]
+            return as_labels(found)
 
     return segment
 
@@ -82,7 +103,7 @@ def predict(images: Sequence[Array], weights: Path, threads: int) -> list[Array]
 
     Parameters
     ----------
-    images : sequence of ndarray, each of shape (Y, X)
+    images : sequence of ndarray, each of shape ([Z,] Y, X)
         Grey images of any numeric dtype and range.
     weights : Path
         What `find_weights` returned.
@@ -97,7 +118,7 @@ def predict(images: Sequence[Array], weights: Path, threads: int) -> list[Array]
     Raises
     ------
     PhantomscopeError
-        If the weights are missing, or an image is not (Y, X).
+        If the weights are missing, or an image is no grey image.
     """
     segment = load(weights, threads)
     return [segment(image) for image in images]

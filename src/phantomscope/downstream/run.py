@@ -5,18 +5,23 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Any, TypeVar
-
-import pandas as pd
 
 from phantomscope.config.analysis import Segment
-from phantomscope.downstream import cellpose, classical, generalist, stardist
-from phantomscope.downstream.common import Array, Segmenter, count_objects
+from phantomscope.downstream import (
+    cellpose,
+    cellpose3d,
+    classical,
+    generalist,
+    stardist,
+)
+from phantomscope.downstream.common import Array, Segmenter, voxel_anisotropy
+from phantomscope.downstream.examples import Example
+from phantomscope.downstream.jobs import TRAINERS, choose, make_job
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.files import read_json, replace_folder, write_json
 from phantomscope.images.imageset import ImageSet
@@ -24,8 +29,6 @@ from phantomscope.images.writer import ImageSetWriter
 from phantomscope.locks import only_writer
 from phantomscope.progress import Progress
 
-Value = TypeVar("Value")
-Trainer = Callable[[list[Array], list[Array], Segment, Path, int], None]
 Loader = Callable[[Path | None, Segment], Segmenter]
 
 PACKAGES = {
@@ -42,49 +45,51 @@ OWN_COLUMNS = {
 
 
 def train_tool(
-    tool: str, training: ImageSet, options: Segment, *, folder: Path, seed: int
-) -> None:
-    """Train a tool on an annotated set; `folder` appears when it is complete.
+    tool: str, training: ImageSet | Sequence[Example], options: Segment, *,
+    folder: Path, seed: int, state: Path | None = None,
+) -> None:  # fmt: skip
+    """Train a tool on annotated images; `folder` appears when it is complete.
 
     Parameters
     ----------
     tool : str
         ``cellpose``, ``stardist`` or ``otsu_watershed`` (which only chooses its
         smoothing and writes `parameters.json`).
-    training : ImageSet
-        Images with labels; those without labels or without objects are left out.
+    training : ImageSet or sequence of Example
+        Images, or volumes, with labels; those without labels or without objects are
+        left out.
     options : Segment
         Options of the tools and the number of CPU threads.
     folder : Path
-        Gets the model as the tool's own loader takes it, `metrics.jsonl`,
-        `training.log` and `training.json` (tool, versions, seed, number of images and
-        objects, seconds). Whatever was there is replaced.
+        Gets the model as its loader takes it, `metrics.jsonl`, `training.log` (what
+        tools of others print) and `training.json` (tool, versions, seed, what it was
+        trained on, seconds). Whatever was there is replaced.
     seed : int
         Of everything random in the training.
+    state : Path, optional
+        Folder of the training state, for tools that can go on where they were stopped
+        (Cellpose on volumes); beside `folder` by default.
 
     Raises
     ------
     PhantomscopeError
         For an unknown tool, or if no image with objects is left.
     """
-    train = _choose(TRAINERS, tool, "trained")
-    images, labels = _annotated(training)
+    train = choose(TRAINERS, tool, "trained")
     folder = Path(folder)
+    state = state or folder.with_name(f"{folder.name}.state")
+    job = make_job(tool, training, options, seed, state)
     partial_folder = folder.with_name(f".{folder.name}.partial")
     with only_writer(folder), explain_os_errors(folder):
         shutil.rmtree(partial_folder, ignore_errors=True)
         partial_folder.mkdir(parents=True)
         start = time.monotonic()
-        # Progress bars and greetings of the tools would drown the stage's own output.
-        log_file = partial_folder / "training.log"
-        with log_file.open("w") as log, redirect_stdout(log), redirect_stderr(log):
-            train(images, labels, options, partial_folder, seed)
+        train(job, partial_folder)
         record = {
             "tool": tool,
             "versions": _versions(tool),
             "seed": seed,
-            "images": len(images),
-            "objects": sum(count_objects(label) for label in labels),
+            **job.record(),
             "seconds": round(time.monotonic() - start, 1),
             "threads": options.threads,
         }
@@ -106,7 +111,8 @@ def predict_tool(
     images : ImageSet
         Images to segment; their labels, if any, are not read.
     options : Segment
-        Only the number of CPU threads is used.
+        The number of CPU threads; for volumes the anisotropy, and how Cellpose finds
+        cells (`cellpose.volumes`).
     out : Path
         The new set: `image` is a copy of the raw image, `mask` the prediction (uint16,
         or uint32 above 65535 objects); the split, the group and the other columns are
@@ -117,7 +123,8 @@ def predict_tool(
     PhantomscopeError
         For an unknown tool, a missing or damaged model or missing generalist weights.
     """
-    load = _choose(LOADERS, tool, "used")
+    load = choose(LOADERS, tool, "used")
+    options = _with_anisotropy(options, images)
     info = {**images.info, "prediction": {"tool": tool, "versions": _versions(tool)}}
     if folder is not None and (folder / "training.json").is_file():
         info["prediction"]["training"] = read_json(folder / "training.json")
@@ -133,12 +140,11 @@ def predict_tool(
                 image = images.image(identifier)
                 with redirect_stdout(StringIO()):
                     prediction = segment(image)
-                size = row["pixel_size"]
                 writer.add(
                     identifier,
                     image,
                     prediction,
-                    pixel_size=None if pd.isna(size) else float(size),
+                    pixel_size=images.voxel_size(identifier),
                     **{k: v for k, v in row.items() if k not in OWN_COLUMNS},
                 )
             progress.advance()
@@ -157,11 +163,11 @@ def load_tool(folder: Path, options: Segment) -> Segmenter:
     Returns
     -------
     callable
-        From a raw image, shape (Y, X), to its labels.
+        From a raw image, shape ([Z,] Y, X), to its labels.
     """
     record = read_json(Path(folder) / "training.json")
     tool = record.get("tool") if isinstance(record, dict) else None
-    load = _choose(LOADERS, str(tool), "used")
+    load = choose(LOADERS, str(tool), "used")
     with redirect_stdout(StringIO()), _explain_damage(folder):
         found = load(folder, options)
 
@@ -189,7 +195,7 @@ def _explain_damage(folder: Path | None) -> Iterator[None]:
 
 
 def loader_snippet(tool: str, folder: Path) -> str:
-    """Return Python lines that load a trained model without this package.
+    """Return Python lines that load a trained model, most of them without this package.
 
     Parameters
     ----------
@@ -201,9 +207,18 @@ def loader_snippet(tool: str, folder: Path) -> str:
     Returns
     -------
     str
-        Code that turns `image`, shape (Y, X), into `labels`.
+        Code that turns `image`, shape ([Z,] Y, X), into `labels`.
     """
     folder = Path(folder).absolute()
+    deep = _is_of_volumes(folder)
+    if tool == "cellpose" and deep:
+        # Cellpose itself has no network of this kind.
+        return (
+            "from phantomscope.config.analysis import Segment\n"
+            "from phantomscope.downstream.run import load_tool\n"
+            f"labels = load_tool({str(folder)!r}, Segment())(image)\n"
+        )
+    kind = "StarDist3D" if deep else "StarDist2D"
     snippets = {
         "cellpose": (
             "from cellpose.models import CellposeModel\n"
@@ -212,40 +227,28 @@ def loader_snippet(tool: str, folder: Path) -> str:
         ),
         "stardist": (
             "from csbdeep.utils import normalize\n"
-            "from stardist.models import StarDist2D\n"
-            f"model = StarDist2D(None, {folder.name!r}, {str(folder.parent)!r})\n"
+            f"from stardist.models import {kind}\n"
+            f"model = {kind}(None, {folder.name!r}, {str(folder.parent)!r})\n"
             "labels = model.predict_instances(normalize(image, 1, 99.8))[0]\n"
         ),
     }
-    return _choose(snippets, tool, "loaded by itself")
+    return choose(snippets, tool, "loaded by itself")
 
 
-def _choose(choices: dict[str, Value], tool: str, done: str) -> Value:
-    if tool not in choices:
-        raise PhantomscopeError(
-            f"{tool!r} is no segmentation tool that can be {done}",
-            where="segment.tools",
-            fix=f"use one of {', '.join(choices)}",
-        )
-    return choices[tool]
+def _is_of_volumes(folder: Path | None) -> bool:
+    """Whether `train_tool` trained this model on volumes."""
+    path = folder and Path(folder) / "training.json"
+    return bool(path and path.is_file() and read_json(path).get("dims") == 3)
 
 
-def _annotated(training: ImageSet) -> tuple[list[Array], list[Array]]:
-    images, labels = [], []
-    for identifier in training.ids:
-        if not training.has_mask(identifier):
-            continue
-        label = training.mask(identifier)
-        if label.any():
-            images.append(training.image(identifier))
-            labels.append(label)
-    if not images:
-        raise PhantomscopeError(
-            f"none of the {len(training)} training images has a labelled object",
-            where=training.folder / "manifest.csv",
-            fix="give `source.labels`, or train on a set that has labels",
-        )
-    return images, labels
+def _with_anisotropy(options: Segment, images: ImageSet) -> Segment:
+    """Fill in the anisotropy by the voxel sizes of a set, if it tells them."""
+    if options.anisotropy != "auto" or not len(images):
+        return options
+    known = voxel_anisotropy(images.row(images.ids[0]))
+    return (
+        options if known is None else options.model_copy(update={"anisotropy": known})
+    )
 
 
 def _versions(tool: str) -> dict[str, str]:
@@ -258,34 +261,6 @@ def _versions(tool: str) -> dict[str, str]:
     return versions
 
 
-def _train_network(
-    tool: str,
-    images: list[Array],
-    labels: list[Array],
-    options: Segment,
-    folder: Path,
-    seed: int,
-) -> None:
-    common: dict[str, Any] = {
-        "folder": folder, "seed": seed, "threads": options.threads
-    }  # fmt: skip
-    if tool == "cellpose":
-        cellpose.train(images, labels, options.cellpose, **common)
-    else:
-        stardist.train(images, labels, options.stardist, **common)
-
-
-def _tune_classical(
-    images: list[Array],
-    labels: list[Array],
-    options: Segment,
-    folder: Path,
-    seed: int,
-) -> None:
-    sigma = classical.tune(images, labels, options.classical.sigmas)
-    write_json(folder / "parameters.json", {"sigma": sigma})
-
-
 def _trained(folder: Path | None, tool: str) -> Path:
     if folder is None:
         raise PhantomscopeError(
@@ -294,25 +269,33 @@ def _trained(folder: Path | None, tool: str) -> Path:
     return Path(folder)
 
 
+def _load_cellpose(folder: Path | None, options: Segment) -> Segmenter:
+    folder = _trained(folder, "cellpose")
+    if _is_of_volumes(folder):
+        return cellpose3d.load(folder, options.cellpose.volumes, options.threads)
+    return cellpose.load(folder, options.threads)
+
+
 def _load_classical(folder: Path | None, options: Segment) -> Segmenter:
     found = read_json(_trained(folder, "otsu_watershed") / "parameters.json")
-    return partial(classical.otsu_watershed, sigma=float(found["sigma"]))
+    return partial(
+        classical.otsu_watershed,
+        sigma=float(found["sigma"]),
+        anisotropy=float(found.get("anisotropy", 1.0)),
+    )
 
 
-TRAINERS: dict[str, Trainer] = {
-    "cellpose": partial(_train_network, "cellpose"),
-    "stardist": partial(_train_network, "stardist"),
-    "otsu_watershed": _tune_classical,
-}
+def _load_generalist(_: Path | None, options: Segment) -> Segmenter:
+    # Without labels nothing else tells what voxels are like.
+    known = None if options.anisotropy == "auto" else options.anisotropy
+    return generalist.load(generalist.find_weights(), options.threads, known)
+
+
 LOADERS: dict[str, Loader] = {
-    "cellpose": lambda folder, options: cellpose.load(
-        _trained(folder, "cellpose"), options.threads
-    ),
+    "cellpose": _load_cellpose,
     "stardist": lambda folder, options: stardist.load(
         _trained(folder, "stardist"), options.threads
     ),
     "otsu_watershed": _load_classical,
-    "generalist": lambda _, options: generalist.load(
-        generalist.find_weights(), options.threads
-    ),
+    "generalist": _load_generalist,
 }

@@ -1,4 +1,4 @@
-"""StarDist 2D, trained by its own trainer on a small budget."""
+"""StarDist for images and volumes, trained by its own trainer on a small budget."""
 
 from __future__ import annotations
 
@@ -16,21 +16,26 @@ from phantomscope.downstream.common import (
     as_labels,
     check_image,
     check_pairs,
-    mean_diameter,
+    jitter,
     orientation,
     write_metrics,
 )
+from phantomscope.downstream.stardist_models import (
+    VALIDATION_PATCHES,
+    new_model_2d,
+    new_model_3d,
+)
 from phantomscope.errors import PhantomscopeError
-from phantomscope.images.files import write_json
+from phantomscope.images.files import read_json, write_json
 
 Pairs = list[tuple[Array, Array]]
 
 HELD_OUT = 0.15
 # The search for thresholds predicts and matches the held-out part some 20 times.
 SEARCHED_PIXELS = 512 * 512
-VALIDATION_PATCHES = 16
-# Objects under this diameter are too small for a prediction at every second pixel.
-FINE_BELOW = 12.0
+SEARCHED_VOXELS = 2_000_000
+# Tiles in which the network sees volumes; it overlaps them by itself.
+LARGEST_TILE = (64, 256, 256)
 
 
 def train(
@@ -41,6 +46,8 @@ def train(
     folder: Path,
     seed: int,
     threads: int,
+    weights: Sequence[int] | None = None,
+    anisotropy: float = 1.0,
 ) -> None:
     """Train StarDist; `folder` becomes a model folder of StarDist's own.
 
@@ -49,13 +56,13 @@ def train(
 
     Parameters
     ----------
-    images : sequence of ndarray, each of shape (Y, X)
-        Grey images of any numeric dtype and range; the percentiles 1 and 99.8 of each
-        become 0 and 1.
-    labels : sequence of ndarray of integer, each of shape (Y, X)
+    images : sequence of ndarray, each of shape ([Z,] Y, X)
+        Grey images or volumes of any numeric dtype and range; the percentiles 1 and
+        99.8 of each become 0 and 1.
+    labels : sequence of ndarray of integer, each of shape ([Z,] Y, X)
         Instance labels, 0 is background.
     options : Stardist
-        Steps, patches, rays, channels and learning rate.
+        Steps, patches, rays, channels and learning rate; `volumes` of them for 3D.
     folder : Path
         Where the model goes; made if it is missing.
     seed : int
@@ -63,6 +70,10 @@ def train(
         gives nearly, not exactly, the same model on another machine.
     threads : int
         CPU threads; only the first use of TensorFlow in a process can set them.
+    weights : sequence of int, optional
+        How many times as often as others each image is seen.
+    anisotropy : float
+        How many times larger a voxel is in z than in y and x; of no effect in 2D.
 
     Raises
     ------
@@ -75,10 +86,14 @@ def train(
 
     keras.utils.set_random_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
+    repeats = weights or [1] * len(images)
     pairs = [(_normalised(x), y) for x, y in zip(images, labels, strict=True)]
-    training, held_out = _split(pairs, seed)
-    model = _new_model(options, mean_diameter(labels), folder)
-    history = _fit(model, training, held_out, options, seed)
+    training, held_out = _split(pairs, repeats, seed)
+    if images[0].ndim == 3:
+        model = new_model_3d(options.volumes, labels, anisotropy, folder)
+    else:
+        model = new_model_2d(options, labels, folder)
+    history = _fit(model, training, held_out, seed)
     _write_thresholds(model, held_out, folder)
     per_epoch = model.config.train_steps_per_epoch
     rows = [
@@ -110,8 +125,11 @@ def _normalised(image: Array) -> Array:
     return result
 
 
-def _split(pairs: Pairs, seed: int) -> tuple[Pairs, Pairs]:
-    """Return the training part and the held-out part, about 15 % and with objects."""
+def _split(pairs: Pairs, repeats: Sequence[int], seed: int) -> tuple[Pairs, Pairs]:
+    """Return the training part and the held-out part, about 15 % and with objects.
+
+    Of the training part, which StarDist draws from evenly, images are repeated.
+    """
     if len(pairs) == 1:
         return _cut(*pairs[0])
     order = [int(i) for i in np.random.default_rng(seed).permutation(len(pairs))]
@@ -122,7 +140,8 @@ def _split(pairs: Pairs, seed: int) -> tuple[Pairs, Pairs]:
     if not any(pairs[i][1].any() for i in training):
         # The only image with objects is needed on both sides.
         training = order
-    return [pairs[i] for i in training], [pairs[i] for i in held_out]
+    often = [pairs[i] for i in training for _ in range(repeats[i])]
+    return often, [pairs[i] for i in held_out]
 
 
 def _cut(image: Array, label: Array) -> tuple[Pairs, Pairs]:
@@ -138,41 +157,6 @@ def _cut(image: Array, label: Array) -> tuple[Pairs, Pairs]:
     return [(first[0], as_labels(first[1]))], [(last[0], as_labels(last[1]))]
 
 
-def _new_model(options: Stardist, diameter: float, folder: Path) -> Any:
-    """Return an untrained StarDist2D that lives in `folder`."""
-    from stardist.models import Config2D, StarDist2D
-
-    epochs = max(1, min(20, options.steps // 10))
-    step = 1 if diameter < FINE_BELOW else 2
-    config = Config2D(
-        n_rays=options.rays,
-        grid=(step, step),
-        unet_n_filter_base=options.filters,
-        net_conv_after_unet=4 * options.filters,
-        # Off in StarDist. At 800 steps it raised the AP on real nuclei from 0.74 to
-        # 0.79 at IoU 0.5 and from 0.31 to 0.51 at IoU 0.75 (thresholds 0.5, 0.4).
-        unet_batch_norm=True,
-        train_patch_size=(options.patch, options.patch),
-        train_batch_size=options.batch_size,
-        train_epochs=epochs,
-        train_steps_per_epoch=-(-options.steps // epochs),
-        train_learning_rate=options.learning_rate,
-        train_n_val_patches=VALIDATION_PATCHES,
-        train_tensorboard=False,
-        # Waiting for a plateau takes longer than the whole training; see `_rate`.
-        train_reduce_lr=None,
-        # Written at every epoch and never loaded.
-        train_checkpoint_epoch=None,
-    )
-    model = StarDist2D(config, name=folder.name, basedir=str(folder.parent))
-    # From 0, the distances need much of a small budget to grow to the size of the
-    # objects. From an interior point the outline of a disc is about 0.4 of its
-    # diameter away on average.
-    bias = model.keras_model.get_layer("dist").bias
-    bias.assign(np.full(bias.shape, 0.4 * diameter, np.float32))
-    return model
-
-
 def _rate(highest: float, epochs: int) -> Callable[..., float]:
     """Return the learning rate of an epoch: a cosine from `highest` to 2 % of it."""
 
@@ -184,15 +168,17 @@ def _rate(highest: float, epochs: int) -> Callable[..., float]:
 
 
 def _fit(
-    model: Any, training: Pairs, held_out: Pairs, options: Stardist, seed: int
+    model: Any, training: Pairs, held_out: Pairs, seed: int
 ) -> dict[str, list[float]]:
     import keras
 
     model.prepare_for_training()
-    schedule = _rate(options.learning_rate, model.config.train_epochs)
+    config = model.config
+    schedule = _rate(config.train_learning_rate, config.train_epochs)
     model.callbacks.append(keras.callbacks.LearningRateScheduler(schedule))
-    padded = [_padded(*pair, options.patch) for pair in training]
-    checked = [_padded(*pair, options.patch) for pair in held_out]
+    patch = config.train_patch_size
+    padded = [_padded(*pair, patch) for pair in training]
+    checked = [_padded(*pair, patch) for pair in held_out]
     # One patch per image and draw: repeat the images until there are enough.
     checked *= -(-VALIDATION_PATCHES // len(checked))
     history = model.train(
@@ -206,9 +192,12 @@ def _fit(
     return losses
 
 
-def _padded(image: Array, label: Array, side: int) -> tuple[Array, Array]:
-    """Mirror an image up to `side`; no loss is taken in the mirrored part."""
-    width = [(0, max(0, side - length)) for length in image.shape]
+def _padded(image: Array, label: Array, patch: Sequence[int]) -> tuple[Array, Array]:
+    """Mirror an image up to a patch; no loss is taken in the mirrored part."""
+    width = [
+        (0, max(0, side - length))
+        for side, length in zip(patch, image.shape, strict=True)
+    ]
     # StarDist leaves pixels with the label -1 out of the loss. With 0, mirrored
     # objects would teach it that such objects are background.
     return (
@@ -222,10 +211,7 @@ def _augmenter(seed: int) -> Callable[[Array, Array], tuple[Array, Array]]:
 
     def augment(image: Array, label: Array) -> tuple[Array, Array]:
         turn = int(generator.integers(8))
-        image, label = orientation(image, turn), orientation(label, turn)
-        image = image * generator.uniform(0.7, 1.4) + generator.uniform(-0.15, 0.15)
-        noise = generator.normal(0, 0.05 * generator.uniform(), image.shape)
-        return (image + noise).astype(np.float32), label
+        return jitter(orientation(image, turn), generator), orientation(label, turn)
 
     return augment
 
@@ -236,8 +222,13 @@ def _write_thresholds(model: Any, held_out: Pairs, folder: Path) -> None:
     pixels = 0
     for image, label in held_out:
         side = int(np.sqrt(SEARCHED_PIXELS))
-        image, label = image[:side, :side], as_labels(label[:side, :side])
-        if label.any() and pixels < SEARCHED_PIXELS:
+        part = (slice(side), slice(side))
+        if image.ndim == 3:
+            side = int(np.sqrt(SEARCHED_VOXELS / len(image)))
+            part = (slice(None), slice(side), slice(side))  # type: ignore
+        image, label = image[part], as_labels(label[part])
+        most = SEARCHED_PIXELS if image.ndim == 2 else SEARCHED_VOXELS
+        if label.any() and pixels < most:
             chosen.append((image, label))
             pixels += image.size
     thresholds = {"prob": 0.5, "nms": 0.4}
@@ -259,7 +250,7 @@ def _write_thresholds(model: Any, held_out: Pairs, folder: Path) -> None:
 
 
 def load(folder: Path, threads: int) -> Segmenter:
-    """Return a function from an image (Y, X) to its labels, with StarDist's loader.
+    """Return a function from an image ([Z,] Y, X) to its labels, by StarDist's loader.
 
     Raises
     ------
@@ -274,12 +265,26 @@ def load(folder: Path, threads: int) -> Segmenter:
                 fix="train it first, or name the folder that `train` wrote",
             )
     _prepare_tensorflow(threads)
-    from stardist.models import StarDist2D
+    from stardist.models import StarDist2D, StarDist3D
 
-    model = StarDist2D(None, name=folder.name, basedir=str(folder.parent))
+    kind = StarDist3D if read_json(folder / "config.json")["n_dim"] == 3 else StarDist2D
+    model = kind(None, name=folder.name, basedir=str(folder.parent))
 
     def segment(image: Array) -> Array:
-        return as_labels(model.predict_instances(_normalised(image))[0])
+        unit = _normalised(image)
+        if unit.ndim != model.config.n_dim:
+            raise PhantomscopeError(
+                f"this model is one of {model.config.n_dim}D images, this one has the "
+                f"shape {unit.shape}",
+                where=folder,
+                fix="use a model that was trained on such images",
+            )
+        tiles = None
+        if unit.ndim == 3:
+            sides = zip(unit.shape, LARGEST_TILE, strict=True)
+            tiles = tuple(-(-length // side) for length, side in sides)
+        found = model.predict_instances(unit, n_tiles=tiles, show_tile_progress=False)
+        return as_labels(found[0])
 
     return segment
 
@@ -289,7 +294,7 @@ def predict(images: Sequence[Array], *, folder: Path, threads: int) -> list[Arra
 
     Parameters
     ----------
-    images : sequence of ndarray, each of shape (Y, X)
+    images : sequence of ndarray, each of shape ([Z,] Y, X)
         Grey images of any numeric dtype and range.
     folder : Path
         A model folder of StarDist's.
@@ -304,7 +309,7 @@ def predict(images: Sequence[Array], *, folder: Path, threads: int) -> list[Arra
     Raises
     ------
     PhantomscopeError
-        If there is no trained model, or an image is not (Y, X).
+        If there is no trained model, or an image is not of its dimensions.
     """
     segment = load(folder, threads)
     return [segment(image) for image in images]

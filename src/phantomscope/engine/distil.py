@@ -25,7 +25,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from phantomscope.config.diffusion import Distil, Synthesise, Train
+from phantomscope.config.diffusion import Distil, Train
+from phantomscope.config.synthesis import Synthesise
 from phantomscope.engine.accelerate import to_device
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.objective import WHOLE, Items

@@ -17,15 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phantomscope.config import diffusion as options
+from phantomscope.config import synthesis as options
 from phantomscope.engine.accelerate import Evaluator, should_compile
 from phantomscope.engine.fields import Field, FileField, MemoryField
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.precision import pick_device, pick_precision
 from phantomscope.engine.resume import Journal
 from phantomscope.engine.samplers import Step, combine, plan_steps
+from phantomscope.engine.streams import Streams
 from phantomscope.engine.sweep import Tiling, make_tiling
-from phantomscope.images.noise import NoiseField
 from phantomscope.images.tiles import Tile
 from phantomscope.progress import Progress
 
@@ -80,6 +80,8 @@ class Sampler:
         self.spec = model.network.spec
         self.channels = self.spec.outputs
         self.shifts = bool(np.any(model.process.b > 0))
+        own = config.noise == "tile"
+        self.noise = Streams(seed, self.channels, self.device, of_tiles=own)
 
     def from_sketch(
         self, sketch: Float, identifier: str, start: int,
@@ -177,11 +179,12 @@ class Sampler:
         return plan_steps(
             self.model.process,
             start,
-            config.steps,
+            config.evaluations(start),
             config.sampler,
             spacing=config.spacing,
             eta=config.eta,
             variance=config.variance,
+            respacing=config.respacing,
         )
 
     @torch.inference_mode()
@@ -254,39 +257,24 @@ class Sampler:
             },
         }
 
-    def _noise(
-        self, image: _Image, stream: str, origin: Sequence[int], shape: Sequence[int],
-        step: int,
-    ) -> Tensor:  # fmt: skip
-        """Noise (C, ...) of a block; each channel has a stream of its own."""
-        blocks = [
-            NoiseField(
-                self.seed, image.identifier, f"{stream}/{c}" if c else stream
-            ).block(tuple(origin), tuple(shape), step)
-            for c in range(self.channels)
-        ]
-        return torch.from_numpy(np.stack(blocks)).to(self.device)
-
-    def _row_noise(
-        self, image: _Image, stream: str, first: int, stop: int, step: int
-    ) -> Tensor:
-        origin = (first, *(0 for _ in image.shape[1:]))
-        size = (stop - first, *image.shape[1:])
-        return self._noise(image, stream, origin, size, step)
-
     def _fill(self, image: _Image, field: Field) -> None:
         """Write the start state: a noised sketch, or what the process starts from."""
         process = self.model.process
         for first in range(0, image.shape[0], CHUNK):
             stop = min(first + CHUNK, image.shape[0])
-            noise = self._row_noise(image, "start", first, stop, image.start)
             known = self._anchor(image, first, stop)
-            if image.sketch is None:
-                x = process.prior(noise, known)
-            else:
+            x0 = None
+            if image.sketch is not None:
                 x0 = torch.from_numpy(np.ascontiguousarray(image.sketch(first, stop)))
-                x = process.q_sample(x0.to(self.device), image.start, noise, known)
-            field.write(first, x)
+                x0 = x0.to(self.device)
+            noise = self.noise.rows(
+                image.identifier, "start", image.shape, first, stop, image.start
+            )
+            if x0 is None:
+                x0 = process.prior(noise, known)
+            elif not self.noise.of_tiles:
+                x0 = process.q_sample(x0, image.start, noise, known)
+            field.write(first, x0)
 
     def _anchor(self, image: _Image, first: int, stop: int) -> Tensor | None:
         """Return rows of the condition that the process itself ends at."""
@@ -319,7 +307,9 @@ class Sampler:
             before = last.read(row, stop) if last and step.on_last else None
             noise = None
             if step.sigma:
-                noise = self._row_noise(image, "step", row, stop, step.u)
+                noise = self.noise.rows(
+                    image.identifier, "step", image.shape, row, stop, step.u
+                )
             target.write(row, combine(step, x, x0, before, noise, known))
             if new_last:
                 new_last.write(row, x0)
@@ -342,21 +332,32 @@ class Sampler:
                 if self.shifts and seen is not None:
                     known = seen[:, : self.channels]
                 last = None
+                if self.noise.of_tiles:
+                    x = self._tile_start(image, tiles, x, known)
                 for step in steps:
                     output = self._predict(x, tiles, step.t, image, seen)
                     x0 = self._estimate(output, x, step, known)
                     noise = None
                     if step.sigma:
-                        blocks = [
-                            self._noise(image, "step", t.origin, tiling.side, step.u)
-                            for t in tiles
-                        ]
-                        noise = torch.stack(blocks)
+                        noise = self.noise.tiles(
+                            image.identifier, "step", tiles, tiling.side, step.u
+                        )
                     x = combine(step, x, x0, last, noise, known)
                     last = x0
                 yield from x
 
         return work, target.write
+
+    def _tile_start(
+        self, image: _Image, tiles: Sequence[Tile], x: Tensor, known: Tensor | None
+    ) -> Tensor:
+        """Noise each tile by itself; `_fill` left the sketch as it was."""
+        noise = self.noise.tiles(
+            image.identifier, "start", tiles, tuple(x.shape[2:]), image.start
+        )
+        if image.sketch is None:
+            return self.model.process.prior(noise, known)
+        return self.model.process.q_sample(x, image.start, noise, known)
 
     def _estimate(
         self, output: Tensor, x: Tensor, step: Step, known: Tensor | None
@@ -385,9 +386,11 @@ class Sampler:
         side = tuple(x.shape[2:])
         inputs = [self.model.process.scale_input(x, t) if self.shifts else x]
         if self.model.noise_channel:
-            field = NoiseField(self.seed, image.identifier, "channel")
-            extra = [field.block(tile.origin, side, t) for tile in tiles]
-            inputs.append(torch.from_numpy(np.stack(extra))[:, None].to(x.device))
+            inputs.append(
+                self.noise.tiles(
+                    image.identifier, "channel", tiles, side, t, channels=1
+                )
+            )
         if condition is not None:
             inputs.append(condition)
         times = torch.full((len(x),), t, device=x.device)

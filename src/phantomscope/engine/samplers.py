@@ -33,6 +33,7 @@ from phantomscope.errors import PhantomscopeError
 SamplerName = Literal["ddim", "ddpm", "dpmpp_2m", "sde_dpmpp_2m"]
 Spacing = Literal["uniform", "log_snr", "quadratic"]
 Variance = Literal["small", "large"]
+Respacing = Literal["derived", "reference"]
 
 # Cosine schedules fall to lambda = -11 within their last two of a thousand times. The
 # authors of DPM-Solver cut there, so that a grid does not spend its steps on nothing.
@@ -221,6 +222,7 @@ def plan_steps(
     spacing: Spacing = "uniform",
     eta: float = 0.0,
     variance: Variance = "small",
+    respacing: Respacing = "derived",
 ) -> list[Step]:
     """List all steps from t_start to 0.
 
@@ -240,8 +242,15 @@ def plan_steps(
         Noise of ``ddim``.
     variance : {"small", "large"}
         Of ``ddpm``.
+    respacing : {"derived", "reference"}
+        Of ``ddpm``: ``reference`` takes the coefficients of the step from t to t - 1
+        for the whole way from t to the next chosen time, as the released code of
+        Eschweiler & Stegmaier does with a stride. Too much noise stays: an ablation.
     """
     times = time_grid(process, start, steps, spacing)
+    if respacing == "reference":
+        single = [ancestral_steps(process, (t, t - 1), variance)[0] for t in times[:-1]]
+        return [replace(step, u=u) for step, u in zip(single, times[1:], strict=True)]
     if sampler == "ddim":
         return ddim_steps(process, times, eta)
     if sampler == "ddpm":

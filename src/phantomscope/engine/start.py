@@ -33,9 +33,10 @@ Image = NDArray[np.floating[Any]]
 def noised(images: Sequence[Image], process: Process, t: int, name: str) -> list[Image]:
     """Apply the forward process to images in the network's range."""
     a, s = float(process.a[t]), float(process.s[t])
+    fields = [NoiseField(0, f"{name}-{i}") for i in range(len(images))]
     return [
-        a * image + s * NoiseField(0, f"{name}-{i}").block((0, 0), image.shape, t)
-        for i, image in enumerate(images)
+        a * image + s * field.block((0,) * image.ndim, image.shape, t)
+        for image, field in zip(images, fields, strict=True)
     ]
 
 
@@ -58,7 +59,7 @@ def forward_distances(
 
     Parameters
     ----------
-    real, sketches : sequence of ndarray, shape (Y, X)
+    real, sketches : sequence of ndarray, shape ([Z,] Y, X)
         Network values.
     process : Process
         Forward process.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from phantomscope.config import diffusion as options
+from phantomscope.config import synthesis as options
 from phantomscope.engine.fields import Field
 from phantomscope.engine.unet import UNetSpec
 from phantomscope.errors import PhantomscopeError

@@ -20,6 +20,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from phantomscope.errors import PhantomscopeError, explain_os_errors
+from phantomscope.images.axes import PixelSize, ome_sizes, to_image
 
 SUFFIXES = (".tif", ".tiff", ".png")
 SMALLEST_SIDE = 16
@@ -159,71 +160,36 @@ def read_array(path: Path) -> NDArray[Any]:
     return array
 
 
-def _to_plane(array: NDArray[Any], axes: str, channel: int | None, path: Path) -> Any:
-    """Return the (Y, X) plane that `axes` and `channel` name."""
-    axes = axes or "YX"
-    if array.ndim != len(axes):
-        shape = " x ".join(map(str, array.shape))
-        if array.ndim == 3 and axes == "YX":
-            colour = array.shape[-1] in (3, 4)
-            order = "YXC" if array.shape[-1] <= 4 else "CYX"
-            raise PhantomscopeError(
-                f"a grey image (Y, X) is expected, this one is {shape}"
-                + (" (RGB?)" if colour else ""),
-                where=path,
-                fix="name the axes and the channel to use, under `source`",
-                example=f"source:\n  axes: {order}\n  channel: 0",
-            )
-        raise PhantomscopeError(
-            f"`source.axes: {axes}` does not fit an image of {shape}",
-            where=path,
-            fix="give one letter per axis of the file"
-            if array.ndim <= 3
-            else "export single planes (Y, X), or channels and planes (CYX, YXC)",
-        )
-    if "C" not in axes:
-        return array if axes == "YX" else array.T
-    position = axes.index("C")
-    if channel is None or channel >= array.shape[position]:
-        raise PhantomscopeError(
-            f"`source.channel: {channel}` does not exist: the image has "
-            f"{array.shape[position]} channels",
-            where=path,
-            fix="channels count from 0",
-        )
-    plane = np.take(array, channel, axis=position)
-    return plane if axes.replace("C", "") == "YX" else plane.T
-
-
 def read_image(
     path: Path, axes: str = "YX", channel: int | None = None
 ) -> NDArray[Any]:
-    """Read one grey image and make sure that it can be used.
+    """Read one grey image or volume and make sure that it can be used.
 
     Parameters
     ----------
     path : Path
         TIFF or PNG file.
     axes : str
-        Axes of the file: ``YX``, ``CYX`` or ``YXC``; an empty string is ``YX``.
+        Axes of the file: ``YX``, ``CYX``, ``YXC``, or of a volume ``ZYX``, ``CZYX``,
+        ``ZCYX``, ``ZYXC``; an empty string is ``YX``.
     channel : int, optional
         Channel to take when `axes` has a ``C``.
 
     Returns
     -------
-    ndarray, shape (Y, X)
+    ndarray, shape ([Z,] Y, X)
         uint8, uint16 or float32, as in the file (wider types become float32).
 
     Raises
     ------
     PhantomscopeError
         For unreadable files, other axes, NaN or infinite values, constant images
-        and images under 16 pixels.
+        and images under 16 pixels in y or x.
     """
-    array = _to_plane(read_array(path), axes, channel, path)
-    if min(array.shape) < SMALLEST_SIDE:
+    array = to_image(read_array(path), axes, channel, path)
+    if min(array.shape[-2:]) < SMALLEST_SIDE:
         raise PhantomscopeError(
-            f"the image is only {array.shape[0]} x {array.shape[1]} pixels",
+            f"the image is only {array.shape[-2]} x {array.shape[-1]} pixels",
             where=path,
             fix=f"remove it; each side needs at least {SMALLEST_SIDE} pixels",
         )
@@ -259,11 +225,11 @@ def read_labels(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
     path : Path
         TIFF or PNG file of integers.
     shape : tuple of int
-        Shape (Y, X) of the image that it belongs to.
+        Shape ([Z,] Y, X) of the image that it belongs to.
 
     Returns
     -------
-    ndarray, shape (Y, X)
+    ndarray, shape ([Z,] Y, X)
         uint16, or uint32 when labels exceed 65535.
     """
     array = read_array(path)
@@ -271,7 +237,8 @@ def read_labels(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
         raise PhantomscopeError(
             f"the labels are {array.shape}, the image is {tuple(shape)}",
             where=path,
-            fix="labels need the image's height and width and no other axis",
+            fix=f"labels need the {'volume' if len(shape) == 3 else 'image'}'s "
+            f"{'depth, ' if len(shape) == 3 else ''}height and width and no other axis",
         )
     if array.dtype.kind not in "ui":
         raise PhantomscopeError(
@@ -297,7 +264,7 @@ def write_ome_tiff(
     array: NDArray[Any],
     *,
     axes: str = "YX",
-    pixel_size: float | None = None,
+    pixel_size: PixelSize | None = None,
 ) -> None:
     """Write a lossless OME-TIFF atomically.
 
@@ -309,17 +276,10 @@ def write_ome_tiff(
         uint8, uint16, uint32 or float32.
     axes : str
         Axes of the array.
-    pixel_size : float, optional
-        Physical size of a pixel in um.
+    pixel_size : float or (z, y, x), optional
+        Physical size of a pixel in um; one number is that along all axes.
     """
-    metadata: dict[str, Any] = {"axes": axes}
-    if pixel_size is not None:
-        metadata |= {
-            "PhysicalSizeX": pixel_size,
-            "PhysicalSizeXUnit": "µm",
-            "PhysicalSizeY": pixel_size,
-            "PhysicalSizeYUnit": "µm",
-        }
+    metadata = {"axes": axes, **ome_sizes(pixel_size, axes)}
     with atomic_file(path) as temporary:
         tifffile.imwrite(
             temporary,

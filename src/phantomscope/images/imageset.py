@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from phantomscope.errors import PhantomscopeError, explain_os_errors
+from phantomscope.images.axes import parse_planes, voxel_size
 from phantomscope.images.files import (
     pixel_hash,
     read_array,
@@ -30,7 +31,7 @@ COLUMNS = (
 # Never read as numbers: an id such as "007" would lose its zeros.
 TEXT_COLUMNS = frozenset({
     "id", "image", "mask", "split", "group", "axes", "pixel_unit", "dtype", "sha256",
-    "mask_sha256", "parent", "stratum", "type", "limits",
+    "mask_sha256", "parent", "stratum", "type", "limits", "truth", "annotated_planes",
 })  # fmt: skip
 
 
@@ -151,6 +152,26 @@ class ImageSet:
     def shape(self, identifier: str) -> tuple[int, ...]:
         """Return the size of one image, ([Z,] Y, X)."""
         return _shape(self.row(identifier))
+
+    def voxel_size(self, identifier: str) -> tuple[float, ...] | None:
+        """Return the size of a pixel along ([z,] y, x) in um; None if unknown."""
+        return voxel_size(self.row(identifier))
+
+    def annotated_planes(self, identifier: str) -> list[int] | None:
+        """Return the planes of a volume whose labels are known; None for all.
+
+        In sparsely annotated volumes the labels of all other planes are 0, whatever
+        is there.
+        """
+        text = str(self.row(identifier).get("annotated_planes", ""))
+        try:
+            return parse_planes(text) or None
+        except ValueError as error:
+            raise PhantomscopeError(
+                f"the annotated planes of {identifier!r} make no sense: {error}",
+                where=self.folder / "manifest.csv",
+                fix="delete its folder and run the same command again",
+            ) from error
 
     @property
     def dims(self) -> int:

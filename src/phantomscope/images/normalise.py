@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from phantomscope.images.files import read_json, write_json
 from phantomscope.images.imageset import ImageSet
 
 Float = NDArray[np.float32]
+# Pixels that percentiles are taken of.
+SAMPLE = 20_000_000
 
 
 def unit_to_network(unit: NDArray[Any], transform: str) -> Float:
@@ -152,15 +155,19 @@ def fit_normalisation(
     quantiles = [options.low_percentile, options.high_percentile]
 
     def limits_of(identifiers: list[str], source: ImageSet) -> tuple[float, float]:
-        # A sample of pixels bounds the memory; the stride is the same in each run.
-        samples = [source.image(i).ravel() for i in identifiers]
-        stride = max(1, sum(s.size for s in samples) // 20_000_000)
-        low, high = np.percentile(
-            np.concatenate([s[::stride] for s in samples]), quantiles
-        )
+        # A sample of pixels bounds the memory, with one image at a time; the stride is
+        # the same in each run.
+        total = sum(math.prod(source.shape(i)) for i in identifiers)
+        stride = max(1, total // SAMPLE)
+        samples, ends = [], []
+        for identifier in identifiers:
+            image = source.image(identifier)
+            samples.append(image.ravel()[::stride].copy())
+            ends += [float(image.min()), float(image.max())]
+            del image  # before the next one is read
+        low, high = np.percentile(np.concatenate(samples), quantiles)
         if not high > low:
-            pixels = np.concatenate(samples)
-            low, high = float(pixels.min()), float(pixels.max())
+            low, high = min(ends), max(ends)
         if not high > low:
             high = low + 1  # a constant crop: keep the scaling finite
         return float(low), float(high)

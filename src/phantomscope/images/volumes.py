@@ -13,6 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from phantomscope.errors import PhantomscopeError, explain_os_errors
+from phantomscope.images.axes import PixelSize, ome_sizes
 from phantomscope.images.files import atomic_file, check_pages
 
 Shape = tuple[int, int, int]
@@ -109,7 +110,7 @@ class PlaneReader:
 
 def write_volume(
     path: Path, planes: Iterable[NDArray[Any]], shape: Shape, dtype: np.dtype[Any], *,
-    pixel_size: float | None = None,
+    pixel_size: PixelSize | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write a lossless OME-TIFF atomically, plane by plane.
 
@@ -121,8 +122,8 @@ def write_volume(
         Z of them, of this dtype.
     shape, dtype : tuple of int, dtype
         (Z, Y, X), and uint8, uint16, uint32 or float32.
-    pixel_size : float, optional
-        Physical size of a pixel in y and x, in um.
+    pixel_size : float or (z, y, x), optional
+        Physical size of a voxel in um; one number is that along all axes.
 
     Returns
     -------
@@ -141,12 +142,7 @@ def write_volume(
             limits[1] = max(limits[1], float(flat.max()))
             yield flat
 
-    metadata: dict[str, Any] = {"axes": "ZYX"}
-    if pixel_size is not None:
-        for axis in "XY":
-            metadata |= {
-                f"PhysicalSize{axis}": pixel_size, f"PhysicalSize{axis}Unit": "µm",
-            }  # fmt: skip
+    metadata = {"axes": "ZYX", **ome_sizes(pixel_size, "ZYX")}
     with atomic_file(path) as temporary:
         tifffile.imwrite(
             temporary,

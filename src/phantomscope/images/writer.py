@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from phantomscope.errors import PhantomscopeError, explain_os_errors
+from phantomscope.images.axes import PixelSize, size_columns
 from phantomscope.images.files import (
     check_replaceable,
     pixel_hash,
@@ -118,16 +119,19 @@ class ImageSetWriter:
         image: NDArray[Any],
         mask: NDArray[Any] | None = None,
         *,
-        pixel_size: float | None = None,
+        pixel_size: PixelSize | None = None,
         **columns: Any,
     ) -> None:
-        """Write one image, shape ([Z,] Y, X), and its labels, and note its row."""
+        """Write one image, shape ([Z,] Y, X), and its labels, and note its row.
+
+        `pixel_size` is in um, one number or (z, y, x).
+        """
         row = self._row(identifier, image.shape, str(image.dtype), pixel_size) | {
             "low": float(image.min()),
             "high": float(image.max()),
             "sha256": pixel_hash(image),
         }
-        how = {"axes": row["axes"], "pixel_size": pixel_size}
+        how: dict[str, Any] = {"axes": row["axes"], "pixel_size": pixel_size}
         write_ome_tiff(self.partial / row["image"], image, **how)
         if mask is not None:
             row["mask"] = f"labels/{identifier}.ome.tif"
@@ -143,7 +147,7 @@ class ImageSetWriter:
         dtype: np.dtype[Any],
         masks: PlaneReader | None = None,
         *,
-        pixel_size: float | None = None,
+        pixel_size: PixelSize | None = None,
         **columns: Any,
     ) -> None:
         """Write one volume plane by plane, and its labels, and note its row."""
@@ -162,7 +166,7 @@ class ImageSetWriter:
 
     def _row(
         self, identifier: str, shape: tuple[int, ...], dtype: str,
-        pixel_size: float | None,
+        pixel_size: PixelSize | None,
     ) -> dict[str, Any]:  # fmt: skip
         """Begin the row of an image; refuse an id that is there."""
         if identifier in self.rows:
@@ -179,9 +183,8 @@ class ImageSetWriter:
             "axes": "ZYX"[-len(shape) :],
             "height": shape[-2],
             "width": shape[-1],
-            "pixel_size": pixel_size,
-            "pixel_unit": "um" if pixel_size is not None else "",
             "dtype": dtype,
+            **size_columns(pixel_size, len(shape)),
         }
         if len(shape) == 3:
             row["depth"] = shape[0]

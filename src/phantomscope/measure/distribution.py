@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import wasserstein_distance
 
 from phantomscope.errors import PhantomscopeError
 from phantomscope.measure import checks
+from phantomscope.measure.statistics import Interval, bootstrap_interval
 
 Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
 
 
 def shared_histograms(
@@ -53,10 +59,61 @@ def shared_histograms(
             example="bins=256, value_range=(0, 65535)",
         )
     p, q = (
-        np.histogram(np.clip(values, low, high), bins, (low, high))[0] / values.size
-        for values in (first, second)
+        count_bins(values, low, high, bins) / values.size for values in (first, second)
     )
     return p, q
+
+
+def count_bins(values: NDArray[Any], low: float, high: float, bins: int) -> Counts:
+    """Count values in equal bins, those outside in the outermost ones.
+
+    Counts of parts add up, so that a sample of any size passes through a small memory.
+
+    Parameters
+    ----------
+    values : ndarray
+        Finite real numbers of any shape.
+    low, high : float
+        Ends of the range.
+    bins : int
+        Number of bins.
+
+    Returns
+    -------
+    ndarray of int64, shape (bins,)
+        Counts that sum to the size of `values`.
+    """
+    inside = np.clip(values, low, high)
+    return np.histogram(inside, bins, (low, high))[0].astype(np.int64)
+
+
+def merge_bins(counts: Counts, bins: int) -> Counts:
+    """Add up neighbouring bins.
+
+    Parameters
+    ----------
+    counts : ndarray, shape (..., n)
+        Counts of equal bins.
+    bins : int
+        Number of bins to leave; divides n.
+
+    Returns
+    -------
+    ndarray, shape (..., bins)
+        What `count_bins` gives for so many bins over the same range.
+
+    Raises
+    ------
+    PhantomscopeError
+        If `bins` does not divide n.
+    """
+    if bins < 1 or counts.shape[-1] % bins:
+        raise PhantomscopeError(
+            f"{counts.shape[-1]} bins cannot become {bins}",
+            fix="use a divisor of the number of bins",
+        )
+    merged: Counts = counts.reshape(*counts.shape[:-1], bins, -1).sum(axis=-1)
+    return merged
 
 
 def _probabilities(values: ArrayLike, name: str) -> Floats:
@@ -157,3 +214,49 @@ def wasserstein(a: ArrayLike, b: ArrayLike) -> float:
     if first.size == second.size:
         return float(np.abs(first - second).mean())
     return float(wasserstein_distance(first, second))
+
+
+def pooled_distances(
+    groups: Sequence[Counts], *, resamples: int = 1000, confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:  # fmt: skip
+    """Compare two histograms that are pooled over groups of images.
+
+    Parameters
+    ----------
+    groups : sequence of ndarray, shape (2, bins)
+        Counts of both samples in each group, in the same bins.
+    resamples, confidence, seed
+        Of the bootstrap over groups, see `bootstrap_interval`.
+
+    Returns
+    -------
+    dict of str to Interval
+        kld: Kullback-Leibler divergence of the first from the second, nats;
+        kld_reverse: the other way round; bd: Bhattacharyya distance. A resample of few
+        groups holds fewer different voxels, so where both are nearly equal its own
+        noise lifts the interval above the value.
+
+    Raises
+    ------
+    PhantomscopeError
+        Without any group, or for an empty sample.
+    """
+    between: dict[str, Callable[[Floats, Floats], float]] = {
+        "kld": kl_divergence,
+        "kld_reverse": lambda p, q: kl_divergence(q, p),
+        "bd": bhattacharyya_distance,
+    }
+
+    def distance(name: str, chosen: Sequence[Counts]) -> float:
+        total = np.sum(chosen, axis=0).astype(float)
+        p, q = total / total.sum(axis=1, keepdims=True)
+        return between[name](p, q)
+
+    return {
+        name: bootstrap_interval(
+            groups, partial(distance, name), resamples=resamples,
+            confidence=confidence, seed=seed,
+        )
+        for name in between
+    }  # fmt: skip

@@ -6,6 +6,7 @@ are looked for here, object by object, with nothing but the image and its label.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +14,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage import segmentation
+from skimage.segmentation import find_boundaries
 
 from phantomscope.measure import morphology
 from phantomscope.measure.instance import dice_per_object, match
+from phantomscope.measure.membranes import ball_volume, segment_membranes
 
 Image = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
+Spacing = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,13 @@ class Fidelity:
     Attributes
     ----------
     objects : DataFrame
-        Per object: label, area, contrast (brightness over its surroundings in standard
-        deviations of the background), dice (with the best object of an independent
+        Per object: label, area (of volumes voxels), contrast (brightness over its
+        surroundings in standard deviations of the background; of membranes that of its
+        walls over its inside), dice (with the best object of an independent
         re-segmentation).
     phantoms : int
-        Bright objects of at least a third of the typical area without a label.
+        Bright objects of at least a third of the typical size without a label; none
+        between membranes.
     f1 : float
         F1 at IoU 0.5 of the re-segmentation against the labels.
     """
@@ -53,18 +58,21 @@ class Fidelity:
 
 
 def object_contrast(
-    image: Image, labels: Labels, numbers: NDArray[np.integer[Any]]
-) -> NDArray[np.float64]:
+    image: Image, labels: Labels, numbers: NDArray[np.integer[Any]],
+    spacing: Spacing | None = None,
+) -> NDArray[np.float64]:  # fmt: skip
     """Brightness of each object over its surroundings.
 
     Parameters
     ----------
-    image : ndarray, shape (Y, X)
+    image : ndarray, shape ([Z,] Y, X)
         Intensities.
-    labels : ndarray, shape (Y, X)
+    labels : ndarray, shape ([Z,] Y, X)
         Instance labels.
     numbers : ndarray, shape (n,)
         Labels to measure.
+    spacing : tuple of float, optional
+        Of volumes: a voxel along z, y and x, as a multiple of that along y.
 
     Returns
     -------
@@ -73,15 +81,17 @@ def object_contrast(
         the background. Pixels of other objects are left out; an object without any
         free ring is compared with the background of the image.
     """
-    outside = ndimage.distance_transform_edt(labels == 0) > 2
+    apart, nearest = ndimage.distance_transform_edt(
+        labels == 0, spacing, return_indices=True
+    )
+    outside = apart > 2
     if outside.sum() < 50:
         outside = labels == 0
     if not outside.any():
         return np.full(len(numbers), np.inf)
     base = float(np.median(image[outside]))
     spread = 1.4826 * float(np.median(np.abs(image[outside] - base)))
-    near = segmentation.expand_labels(labels, 5)
-    ring = np.where(segmentation.expand_labels(labels, 1) > 0, 0, near)
+    ring = np.where((apart > 1) & (apart <= 5), labels[tuple(nearest)], 0)
     inside = ndimage.mean(image, labels, numbers)
     counts = ndimage.sum_labels(np.ones_like(image), ring, numbers)
     around = np.full(len(numbers), base)
@@ -91,39 +101,101 @@ def object_contrast(
     return contrast
 
 
-def count_phantoms(image: Image, labels: Labels, typical_area: float) -> int:
-    """Count bright components outside all labels (grown by 2 px)."""
-    free = morphology.foreground_mask(image) & (
-        ndimage.distance_transform_edt(labels == 0) > 2
+def wall_contrast(
+    image: Image, labels: Labels, numbers: NDArray[np.integer[Any]],
+    spacing: Spacing | None = None,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Brightness of each cell's walls over its inside.
+
+    Parameters
+    ----------
+    image, labels, numbers, spacing
+        As of `object_contrast`; membranes lie between the labels.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        (Mean of its voxels within 1.5 px of another label - mean of those further
+        inside) / standard deviation of the latter over all cells; infinite for a cell
+        without an inside.
+    """
+    border = find_boundaries(labels, mode="thick")
+    depth = ndimage.distance_transform_edt(~border, spacing)
+    wall = np.where(depth <= 1.5, labels, 0)
+    inner = np.where(depth > 1.5, labels, 0)
+    outer = ndimage.mean(image, wall, numbers)
+    counts = ndimage.sum_labels(np.ones_like(image), inner, numbers)
+    there = counts > 0
+    contrast = np.full(len(numbers), np.inf)
+    within = ndimage.mean(image, inner, numbers[there])
+    residual = ndimage.standard_deviation(image, inner, numbers[there])
+    spread = float(np.median(residual)) if there.any() else 1.0
+    contrast[there] = (np.asarray(outer)[there] - within) / max(spread, 1e-9)
+    return contrast
+
+
+def count_phantoms(
+    image: Image, labels: Labels, typical_area: float, spacing: Spacing | None = None
+) -> int:
+    """Count bright components outside all labels (grown by 2 px).
+
+    Parameters
+    ----------
+    image, labels : ndarray, shape ([Z,] Y, X)
+        Unit intensities and labels.
+    typical_area : float
+        Size of an object in px (voxels): smaller than a third of it is none.
+    spacing : tuple of float, optional
+        Of volumes.
+    """
+    free = morphology.foreground_mask(image, spacing=spacing) & (
+        ndimage.distance_transform_edt(labels == 0, spacing) > 2
     )
-    found, count = ndimage.label(ndimage.binary_opening(free, iterations=2))
+    # Planes lie apart: opened in the plane.
+    flat = ndimage.generate_binary_structure(2, 1)
+    structure = flat if image.ndim == 2 else flat[None]
+    found, count = ndimage.label(ndimage.binary_opening(free, structure, iterations=2))
     if count == 0:
         return 0
     areas = np.bincount(found.ravel())[1:]
     return int((areas >= typical_area / 3).sum())
 
 
-def check_fidelity(image: Image, labels: Labels, radius: float) -> Fidelity:
+def check_fidelity(
+    image: Image, labels: Labels, radius: float, *, spacing: Spacing | None = None,
+    membranes: bool = False,
+) -> Fidelity:  # fmt: skip
     """Compare an image with its labels.
 
     Parameters
     ----------
-    image : ndarray, shape (Y, X)
+    image : ndarray, shape ([Z,] Y, X)
         Unit intensities.
-    labels : ndarray, shape (Y, X)
+    labels : ndarray, shape ([Z,] Y, X)
         Labels that it should show.
     radius : float
-        Typical object radius in px.
+        Typical object radius in px (of y).
+    spacing : tuple of float, optional
+        Of volumes: a voxel along z, y and x, as a multiple of that along y.
+    membranes : bool
+        Whether the image shows the walls of the cells instead of nuclei.
     """
     areas = np.bincount(labels.ravel())
     areas[0] = 0
     numbers = np.flatnonzero(areas)
-    again = morphology.segment(image, radius)
+    if membranes:
+        again = segment_membranes(image, radius, spacing)
+    else:
+        again = morphology.segment(image, radius, spacing)
     table = pd.DataFrame({"label": numbers, "area": areas[numbers]})
     if len(numbers):
-        table["contrast"] = object_contrast(image, labels, numbers)
+        contrast = wall_contrast if membranes else object_contrast
+        table["contrast"] = contrast(image, labels, numbers, spacing)
         table["dice"] = dice_per_object(labels, again)
     else:
         table["contrast"], table["dice"] = [], []
-    phantoms = count_phantoms(image, labels, np.pi * radius**2)
+    phantoms = 0
+    if not membranes:
+        size = ball_volume(radius, image.ndim) / math.prod(spacing or (1.0,))
+        phantoms = count_phantoms(image, labels, size, spacing)
     return Fidelity(table, phantoms, match(labels, again, (0.5,))[0].f1)

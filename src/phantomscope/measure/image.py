@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from skimage.metrics import structural_similarity
@@ -11,7 +15,9 @@ from phantomscope.measure import checks
 
 Floats = NDArray[np.float64]
 
-_SSIM_SIDE = 11
+Window = Literal["gaussian", "uniform"]
+# Pixels of the window of SSIM along each axis.
+WINDOWS = {"gaussian": 11, "uniform": 7}
 
 
 def _pair(truth: ArrayLike, image: ArrayLike) -> tuple[Floats, Floats]:
@@ -83,18 +89,23 @@ def psnr(truth: ArrayLike, image: ArrayLike, data_range: float) -> float:
     return float(10 * np.log10(data_range**2 / error)) if error else float("inf")
 
 
-def ssim(truth: ArrayLike, image: ArrayLike, data_range: float) -> float:
+def ssim(
+    truth: ArrayLike, image: ArrayLike, data_range: float, window: Window = "gaussian"
+) -> float:
     """Return the mean structural similarity.
 
-    Gaussian weights of standard deviation 1.5 pixels over 11 pixels along each axis,
     K1 = 0.01, K2 = 0.03, as Wang et al. 2004 (IEEE TIP 13:600) have it.
 
     Parameters
     ----------
     truth, image : array_like
-        Real images of one shape, at least 11 pixels along each axis.
+        Real images of one shape, at least as large as the window along each axis.
     data_range : float
         Span of possible intensities, see `psnr`.
+    window : {"gaussian", "uniform"}
+        Gaussian weights of standard deviation 1.5 pixels over 11 pixels along each
+        axis, as Wang et al. have it; or equal weights over 7 pixels and the sample
+        covariance, the default of scikit-image.
 
     Returns
     -------
@@ -104,21 +115,70 @@ def ssim(truth: ArrayLike, image: ArrayLike, data_range: float) -> float:
     Raises
     ------
     PhantomscopeError
-        As for `psnr`, and for images with fewer than 11 pixels along an axis.
+        As for `psnr`, and for images smaller than the window.
     """
     _check_range(data_range)
     a, b = _pair(truth, image)
-    if a.ndim == 0 or min(a.shape) < _SSIM_SIDE:
+    side = WINDOWS[window]
+    if a.ndim == 0 or min(a.shape) < side:
         raise PhantomscopeError(
             f"images of shape {a.shape} are too small for SSIM",
-            fix=f"give at least {_SSIM_SIDE} pixels along each axis",
+            fix=f"give at least {side} pixels along each axis",
         )
-    similarity = structural_similarity(
-        a,
-        b,
-        data_range=data_range,
-        gaussian_weights=True,
-        sigma=1.5,
-        use_sample_covariance=False,
-    )
-    return float(similarity)
+    how: dict[str, Any] = {"win_size": side}
+    if window == "gaussian":
+        how = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    return float(structural_similarity(a, b, data_range=data_range, **how))
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """PSNR in dB, SSIM and mean absolute error of an image against the truth."""
+
+    psnr: float
+    ssim: float
+    mae: float
+
+
+def similarity(
+    truth: NDArray[Any], image: NDArray[Any], data_range: float = 1.0, rows: int = 32
+) -> Similarity:
+    """Compare images row by row: memory does not grow with the length.
+
+    What `psnr`, `ssim` (window ``uniform``) and `mae` give up to rounding: the local
+    statistics of SSIM reach three rows beyond.
+
+    Parameters
+    ----------
+    truth, image : ndarray
+        Real images of one shape, at least 7 pixels along each axis; anything that
+        gives an ndarray when it is sliced along the first axis.
+    data_range : float
+        Span of possible intensities, see `psnr`.
+    rows : int
+        Rows of the first axis to look at together.
+
+    Raises
+    ------
+    PhantomscopeError
+        As for `ssim`.
+    """
+    _check_range(data_range)
+    checks.same_shape(truth, image, ("truth", "image"))
+    side, count = WINDOWS["uniform"], math.prod(truth.shape)
+    absolute = squared = alike = 0.0
+    last = truth.shape[0] - side + 1
+    if last < 1:
+        ssim(truth, image, data_range, "uniform")  # raises
+    for first in range(0, truth.shape[0], rows):
+        a, b = _pair(truth[first : first + rows], image[first : first + rows])
+        absolute += float(np.abs(a - b).sum())
+        squared += float(np.square(a - b).sum())
+    for first in range(0, last, rows):
+        # Windows that begin in these rows; the mean over them is that of whole windows.
+        stop = min(first + rows, last)
+        part = slice(first, stop + side - 1)
+        alike += (stop - first) * ssim(truth[part], image[part], data_range, "uniform")
+    error = squared / count
+    ratio = 10 * math.log10(data_range**2 / error) if error else math.inf
+    return Similarity(ratio, alike / last, absolute / count)

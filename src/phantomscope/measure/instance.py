@@ -7,6 +7,7 @@ of true and predicted objects, so that an image is read only once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from phantomscope.errors import PhantomscopeError
 from phantomscope.measure.matching import (
     THRESHOLDS,
     Matching,
-    assign,
+    assign_pairs,
     match_at,
     threshold_keys,
 )
@@ -51,12 +52,9 @@ def iou_matrix(truth: ArrayLike, prediction: ArrayLike) -> Floats:
     ndarray of float64, shape (n_true, n_pred)
         Values in [0, 1], objects in the ascending order of their labels.
     """
-    return _iou(overlap_table(truth, prediction))
-
-
-def _iou(table: Overlap) -> Floats:
-    union = table.true_sizes[:, None] + table.pred_sizes[None, :] - table.counts
-    return table.counts / union
+    table = overlap_table(truth, prediction)
+    dense: Floats = table.dense(table.iou)
+    return dense
 
 
 def match(
@@ -86,7 +84,7 @@ def match(
     PhantomscopeError
         For bad label images or thresholds.
     """
-    return match_at(_iou(overlap_table(truth, prediction)), thresholds)
+    return match_at(overlap_table(truth, prediction), thresholds)
 
 
 def seg_per_object(truth: ArrayLike, prediction: ArrayLike) -> Floats:
@@ -106,8 +104,14 @@ def seg_per_object(truth: ArrayLike, prediction: ArrayLike) -> Floats:
 
 
 def _seg(table: Overlap) -> Floats:
-    covers = 2 * table.counts > table.true_sizes[:, None]
-    best: Floats = np.where(covers, _iou(table), 0.0).max(axis=1, initial=0.0)
+    covers = 2 * table.counts > table.true_sizes[table.rows]
+    return _best(table, np.where(covers, table.iou, 0.0))
+
+
+def _best(table: Overlap, values: NDArray[Any]) -> NDArray[Any]:
+    """Return the largest value of each true object's pairs, 0 without any."""
+    best = np.zeros(table.true_sizes.size, values.dtype)
+    np.maximum.at(best, table.rows, values)
     return best
 
 
@@ -138,11 +142,8 @@ def dice_per_object(truth: ArrayLike, prediction: ArrayLike) -> Floats:
 
 
 def _dice(table: Overlap) -> Floats:
-    total = table.true_sizes[:, None] + table.pred_sizes[None, :]
-    most = table.counts.max(axis=1, initial=0)[:, None]
-    dice = np.where(table.counts == most, 2 * table.counts / total, 0.0)
-    best: Floats = dice.max(axis=1, initial=0.0)
-    return best
+    most = _best(table, table.counts)[table.rows]
+    return _best(table, np.where(table.counts == most, table.dice, 0.0))
 
 
 def split_merge_counts(
@@ -181,10 +182,10 @@ def split_merge_counts(
 
 
 def _split_merge(table: Overlap, fraction: float = 0.5) -> tuple[int, int]:
-    pred_inside = table.counts > fraction * table.pred_sizes[None, :]
-    true_inside = table.counts > fraction * table.true_sizes[:, None]
-    splits = np.count_nonzero(pred_inside.sum(axis=1) >= 2)
-    merges = np.count_nonzero(true_inside.sum(axis=0) >= 2)
+    pred_inside = table.counts > fraction * table.pred_sizes[table.columns]
+    true_inside = table.counts > fraction * table.true_sizes[table.rows]
+    splits = np.count_nonzero(np.bincount(table.rows[pred_inside]) >= 2)
+    merges = np.count_nonzero(np.bincount(table.columns[true_inside]) >= 2)
     return int(splits), int(merges)
 
 
@@ -202,7 +203,9 @@ def score_image(
     dict of str to float
         n_true, n_predicted; for each threshold such as 0.50: tp_0.50, fp_0.50,
         fn_0.50, iou_sum_0.50; seg and dice_mean, the means over the true objects
-        (NaN without any); splits, merges.
+        (NaN without any), and dice_square_mean, that of the squared Dice; splits,
+        merges; foreground_shared, foreground_true and foreground_predicted, pixels of
+        any object in both, in the truth, and in the prediction.
     """
     table = overlap_table(truth, prediction)
     row = {
@@ -210,15 +213,22 @@ def score_image(
         "n_predicted": float(table.pred_sizes.size),
     }
     for key, found in zip(
-        threshold_keys(thresholds), match_at(_iou(table), thresholds), strict=True
+        threshold_keys(thresholds), match_at(table, thresholds), strict=True
     ):
         row[f"tp_{key}"] = float(found.tp)
         row[f"fp_{key}"] = float(found.fp)
         row[f"fn_{key}"] = float(found.fn)
         row[f"iou_sum_{key}"] = found.iou_sum
     splits, merges = _split_merge(table)
-    row |= {"seg": _mean(_seg(table)), "dice_mean": _mean(_dice(table))}
-    return row | {"splits": float(splits), "merges": float(merges)}
+    dice = _dice(table)
+    row |= {"seg": _mean(_seg(table)), "dice_mean": _mean(dice)}
+    row |= {"splits": float(splits), "merges": float(merges)}
+    return row | {
+        "dice_square_mean": _mean(dice**2),
+        "foreground_shared": float(table.counts.sum()),
+        "foreground_true": float(table.true_sizes.sum()),
+        "foreground_predicted": float(table.pred_sizes.sum()),
+    }
 
 
 def pool(
@@ -238,8 +248,10 @@ def pool(
     dict of str to float
         For each threshold such as 0.50: ap_0.50, precision_0.50, recall_0.50, f1_0.50
         and pq_0.50 of the summed counts (see `Matching`); ap_mean, the mean over the
-        thresholds; seg and dice, means over all true objects (NaN without any);
-        splits, merges, n_true: sums; n_images.
+        thresholds; seg and dice, means over all true objects, and dice_sd, the
+        standard deviation of the latter (NaN without any); dice_foreground, the Dice
+        coefficient of the pixels of any object (1 without any); splits, merges,
+        n_true: sums; n_images.
 
     Raises
     ------
@@ -260,9 +272,17 @@ def pool(
     n_true = _total(rows, "n_true")
     # An image without true objects has a NaN mean and no weight.
     some = [row for row in rows if row["n_true"] > 0]
-    for name, column in (("seg", "seg"), ("dice", "dice_mean")):
+    for name, column in (
+        ("seg", "seg"), ("dice", "dice_mean"), ("dice_sd", "dice_square_mean")
+    ):  # fmt: skip
         total = sum(row["n_true"] * row[column] for row in some)
         pooled[name] = total / n_true if n_true else float("nan")
+    variance = pooled["dice_sd"] - pooled["dice"] ** 2
+    pooled["dice_sd"] = float(np.sqrt(np.maximum(variance, 0.0)))
+    shared, *both = (
+        _total(rows, f"foreground_{name}") for name in ("shared", "true", "predicted")
+    )
+    pooled["dice_foreground"] = 2 * shared / sum(both) if sum(both) else 1.0
     for name in ("splits", "merges", "n_true"):
         pooled[name] = _total(rows, name)
     return pooled | {"n_images": float(len(rows))}
@@ -296,7 +316,9 @@ def object_records(
     pandas.DataFrame
         First the true objects in the ascending order of their labels, then one row
         per unmatched predicted object. Columns tp, fp, fn, int64, of which one is 1
-        and the others 0, and iou, float64, of the matched pair, 0.0 if unmatched.
+        and the others 0; iou, float64, of the matched pair, 0.0 if unmatched; dice and
+        seg, float64, as `dice_per_object` and `seg_per_object` give them, NaN for a
+        predicted object.
 
     Raises
     ------
@@ -304,13 +326,15 @@ def object_records(
         For bad label images or a bad threshold.
     """
     threshold_keys([threshold])
-    iou = iou_matrix(truth, prediction)
-    rows, columns = assign(iou, threshold)
-    n_true, n_pred = iou.shape
+    table = overlap_table(truth, prediction)
+    pairs = assign_pairs(table, threshold)
+    rows, (n_true, n_pred) = table.rows[pairs], table.shape
     size = n_true + n_pred - rows.size
     tp = np.zeros(size, dtype=np.int64)
     matched = np.zeros(size)
     tp[rows] = 1
-    matched[rows] = iou[rows, columns]
+    matched[rows] = table.iou[pairs]
     fp = (np.arange(size) >= n_true).astype(np.int64)
-    return pd.DataFrame({"tp": tp, "fp": fp, "fn": 1 - tp - fp, "iou": matched})
+    own = {name: np.full(size, np.nan) for name in ("dice", "seg")}
+    own["dice"][:n_true], own["seg"][:n_true] = _dice(table), _seg(table)
+    return pd.DataFrame({"tp": tp, "fp": fp, "fn": 1 - tp - fp, "iou": matched} | own)

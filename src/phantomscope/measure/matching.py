@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from phantomscope.errors import PhantomscopeError
+from phantomscope.measure.overlap import Overlap
 
 Floats = NDArray[np.float64]
 
@@ -76,20 +79,20 @@ class Matching:
         return self._share(self.iou_sum, self.tp + self.fp / 2 + self.fn / 2)
 
 
-def match_at(iou: Floats, thresholds: Sequence[float]) -> list[Matching]:
-    """Match one to one at each threshold; `iou` has the shape (n_true, n_pred)."""
+def match_at(table: Overlap, thresholds: Sequence[float]) -> list[Matching]:
+    """Match the objects of a table one to one at each threshold."""
     threshold_keys(thresholds)
-    n_true, n_pred = iou.shape
-    found = []
+    n_true, n_pred = table.shape
+    iou, found = table.iou, []
     for threshold in thresholds:
-        rows, columns = assign(iou, threshold)
-        tp, total = rows.size, float(iou[rows, columns].sum())
+        pairs = assign_pairs(table, threshold)
+        tp, total = pairs.size, float(iou[pairs].sum())
         found.append(Matching(float(threshold), tp, n_pred - tp, n_true - tp, total))
     return found
 
 
 def assign(iou: Floats, threshold: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the rows and the columns of the matched pairs."""
+    """Return the rows and the columns of the matched pairs of a dense matrix."""
     hit = iou >= threshold - _TOLERANCE
     if threshold > 0.5 + 2 * _TOLERANCE:
         # Objects of an image are disjoint, so at most one can share over half the
@@ -101,6 +104,52 @@ def assign(iou: Floats, threshold: float) -> tuple[NDArray[Any], NDArray[Any]]:
     rows, columns = linear_sum_assignment(cost)
     kept = hit[rows, columns]
     return rows[kept], columns[kept]
+
+
+def assign_pairs(table: Overlap, threshold: float) -> NDArray[np.intp]:
+    """Return which pairs of a table are matched, as `assign` does.
+
+    Objects that are not linked by any overlap cannot compete, so the assignment is
+    solved for each linked group by itself: the groups are small, the matrix of all
+    objects of a volume is not.
+    """
+    iou = table.iou
+    hits = np.flatnonzero(iou >= threshold - _TOLERANCE)
+    if threshold > 0.5 + 2 * _TOLERANCE:
+        return hits
+    # At 1/2 exactly two pairs may share an object, but only if the one object is the
+    # other two: nothing else overlaps them. Below, misses can break ties.
+    linked = hits if threshold >= 0.5 - _TOLERANCE else np.arange(iou.size)
+    rows, columns = table.rows[linked], table.columns[linked]
+    n_true, n_pred = table.shape
+    graph = coo_array(
+        (np.ones(linked.size), (rows, columns + n_true)),
+        shape=(n_true + n_pred, n_true + n_pred),
+    )
+    group = connected_components(graph, directed=False)[1][rows]
+    order = np.argsort(group, kind="stable")
+    cuts = np.flatnonzero(np.diff(group[order])) + 1
+    kept = [
+        _assign_group(table, linked[part], iou, threshold)
+        for part in np.split(order, cuts)
+        if part.size
+    ]
+    return np.sort(np.concatenate(kept)) if kept else hits
+
+
+def _assign_group(
+    table: Overlap, pairs: NDArray[np.intp], iou: Floats, threshold: float
+) -> NDArray[np.intp]:
+    """Match the objects of one group of pairs."""
+    if pairs.size == 1:
+        return pairs[iou[pairs] >= threshold - _TOLERANCE]
+    rows, row = np.unique(table.rows[pairs], return_inverse=True)
+    columns, column = np.unique(table.columns[pairs], return_inverse=True)
+    matrix = np.zeros((rows.size, columns.size))
+    which = np.zeros(matrix.shape, np.intp)
+    matrix[row, column], which[row, column] = iou[pairs], pairs
+    matched: NDArray[np.intp] = which[assign(matrix, threshold)]
+    return matched
 
 
 def threshold_keys(thresholds: Sequence[float]) -> list[str]:

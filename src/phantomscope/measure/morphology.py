@@ -2,27 +2,85 @@
 
 This is how the sketch parameters are measured on real images, and the independent
 re-segmentation that checks synthetic ones. It needs no tuning: the object size is
-found from the image.
+found from the image. Volumes are measured in space: `spacing` is the size of a voxel
+along z, y and x as a multiple of that along y, and lengths are in px of y.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import ndimage, optimize, special
+from scipy import ndimage
 from skimage import feature, filters, measure, segmentation
+
+from phantomscope.measure.edges import (
+    Spacing,
+    sampling,
+)
+from phantomscope.measure.edges import edge_softness as edge_softness
+from phantomscope.measure.edges import signed_distance as signed_distance
+from phantomscope.measure.moments import image_shapes, volume_shapes
 
 Image = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
+Mask = NDArray[np.bool_]
 
 SMALLEST_AREA = 12
 
 
-def foreground_mask(image: Image, sigma: float = 1.0) -> NDArray[np.bool_]:
+def _along_axes(
+    length: float, ndim: int, spacing: Spacing | None
+) -> float | tuple[float, ...]:
+    """Return a length in voxels: one number for images, one per axis for volumes."""
+    if ndim == 2:
+        return length
+    return tuple(length / one for one in spacing or (1.0,) * ndim)
+
+
+def _structure(ndim: int) -> Mask | None:
+    """Neighbours for morphology: of volumes those in the plane, as planes lie apart."""
+    if ndim == 2:
+        return None
+    return np.asarray(ndimage.generate_binary_structure(2, 1)[None])
+
+
+def _root(image: Image, sigma: float, spacing: Spacing | None) -> Image:
+    """Smooth an image and take the square root, the brightest 0.5% cut off."""
+    smooth = filters.gaussian(
+        np.clip(image, 0, None), _along_axes(sigma, image.ndim, spacing),
+        preserve_range=True,
+    )  # fmt: skip
+    return np.asarray(np.sqrt(smooth))
+
+
+def shared_threshold(
+    images: Sequence[Image], sigma: float = 1.0, spacing: Spacing | None = None
+) -> float:
+    """Threshold of `foreground_mask` for parts of one volume, some perhaps empty.
+
+    Parameters
+    ----------
+    images : sequence of ndarray, shape ([Z,] Y, X)
+        Unit intensities.
+    sigma : float
+        Smoothing in px.
+    spacing : tuple of float, optional
+        Of volumes.
+    """
+    root = np.concatenate([_root(i, sigma, spacing).ravel() for i in images])
+    top = np.percentile(root, 99.5)
+    return float(filters.threshold_otsu(np.minimum(root, top)))
+
+
+def foreground_mask(
+    image: Image, sigma: float = 1.0, spacing: Spacing | None = None,
+    threshold: float | None = None,
+) -> Mask:  # fmt: skip
     """Otsu's threshold on the smoothed square root of an image.
 
     The square root keeps a few very bright objects from pulling the threshold over the
@@ -30,26 +88,32 @@ def foreground_mask(image: Image, sigma: float = 1.0) -> NDArray[np.bool_]:
 
     Parameters
     ----------
-    image : ndarray, shape (Y, X)
+    image : ndarray, shape ([Z,] Y, X)
         Unit intensities (0: dark, 1: bright).
     sigma : float
         Smoothing in px.
+    spacing : tuple of float, optional
+        Of volumes.
+    threshold : float, optional
+        Of the square root; found from the image by default.
     """
-    smooth = filters.gaussian(np.clip(image, 0, None), sigma, preserve_range=True)
-    root = np.sqrt(smooth)
-    top = np.percentile(root, 99.5)
-    return np.asarray(root > filters.threshold_otsu(np.minimum(root, top)))
+    root = _root(image, sigma, spacing)
+    if threshold is None:
+        top = np.percentile(root, 99.5)
+        threshold = filters.threshold_otsu(np.minimum(root, top))
+    return np.asarray(root > threshold)
 
 
-def typical_radius(mask: NDArray[np.bool_]) -> float:
+def typical_radius(mask: Mask, spacing: Spacing | None = None) -> float:
     """Radius of the typical object of a mask, in px, robust against clumps.
 
-    The median of the largest inscribed circles of the components, weighted by area.
+    The median of the largest inscribed circles (balls) of the components, weighted by
+    area.
     """
     labels, count = ndimage.label(mask)
     if count == 0:
         return 0.0
-    distance = ndimage.distance_transform_edt(mask)
+    distance = ndimage.distance_transform_edt(mask, sampling(mask.ndim, spacing))
     numbers = np.arange(1, count + 1)
     inner = ndimage.maximum(distance, labels, numbers)
     area = np.bincount(labels.ravel())[1:]
@@ -62,43 +126,66 @@ def typical_radius(mask: NDArray[np.bool_]) -> float:
     return float(inner[keep][order][middle])
 
 
-def segment(image: Image, radius: float | None = None) -> Labels:
+def segment(
+    image: Image, radius: float | None = None, spacing: Spacing | None = None,
+    threshold: float | None = None,
+) -> Labels:  # fmt: skip
     """Threshold, distance transform, watershed, and each object's half maximum.
 
     Parameters
     ----------
-    image : ndarray, shape (Y, X)
+    image : ndarray, shape ([Z,] Y, X)
         Unit intensities.
     radius : float, optional
         Typical object radius in px; found from the image by default.
+    spacing : tuple of float, optional
+        Of volumes.
+    threshold : float, optional
+        As `shared_threshold` gives it; found from the image by default.
 
     Returns
     -------
-    ndarray, shape (Y, X)
+    ndarray, shape ([Z,] Y, X)
         int32 labels, 0 is background.
     """
-    mask = foreground_mask(image)
-    radius = typical_radius(mask) if radius is None else radius
+    mask = foreground_mask(image, spacing=spacing, threshold=threshold)
+    radius = typical_radius(mask, spacing) if radius is None else radius
     if radius <= 0:
         return np.zeros(image.shape, np.int32)
-    mask = ndimage.binary_fill_holes(mask)
-    mask = ndimage.binary_opening(mask, iterations=max(1, round(radius / 6)))
-    distance = ndimage.distance_transform_edt(mask)
-    smooth = ndimage.gaussian_filter(distance, max(1.0, radius / 8))
-    peaks = feature.peak_local_max(
-        smooth, min_distance=max(2, round(radius * 0.5)), labels=mask.astype(int),
-        exclude_border=False,
-    )  # fmt: skip
+    structure = _structure(image.ndim)
+    mask = ndimage.binary_fill_holes(mask, structure)
+    mask = ndimage.binary_opening(mask, structure, iterations=max(1, round(radius / 6)))
+    distance = ndimage.distance_transform_edt(mask, sampling(image.ndim, spacing))
+    smooth = ndimage.gaussian_filter(
+        distance, _along_axes(max(1.0, radius / 8), image.ndim, spacing)
+    )
+    peaks = _peaks(smooth, mask, radius, spacing)
     seeds = np.zeros(image.shape, np.int32)
     seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     labels = segmentation.watershed(-smooth, seeds, mask=mask).astype(np.int32)
-    labels = _half_maximum(labels, image)
+    labels = _half_maximum(labels, image, spacing)
     small = np.flatnonzero(np.bincount(labels.ravel()) < SMALLEST_AREA)
     labels[np.isin(labels, small)] = 0
     return labels
 
 
-def _half_maximum(labels: Labels, image: Image) -> Labels:
+def _peaks(
+    smooth: Image, mask: Mask, radius: float, spacing: Spacing | None
+) -> NDArray[np.int64]:
+    """Local maxima at least half a radius apart, shape (n, ndim)."""
+    apart = max(2, round(radius * 0.5))
+    if smooth.ndim == 2:
+        where: dict[str, Any] = {"min_distance": apart}
+    else:
+        sides = [2 * max(1, round(apart / s)) + 1 for s in spacing or (1, 1, 1)]
+        where = {"footprint": np.ones(sides, bool)}
+    peaks = feature.peak_local_max(
+        smooth, labels=mask.astype(int), exclude_border=False, **where
+    )
+    return np.asarray(peaks, np.int64)
+
+
+def _half_maximum(labels: Labels, image: Image, spacing: Spacing | None) -> Labels:
     """Keep the pixels of each object above half its height over the background.
 
     One threshold for all makes bright objects too large; half the height is where the
@@ -106,46 +193,64 @@ def _half_maximum(labels: Labels, image: Image) -> Labels:
     """
     if labels.max() == 0:
         return labels
-    smooth = ndimage.gaussian_filter(image.astype(float), 0.7)
+    smooth = ndimage.gaussian_filter(
+        image.astype(float), _along_axes(0.7, image.ndim, spacing)
+    )
     outside = labels == 0
     level = float(np.median(smooth[outside])) if outside.any() else float(smooth.min())
     numbers = np.arange(1, labels.max() + 1)
     height = np.zeros(len(numbers) + 1)
+    structure = _structure(image.ndim)
     # Again and again: the halo of a bright object lowers its first median.
     for _ in range(3):
-        height[1:] = np.nan_to_num(ndimage.median(smooth, labels, numbers))
+        height[1:] = np.nan_to_num(label_medians(smooth, labels, numbers))
         kept = (labels > 0) & (smooth > (level + height[labels]) / 2)
-        labels = np.where(ndimage.binary_opening(kept), labels, 0)
+        labels = np.where(ndimage.binary_opening(kept, structure), labels, 0)
     return labels
 
 
-def object_table(labels: Labels, image: Image) -> pd.DataFrame:
+def label_medians(image: Image, labels: Labels, numbers: Any) -> NDArray[np.float64]:
+    """Median of each of these labels; only their pixels are sorted."""
+    inside = labels > 0
+    return np.asarray(ndimage.median(image[inside], labels[inside], numbers))
+
+
+def object_table(
+    labels: Labels, image: Image, spacing: Spacing | None = None
+) -> pd.DataFrame:
     """Measure each object.
 
     Parameters
     ----------
-    labels : ndarray, shape (Y, X)
+    labels : ndarray, shape ([Z,] Y, X)
         Instance labels.
-    image : ndarray, shape (Y, X)
+    image : ndarray, shape ([Z,] Y, X)
         Intensities.
+    spacing : tuple of float, optional
+        Of volumes.
 
     Returns
     -------
     pandas.DataFrame
-        One row per object: label, area (px), radius (px, of the circle of that area),
-        elongation (major by minor axis), solidity, intensity (median), border (touches
-        the image's edge), neighbours (touches another object).
+        One row per object: label, area (px or voxels), radius (px, of the circle of
+        that area or the ball of that volume), elongation (major by minor axis; in the
+        plane), solidity (in volumes that of the moments: volume by that of the
+        ellipsoid of the same second moments), intensity (median), border (touches the
+        image's edge), neighbours (touches another object); in volumes axial (extent
+        along z by that in the plane).
     """
-    names = ("label", "area", "axis_major_length", "axis_minor_length", "solidity")
-    table = pd.DataFrame(measure.regionprops_table(labels, properties=names))
-    table["radius"] = np.sqrt(table["area"] / np.pi)
-    minor = table["axis_minor_length"].clip(lower=1.0)
-    table["elongation"] = (table["axis_major_length"] / minor).clip(lower=1.0)
-    table["intensity"] = ndimage.median(image, labels, table["label"])
-    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    if labels.ndim == 3:
+        table = volume_shapes(labels, spacing or (1.0, 1.0, 1.0))
+    else:
+        table = image_shapes(labels)
+    table["intensity"] = label_medians(image, labels, table["label"])
+    faces = [
+        np.take(labels, end, axis) for axis in range(labels.ndim) for end in (0, -1)
+    ]
+    edge = np.concatenate([face.ravel() for face in faces])
     table["border"] = table["label"].isin(np.unique(edge))
     table["neighbours"] = table["label"].isin(touching_labels(labels))
-    return table.drop(columns=["axis_major_length", "axis_minor_length"])
+    return table
 
 
 def touching_labels(labels: Labels) -> NDArray[np.integer[Any]]:
@@ -157,49 +262,6 @@ def touching_labels(labels: Labels) -> NDArray[np.integer[Any]]:
         touch = (a != b) & (a > 0) & (b > 0)
         found += [a[touch], b[touch]]
     return np.unique(np.concatenate(found))
-
-
-def signed_distance(labels: Labels) -> NDArray[np.float64]:
-    """Distance to the edge of the foreground: positive outside, negative inside.
-
-    The edge lies between pixels: the first pixel on either side has distance 0.5.
-    """
-    inside = labels > 0
-    outer = ndimage.distance_transform_edt(~inside)
-    inner = ndimage.distance_transform_edt(inside)
-    distance: NDArray[np.float64] = np.where(inside, 0.5 - inner, outer - 0.5)
-    return distance
-
-
-def edge_softness(image: Image, labels: Labels, reach: float = 5.0) -> float:
-    """Blur of the objects' edges: sigma of a Gaussian, in px.
-
-    The mean brightness as a function of the distance to the edge is fitted by an error
-    function whose position is free, since a threshold may cut inside or outside.
-    """
-    distance = signed_distance(labels)
-    near = np.abs(distance) <= reach
-    bins = np.arange(-reach, reach + 0.5, 0.5)
-    where = np.digitize(distance[near], bins)
-    total = np.bincount(where, image[near], len(bins) + 1)
-    count = np.bincount(where, minlength=len(bins) + 1)
-    use = count > 20
-    if use.sum() < 6:
-        return 1.0
-    profile = total[use] / count[use]
-    at = np.bincount(where, distance[near], len(bins) + 1)[use] / count[use]
-
-    def model(x: Image, low: float, high: float, shift: float, sigma: float) -> Image:
-        edge = special.erfc((x - shift) / (np.sqrt(2) * sigma)) / 2
-        return np.asarray(low + (high - low) * edge)
-
-    first = (profile[-1], profile[0], 0.0, 1.5)
-    limits = ([-np.inf, -np.inf, -reach, 0.2], [np.inf, np.inf, reach, reach])
-    try:
-        fit, _ = optimize.curve_fit(model, at, profile, first, bounds=limits)
-    except (RuntimeError, ValueError):
-        return 1.0
-    return float(fit[3])
 
 
 @dataclass(frozen=True)
@@ -224,41 +286,55 @@ class BackgroundModel:
     gain: float
 
 
-def background_model(image: Image, labels: Labels, radius: float) -> BackgroundModel:
+def background_model(
+    image: Image, labels: Labels, radius: float, spacing: Spacing | None = None
+) -> BackgroundModel:
     """Measure background and noise outside and inside the objects."""
-    far = signed_distance(labels) > max(3.0, radius / 2)
+    outside = ndimage.distance_transform_edt(
+        labels == 0, sampling(labels.ndim, spacing)
+    )
+    far = outside - 0.5 > max(3.0, radius / 2)
     if far.sum() < 100:
         far = labels == 0
     if far.sum() < 100:
         far = image <= np.percentile(image, 20)
     level = float(np.median(image[far]))
-    # Noise: differences of diagonal neighbours hold little structure.
-    residual = image - ndimage.uniform_filter(image, 3)
+    # Noise: differences of diagonal neighbours (in the plane) hold little structure.
+    residual = image - ndimage.uniform_filter(
+        image, 3 if image.ndim == 2 else (1, 3, 3)
+    )
     scale = 1.4826 / np.sqrt(8 / 9)
 
-    def variance(mask: NDArray[np.bool_]) -> float:
+    def variance(mask: Mask) -> float:
         return float((scale * np.median(np.abs(residual[mask]))) ** 2)
 
     dark = variance(far)
-    inside = ndimage.binary_erosion(labels > 0, iterations=2)
+    inside = ndimage.binary_erosion(labels > 0, _structure(image.ndim), iterations=2)
     gain = 0.0
     if inside.sum() > 100:
         bright = float(np.median(image[inside]))
         if bright > level:
             gain = max(0.0, (variance(inside) - dark) / (bright - level))
     read = np.sqrt(max(dark - gain * level, 0.25 * dark))
-    return BackgroundModel(level, _slow_change(image, far, radius), float(read), gain)
+    slow = _slow_change(image, far, radius, spacing)
+    return BackgroundModel(level, slow, float(read), gain)
 
 
-def _slow_change(image: Image, where: NDArray[np.bool_], radius: float) -> float:
+def _slow_change(
+    image: Image, where: Mask, radius: float, spacing: Spacing | None
+) -> float:
     """Spread of the background over distances beyond two object radii.
 
     Blocks of a quarter of a radius first: the smoothing would take seconds otherwise.
     """
-    side = max(1, int(radius // 4))
+    spaced = (1.0, 1.0) if image.ndim == 2 else spacing or (1.0, 1.0, 1.0)
+    side = tuple(max(1, int(radius / one // 4)) for one in spaced)
     share = measure.block_reduce(where.astype(float), side, np.mean)
     level = measure.block_reduce(np.where(where, image, 0.0), side, np.mean)
-    sigma = (2 * radius + 1) / side
+    sigma = [
+        (2 * radius + 1) / (one * length)
+        for one, length in zip(spaced, side, strict=True)
+    ]
     weight = ndimage.gaussian_filter(share, sigma)
     slow = ndimage.gaussian_filter(level, sigma)
     use = share > 0.25

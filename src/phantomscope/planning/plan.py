@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import heapq
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from phantomscope.config.load import load_config, make_config
 from phantomscope.config.model import Config
-from phantomscope.errors import PhantomscopeError
-from phantomscope.planning.rates import Rates, packaged_rates
-from phantomscope.planning.runs import rates_from_run
-from phantomscope.planning.sharding import resolved, training_processes
-from phantomscope.planning.sources import Images, source_images
+from phantomscope.planning.rates import Rates
+from phantomscope.planning.sharding import resolved
+from phantomscope.planning.sources import Images
 from phantomscope.planning.work import Work, works
 
 COLUMNS = (
@@ -209,10 +202,10 @@ def make_plan(
         by_key.setdefault(one.key, []).append(one)
     stages = {key: _stage(group, rates, gpus) for key, group in by_key.items()}
     seconds = [60 * (stages[one.key].minutes or 0.0) for one in work]
-    height, width = config.simulate.size
+    size = " x ".join(map(str, config.simulate.size))
     title = (
-        f"{config.name}: {config.simulate.images:,} synthetic images of {height} x "
-        f"{width} px in {config.simulate.shards:,} shards, from {images.count:,} "
+        f"{config.name}: {config.simulate.images:,} synthetic images of {size} "
+        f"px in {config.simulate.shards:,} shards, from {images.count:,} "
         f"source images ({images.pixels / 1e6:,.3g} Mpx)"
     )
     return Plan(
@@ -299,63 +292,23 @@ def _duration(minutes: float) -> str:
     return f"{minutes / 1440:,.1f} days"
 
 
-# The command line
+def summary(plans: Sequence[Plan]) -> str:
+    """Return one line for each of several plans, and their sum.
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `phantomscope plan`."""
-    parser.add_argument("--config", type=Path, help="config file (default: the demo)")
-    parser.add_argument(
-        "--rates", type=Path, metavar="FOLDER",
-        help="finished run to take rates from, such as results/demo",
-    )  # fmt: skip
-    parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N",
-        help="jobs at once: cores, or jobs of a cluster (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--gpus", type=int, metavar="N",
-        help="GPUs at once (default: what a training takes if the config says cuda, "
-        "else 0)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--source-images", type=int, metavar="N", help="number of source images"
-    )
-    parser.add_argument(
-        "--source-pixels", type=int, metavar="P", help="pixels of each source image"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def run(options: argparse.Namespace) -> str:
-    """Return what `phantomscope plan` prints.
-
-    Raises
-    ------
-    PhantomscopeError
-        For a bad config or folder of a run, or numbers that cannot be.
+    They share no job, so all but the wall time add up.
     """
-    config = load_config(options.config) if options.config else make_config({})
-    needs_gpu = "cuda" in (config.train.device, config.synthesise.device)
-    needed = int(needs_gpu) * training_processes(config, "train_diffusion")
-    gpus = needed if options.gpus is None else options.gpus
-    if options.jobs < 1 or gpus < 0:
-        raise PhantomscopeError(
-            f"{options.jobs} jobs and {gpus} GPUs at once cannot be",
-            where="--jobs, --gpus",
-            fix="give at least one job, and no negative number of GPUs",
-        )
-    if needs_gpu and not gpus:
-        raise PhantomscopeError(
-            "the config asks for a GPU (`device: cuda`), but there is none",
-            where="--gpus",
-            fix="give at least 1, or write `device: auto`",
-        )
-    rates = packaged_rates()
-    if options.rates:
-        rates = rates_from_run(options.rates).over(rates)
-    images = source_images(
-        config, count=options.source_images, pixels=options.source_pixels
+    lines = [f"{'experiment':<40}{'jobs':>8}{'core h':>12}{'GPU h':>12}{'disk GB':>10}"]
+    names = ("jobs", "core_hours", "gpu_hours", "disk_bytes")
+    total = dict.fromkeys(names, 0.0)
+    for plan in plans:
+        found = plan.totals
+        total = {name: total[name] + found[name] for name in names}
+        lines.append(_summed(plan.title.partition(":")[0], found))
+    return "\n".join([*lines, _summed("total", total)])
+
+
+def _summed(name: str, found: Mapping[str, float]) -> str:
+    return (
+        f"{name:<40}{found['jobs']:>8,.0f}{found['core_hours']:>12,.1f}"
+        f"{found['gpu_hours']:>12,.1f}{found['disk_bytes'] / 1e9:>10,.1f}"
     )
-    plan = make_plan(config, rates, options.jobs, images, gpus)
-    return json.dumps(plan.plain(), indent=2) if options.json else render(plan)

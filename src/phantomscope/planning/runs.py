@@ -15,7 +15,7 @@ from pathlib import Path
 from phantomscope.config.load import load_config
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.planning.rates import Rate, Rates, packaged_rates
-from phantomscope.planning.sharding import resolved
+from phantomscope.planning.sharding import VOLUMES, resolved
 from phantomscope.planning.sources import source_images
 from phantomscope.planning.work import Work, works
 
@@ -144,8 +144,8 @@ def _key_of(name: str, keys: set[str]) -> str:
     """Return the kind of job of a benchmark file; empty if the run has none such."""
     rule, second, *_ = re.split("[/.]", name)
     if rule in NAMED_BY_TOOL:
-        key = f"{rule}/{second}"
-        return key if key in keys else ""
+        named = (f"{rule}/{second}", f"{rule}/{second}{VOLUMES}")
+        return next((key for key in named if key in keys), "")
     return next((key for key in keys if key.split("/")[0] == rule), "")
 
 
@@ -193,7 +193,8 @@ def stored_bytes(run: Run) -> dict[str, tuple[float, float]]:
     for key in _benchmarks(run.results, keys):
         group = [one for one in run.work if one.key == key]
         names = FOLDERS.get(group[0].rule, ())
-        paths = [run.results / name.format(group[0].variant) for name in names]
+        tool = group[0].variant.removesuffix(VOLUMES)
+        paths = [run.results / name.format(tool) for name in names]
         units = sum(one.jobs * one.stored for one in group)
         if units and paths and all(path.exists() for path in paths):
             size, before = found.get(group[0].disk_key, (0.0, 0.0))

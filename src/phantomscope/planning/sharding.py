@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 
 from phantomscope.config.model import Config
+from phantomscope.errors import PhantomscopeError
 from phantomscope.planning.rates import packaged_rates
 
 FEWEST_SHARDS = 2  # so that two cores are busy
+VOLUMES = "-3d"  # ends the variants whose rates are of volumes
 MOST_SHARDS = 2000  # more jobs burden Snakemake and the queue of a cluster
 
 
@@ -32,6 +34,17 @@ def tiled_length(size: int, tile: int, overlap: int, stride: int) -> int:
     return math.ceil(size / (side - 2 * overlap)) * side
 
 
+def network_evaluations(config: Config) -> int:
+    """Return the evaluations of the diffusion model for one image.
+
+    Of a chain of all steps, with t_start still open, the most that there can be.
+    """
+    start = config.start.value
+    known = [t for t in config.start.candidates if t <= config.process.timesteps]
+    most = max(known, default=1) if start == "auto" else start
+    return config.synthesise.evaluations(most)
+
+
 def network_pixels(config: Config, steps: int | None = None) -> int:
     """Pixels that the network sees for one synthetic image, over all steps.
 
@@ -39,12 +52,19 @@ def network_pixels(config: Config, steps: int | None = None) -> int:
     """
     options = config.synthesise
     if steps is None:
-        steps = config.distil.steps or options.steps
-    height, width = (
-        tiled_length(size, options.tile, options.overlap, config.network.stride)
-        for size in config.simulate.size
-    )
-    return steps * height * width
+        steps = config.distil.steps or network_evaluations(config)
+    flat = (options.tile, options.overlap)
+    tiles = [(options.tile_depth, options.overlap_depth), flat, flat][-config.dims :]
+    lengths = [
+        tiled_length(size, tile, overlap, config.network.stride)
+        for size, (tile, overlap) in zip(config.simulate.size, tiles, strict=True)
+    ]
+    return steps * math.prod(lengths)
+
+
+def network_variant(config: Config) -> str:
+    """Return what sets the rate of a network: its preset, and whether it is 3D."""
+    return config.network.preset + (VOLUMES if config.dims == 3 else "")
 
 
 def shard_count(config: Config) -> int:
@@ -66,11 +86,15 @@ def shard_count(config: Config) -> int:
     options = config.simulate
     if options.shards != "auto":
         return options.shards
-    preset = config.network.preset
+    variant = network_variant(config)
     wants_gpu = config.synthesise.device == "cuda"
-    rate, _ = packaged_rates().find(f"synthesise/{preset}", wants_gpu)
+    rate, _ = packaged_rates().find(f"synthesise/{variant}", wants_gpu)
     if rate is None:
-        raise ValueError(f"there is no packaged rate of the preset {preset!r}")
+        raise PhantomscopeError(
+            f"nobody measured how long a synthesis with the network {variant!r} takes",
+            where="simulate.shards",
+            fix="give a number instead of `auto`",
+        )
     seconds = rate.seconds_per_unit * options.images * network_pixels(config)
     wanted = math.ceil(seconds / (60 * options.job_minutes))
     return min(max(wanted, FEWEST_SHARDS), MOST_SHARDS, options.images)

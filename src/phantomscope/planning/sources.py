@@ -11,7 +11,7 @@ from pathlib import Path
 from phantomscope.config.model import Config
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 
-Shape = tuple[int, int]
+Shape = tuple[int, ...]
 
 PACKAGED = (512, 512)
 GROUPS_FOR_AUTO = 4
@@ -26,7 +26,7 @@ class Images:
     Attributes
     ----------
     shapes : Counter
-        How many images there are of each (height, width).
+        How many images there are of each ([depth,] height, width).
     dtype : str
         ``uint8``, ``uint16`` or ``float32``.
     groups : int
@@ -45,7 +45,7 @@ class Images:
     @property
     def pixels(self) -> int:
         """Pixels of all images together."""
-        return sum(count * h * w for (h, w), count in self.shapes.items())
+        return sum(count * math.prod(s) for s, count in self.shapes.items())
 
     def pixels_of(self, most: int) -> float:
         """Pixels of `most` images, spread over them, or of all if there are fewer."""
@@ -92,6 +92,10 @@ def source_images(
         return Images(Counter({PACKAGED: 1}), "uint16", 1)
     if config.source.path is not None and Path(config.source.path).is_dir():
         return _listed(config)
+    if (entry := config.source.entry) and (extent := entry.extent):
+        count = min(extent.images, config.source.limit or extent.images)
+        shape = tuple(extent.shape)
+        return Images(Counter({shape: count}), extent.dtype, extent.groups)
     raise PhantomscopeError(
         "nothing says yet how many source images there are",
         where="source",
@@ -116,7 +120,14 @@ def _acquired(manifest: Path) -> Images:
     try:
         with explain_os_errors(manifest), manifest.open(newline="") as stream:
             rows = list(csv.DictReader(stream))
-        shapes = Counter((int(row["height"]), int(row["width"])) for row in rows)
+        shapes = Counter(
+            tuple(
+                int(row[name])
+                for name in ("depth", "height", "width")
+                if name != "depth" or row.get("axes") == "ZYX"
+            )
+            for row in rows
+        )
         dtype = Counter(row["dtype"] for row in rows).most_common(1)[0][0]
         return Images(shapes, dtype, len({row["group"] for row in rows}))
     except (KeyError, ValueError, TypeError, IndexError, csv.Error) as error:
@@ -142,7 +153,7 @@ def _listed(config: Config) -> Images:
     for n in range(seen):
         image = read_image(paths[n * len(paths) // seen], source.axes, source.channel)
         like_it = (n + 1) * count // seen - n * count // seen
-        shapes[(image.shape[0], image.shape[1])] += like_it
+        shapes[image.shape] += like_it
         dtypes[str(image.dtype)] += like_it
     return Images(shapes, dtypes.most_common(1)[0][0], count)
 
@@ -155,8 +166,11 @@ def split_images(config: Config, images: Images) -> tuple[Images, Images]:
     by = config.split.by
     if by == "auto":
         by = "group" if images.groups >= GROUPS_FOR_AUTO else "region"
+    fraction = config.split.train_fraction
+    if config.split.test:
+        by, fraction = "group", 1 - len(config.split.test) / max(images.groups, 1)
     cut = _cut_groups if by == "group" else _cut_regions
-    train, test = cut(images.shapes, config.split.train_fraction, config.split.margin)
+    train, test = cut(images.shapes, fraction, config.split.margin)
     return (
         Images(train, images.dtype, images.groups),
         Images(test, images.dtype, images.groups),
@@ -181,12 +195,13 @@ def _cut_groups(
 def _cut_regions(
     shapes: Counter[Shape], fraction: float, margin: int
 ) -> tuple[Counter[Shape], Counter[Shape]]:
-    """Cut each image along its longer side."""
+    """Cut each image along its longer side; volumes are not cut in depth."""
     train: Counter[Shape] = Counter()
     test: Counter[Shape] = Counter()
     for shape, count in shapes.items():
-        length = max(max(shape) - margin, 0)
-        kept = round(length * fraction)
-        train[(kept, min(shape))] += count
-        test[(length - kept, min(shape))] += count
+        *depth, height, width = shape
+        length = max(max(height, width) - margin, 0)
+        kept, across = round(length * fraction), min(height, width)
+        train[(*depth, kept, across)] += count
+        test[(*depth, length - kept, across)] += count
     return train, test

@@ -9,8 +9,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from phantomscope.config.arms import parse_arm
 from phantomscope.config.model import Config
-from phantomscope.planning.sharding import network_pixels, training_processes
+from phantomscope.planning.sharding import (
+    VOLUMES,
+    network_evaluations,
+    network_pixels,
+    network_variant,
+    training_processes,
+)
 from phantomscope.planning.sources import Images, split_images
 
 ITEM_BYTES = {"uint8": 1, "uint16": 2, "float32": 4}
@@ -153,15 +160,14 @@ def _fitted_pixels(config: Config, train: Images) -> int:
     for group in groups:
         count = sum(n for _, n in group)
         taken = math.ceil(count / max(math.ceil(count / IMAGES_OF_TYPE), 1))
-        pixels = sum(n * h * w for (h, w), n in group)
+        pixels = sum(n * math.prod(shape) for shape, n in group)
         seen += pixels * taken / max(count, 1)
     return round(seen * (config.fit.calibration_rounds + 2))
 
 
 def _sketches(config: Config, train: Images) -> list[Work]:
     shards = _shards(config)
-    height, width = config.simulate.size
-    pixels = config.simulate.images * height * width / shards
+    pixels = config.simulate.images * math.prod(config.simulate.size) / shards
     return [
         Work("fit_sketch", 1, _fitted_pixels(config, train), "pixels", ("prepare",)),
         Work("simulate", shards, pixels, "pixels", ("fit_sketch",),
@@ -180,15 +186,17 @@ def _shards(config: Config) -> int:
 def _diffusion(config: Config, train: Images) -> list[Work]:
     options, dtype = config.train, train.dtype
     preset, gpu, threads = (
-        config.network.preset, _asks_for_gpu(config), config.synthesise.threads,
+        network_variant(config), _asks_for_gpu(config), config.synthesise.threads,
     )  # fmt: skip
-    seen = options.steps * options.batch_size * options.patch**2
+    seen = (
+        options.steps * options.batch_size * math.prod(options.patch_shape(config.dims))
+    )
     times = {t for t in config.start.candidates if t <= config.process.timesteps}
     if config.start.value != "auto":
         times.add(config.start.value)
     tried = len(times) * config.start.images
     # The teacher tries the times.
-    each = network_pixels(config, config.synthesise.steps)
+    each = network_pixels(config, network_evaluations(config))
     pseudo = [
         Work("pseudo_sketches", 1, train.pixels, "pixels", ("fit_sketch",),
              stored=_raw(train.pixels, "float32"), store="float32")
@@ -203,7 +211,7 @@ def _diffusion(config: Config, train: Images) -> list[Work]:
              threads=distilling * options.threads, processes=distilling)
     ] if config.distil.steps else []  # fmt: skip
     made = f"distil.{preset}" if distil else chosen
-    height, width = config.simulate.size
+    size = math.prod(config.simulate.size)
     images = config.simulate.images / _shards(config)
     return [
         *pseudo,
@@ -213,13 +221,13 @@ def _diffusion(config: Config, train: Images) -> list[Work]:
         Work("choose_start", 1, tried * each, "network pixels",
              ("fit_sketch", f"train_diffusion.{preset}"), preset, gpu=gpu,
              threads=threads, first=True,
-             stored=_raw(tried * height * width, dtype), store=dtype),
+             stored=_raw(tried * size, dtype), store=dtype),
         *distil,
         Work("synthesise", _shards(config), images * network_pixels(config),
              "network pixels", ("simulate", made), preset, gpu=gpu,
              threads=threads, first=True,
-             stored=_raw(images * height * width, dtype), store=dtype),
-        Work("check", _shards(config), images * height * width, "pixels",
+             stored=_raw(images * size, dtype), store=dtype),
+        Work("check", _shards(config), images * size, "pixels",
              (f"synthesise.{preset}",), first=True, stored=images),
     ]  # fmt: skip
 
@@ -236,8 +244,7 @@ def _distil_pixels(config: Config) -> int:
 def _gathered(config: Config, train: Images) -> list[Work]:
     """Work on all shards together."""
     images = config.simulate.images
-    height, width = config.simulate.size
-    drawn = min(images, IMAGES_COMPARED) * height * width
+    drawn = min(images, IMAGES_COMPARED) * math.prod(config.simulate.size)
     return [
         Work("gather", 1, images, "images", ("check",), part="checked", stored=images),
         Work("gather", 1, images, "images", ("photograph",), part="camera",
@@ -253,11 +260,11 @@ def _training(config: Config, train: Images) -> list[Work]:
             "sketch": "gather.camera"}  # fmt: skip
     work = []
     for tool in options.tools:
-        own = options.cellpose if tool == "cellpose" else options.stardist
-        seen = own.steps * own.batch_size * own.patch**2
+        variant, seen = _tool_pixels(config, tool)
         work += [
-            Work("train_segmenter", len(options.seeds), seen, "pixels", (sets[arm],),
-                 tool, arm, gpu=_asks_for_gpu(config, tool), threads=options.threads)
+            Work("train_segmenter", len(options.seeds), seen, "pixels",
+                 tuple(sets[name] for name in parse_arm(arm).sets), variant, arm,
+                 gpu=_asks_for_gpu(config, tool), threads=options.threads)
             for arm in config.arms
         ]  # fmt: skip
     if config.has_labels:
@@ -267,6 +274,16 @@ def _training(config: Config, train: Images) -> list[Work]:
                  "otsu_watershed", "annotated", threads=options.threads)
         )  # fmt: skip
     return work
+
+
+def _tool_pixels(config: Config, tool: str) -> tuple[str, int]:
+    """Return the variant of a tool, and the pixels that its training sees."""
+    own = config.segment.cellpose if tool == "cellpose" else config.segment.stardist
+    if config.dims == 2:
+        return tool, own.steps * own.batch_size * own.patch**2
+    deep = own.volumes
+    seen = deep.steps * deep.batch_size * deep.patch_depth * deep.patch**2
+    return f"{tool}{VOLUMES}", seen
 
 
 def _predictions(config: Config, test: Images, trained: Sequence[Work]) -> list[Work]:

@@ -3,6 +3,7 @@
 The images are segmented classically and measured; sketches drawn with the measured
 parameters are segmented and measured in the very same way; what differs is corrected.
 So the bias of measuring (touching nuclei taken for one, faint ones missed) cancels.
+Volumes likewise, by parts of them (`subvolumes`), in px of y (`Fit.spacing`).
 """
 
 from __future__ import annotations
@@ -12,111 +13,35 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
 from phantomscope.config.simulation import Fit, Simulate
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import generator
-from phantomscope.measure import morphology
+from phantomscope.simulate.measured import (
+    SHAPES,
+    Measured,
+    distance,
+    measure_images,
+    quantiles,
+    typical_size,
+)
 from phantomscope.simulate.parameters import (
-    LEVELS,
     Background,
     Correlation,
     SketchType,
+    Volume,
 )
-from phantomscope.simulate.sketch import camera, draw_sketch
+from phantomscope.simulate.registry import drawer_of
+from phantomscope.simulate.sketch import camera, draw_fitted
 
 Image = NDArray[np.floating[Any]]
-SHAPES = ("radius", "elongation", "intensity")
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What the classical segmentation sees in some images.
-
-    Attributes
-    ----------
-    objects : DataFrame
-        Whole objects of plausible shape: radius, elongation, intensity (above the
-        background).
-    density : ndarray, shape (images,)
-        Objects per megapixel.
-    coverage : float
-        Share of the foreground.
-    touching : float
-        Share of the objects that touch another.
-    edge : float
-        Blur of the edges in px.
-    background : BackgroundModel
-        Median over the images.
-    """
-
-    objects: pd.DataFrame
-    density: NDArray[np.float64]
-    coverage: float
-    touching: float
-    edge: float
-    background: morphology.BackgroundModel
-
-
-def _typical(images: Sequence[Image], options: Fit) -> float:
-    """Typical object radius over all images, within what the user allows."""
-    found = [morphology.typical_radius(morphology.foreground_mask(u)) for u in images]
-    found = [r for r in found if r > 0]
-    if not found:
-        raise PhantomscopeError(
-            "no object stands out from the background in the training images",
-            where="fit",
-            fix="check `source.channel` and the images, or give `fit.parameters`",
-        )
-    low = (options.min_diameter or 0) / 2
-    high = (options.max_diameter or np.inf) / 2
-    return float(np.clip(np.median(found), low, high))
-
-
-def measure_images(images: Sequence[Image], radius: float, options: Fit) -> Measured:
-    """Segment and measure images in unit intensities, each of shape (Y, X)."""
-    tables, density, edges, backgrounds = [], [], [], []
-    covered = touching = count = 0.0
-    for image in images:
-        labels = morphology.segment(image, radius)
-        table = morphology.object_table(labels, image)
-        background = morphology.background_model(image, labels, radius)
-        table["intensity"] -= background.level
-        solid = np.isin(labels, table["label"][table["solidity"] > 0.93])
-        edges.append(morphology.edge_softness(image, np.where(solid, labels, 0)))
-        backgrounds.append(background)
-        density.append(len(table) / image.size * 1e6)
-        covered += float((labels > 0).mean())
-        touching += float(table["neighbours"].sum())
-        count += len(table)
-        tables.append(table)
-    table = pd.concat(tables, ignore_index=True)
-    low = (options.min_diameter or 0) / 2
-    high = (options.max_diameter or np.inf) / 2
-    whole = ~table["border"] & (table["solidity"] > 0.9) & (table["intensity"] > 0)
-    whole &= table["radius"].between(max(low, 1.5), high)
-    middle = [
-        float(np.median([getattr(b, name) for b in backgrounds]))
-        for name in ("level", "variation", "read", "gain")
-    ]
-    return Measured(
-        table[whole],
-        np.asarray(density),
-        covered / len(images),
-        touching / max(count, 1.0),
-        float(np.median(edges)),
-        morphology.BackgroundModel(*middle),
-    )
-
-
-def _quantiles(values: Any) -> list[float]:
-    return [float(v) for v in np.quantile(values, LEVELS)]
-
-
-def _first_guess(name: str, weight: float, measured: Measured) -> SketchType:
+def _first_guess(
+    name: str, weight: float, measured: Measured, spacing: tuple[float, float, float]
+) -> SketchType:
     objects = measured.objects
     if len(objects) < 5:
         raise PhantomscopeError(
@@ -139,15 +64,15 @@ def _first_guess(name: str, weight: float, measured: Measured) -> SketchType:
     return SketchType(
         name=name,
         weight=weight,
-        radius=_quantiles(objects["radius"]),
-        elongation=_quantiles(objects["elongation"]),
-        intensity=_quantiles(objects["intensity"]),
+        radius=quantiles(objects["radius"]),
+        elongation=quantiles(objects["elongation"]),
+        intensity=quantiles(objects["intensity"]),
         correlation=Correlation(
             radius_elongation=float(rank[0, 1]),
             radius_intensity=float(rank[0, 2]),
             elongation_intensity=float(rank[1, 2]),
         ),
-        density=_quantiles(measured.density),
+        density=quantiles(measured.density),
         clustering=float(np.clip(measured.touching, 0, 0.95)),
         edge=float(np.clip(measured.edge, 0, 20)),
         background=Background(
@@ -156,17 +81,40 @@ def _first_guess(name: str, weight: float, measured: Measured) -> SketchType:
             read_noise=background.read,
             shot_noise=background.gain,
         ),
-    )
+        volume=None if measured.edge_axial is None else Volume(
+            spacing=spacing,
+            axial=float(np.clip(measured.axial, 0.2, 5)),
+            edge=float(np.clip(measured.edge_axial, 0, 20)),
+        ),
+    )  # fmt: skip
+
+
+def _part(
+    sketch: NDArray[np.float32], shape: tuple[int, ...], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Cut a part of at most this shape at a random place."""
+    window = []
+    for full, side in zip(sketch.shape, shape, strict=True):
+        first = int(rng.integers(max(full - side, 0) + 1))
+        window.append(slice(first, first + side))
+    return np.ascontiguousarray(sketch[tuple(window)])
 
 
 def _simulated(
     kind: SketchType, simulate: Simulate, shapes: Sequence[tuple[int, ...]], seed: int
 ) -> list[Image]:
-    """Sketches of this type as the camera sees them, one per shape."""
+    """Sketches of this type as the camera sees them, one per shape.
+
+    Of an organism whole sketches are drawn, and parts of them seen.
+    """
     images = []
     for index, shape in enumerate(shapes):
         rng = generator(seed, "calibration", kind.name, index)
-        sketch, _ = draw_sketch(kind, simulate, (shape[0], shape[1]), rng)
+        if simulate.organism == "fitted":
+            sketch, _ = draw_fitted(kind, simulate, shape, rng)
+        else:
+            sketch, _ = drawer_of(simulate.organism).draw(simulate, kind, rng)
+            sketch = _part(sketch, shape, rng)
         images.append(camera(sketch, kind, rng))
     return images
 
@@ -180,8 +128,7 @@ def _moved(values: list[float], wanted: Any, got: Any, name: str) -> list[float]
     base = 1.0 if name == "elongation" else 0.0
     logs = np.log(np.maximum(np.asarray(values) - base, 1e-3))
     real, drawn = (
-        np.log(np.maximum(np.asarray(_quantiles(v)) - base, 1e-3))
-        for v in (wanted, got)
+        np.log(np.maximum(np.asarray(quantiles(v)) - base, 1e-3)) for v in (wanted, got)
     )
     shift = np.clip(0.8 * (real[3] - drawn[3]), -0.4, 0.4)
     stretch = np.clip((real[5] - real[1]) / max(drawn[5] - drawn[1], 1e-3), 0.67, 1.5)
@@ -213,30 +160,23 @@ def _corrected(kind: SketchType, real: Measured, drawn: Measured) -> SketchType:
         real.background.read, drawn.background.read
     )
     level = kind.background.level + real.background.level - drawn.background.level
-    changed["background"] = kind.background.model_copy(
-        update={"variation": slow, "read_noise": read, "level": level}
-    )
-    return SketchType.model_validate(kind.model_dump() | _dumped(changed))
+    changed["background"] = kind.background.model_dump() | {
+        "variation": slow, "read_noise": read, "level": level
+    }  # fmt: skip
+    if kind.volume is not None:
+        changed["volume"] = _corrected_volume(kind.volume, real, drawn)
+    return SketchType.model_validate(kind.model_dump() | changed)
 
 
-def _dumped(changed: dict[str, Any]) -> dict[str, Any]:
-    return changed | {"background": changed["background"].model_dump()}
-
-
-def distance(real: Measured, drawn: Measured) -> float:
-    """Mean log ratio of what was measured: 0 when sketches measure like the images."""
-    pairs = [
-        (real.density.mean(), drawn.density.mean()),
-        (real.coverage, drawn.coverage),
-        (real.edge, drawn.edge),
-        (0.05 + real.touching, 0.05 + drawn.touching),
-    ]
-    for name in SHAPES:
-        if len(drawn.objects):
-            wanted, got = real.objects[name], drawn.objects[name]
-            pairs += list(zip(_quantiles(wanted), _quantiles(got), strict=True))
-    logs = [abs(np.log(max(a, 1e-6) / max(b, 1e-6))) for a, b in pairs]
-    return float(np.mean(logs))
+def _corrected_volume(volume: Volume, real: Measured, drawn: Measured) -> Any:
+    """Move what only volumes have."""
+    edge, axial = volume.edge, volume.axial
+    if real.edge_axial is not None and drawn.edge_axial:
+        edge *= float(np.clip(real.edge_axial / drawn.edge_axial, 0.67, 1.5))
+    if len(drawn.objects) >= 5:
+        axial *= float(np.clip(real.axial / drawn.axial, 0.67, 1.5))
+    changed = {"edge": np.clip(edge, 0, 20), "axial": np.clip(axial, 0.2, 5)}
+    return volume.model_dump() | changed
 
 
 @dataclass(frozen=True)
@@ -261,19 +201,21 @@ def fit_type(
         Name of the type.
     weight : float
         Its share among the simulated images.
-    images : sequence of ndarray, shape (Y, X)
-        Unit intensities, unannotated.
+    images : sequence of ndarray, shape ([Z,] Y, X)
+        Unit intensities, unannotated; of volumes parts.
     options, simulate : Fit, Simulate
         Options of the config.
     seed : int
         Seed of the calibration's sketches.
     """
-    radius = _typical(images, options)
+    radius = typical_size(images, options)
     real = measure_images(images, radius, options)
-    kind = _first_guess(name, weight, real)
-    # Sketches at the images' own sizes, as many as give some 600 objects.
+    kind = _first_guess(name, weight, real, options.spacing)
+    # Sketches at the images' own sizes, as many as give some 600 objects (of volumes,
+    # which take longer, 300).
     per_image = max(len(real.objects) / len(images), 1.0)
-    count = min(int(np.ceil(600 / per_image)), 4 * len(images))
+    enough = 600 if kind.volume is None else 300
+    count = min(int(np.ceil(enough / per_image)), 4 * len(images))
     shapes = [images[n % len(images)].shape for n in range(count)]
     best: FitResult | None = None
     distances: list[float] = []

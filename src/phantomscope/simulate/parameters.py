@@ -52,16 +52,48 @@ class Background(Section):
     shot_noise: float = Field(0.0, ge=0, description="noise variance per intensity")
 
 
+class Volume(Section):
+    """What only volumes have."""
+
+    spacing: tuple[float, float, float] = Field(
+        description="voxel along z, y, x, as a multiple of its size along y"
+    )
+    axial: float = Field(
+        1.0, gt=0.05, le=20, description="semi-axis along z by those across, in space"
+    )
+    edge: float = Field(
+        0.0, ge=0, le=20, description="blur of the edges along z: sigma in planes"
+    )
+
+    @model_validator(mode="after")
+    def _relative(self) -> Self:
+        if min(self.spacing) <= 0 or self.spacing[1] != 1:
+            raise ValueError("`spacing` is relative to y: (z, 1, x), above 0")
+        return self
+
+
+class Tissue(Section):
+    """What only a tissue of membranes has, in place of single nuclei."""
+
+    cell_diameter: float = Field(
+        gt=1, description="as of the simulator's option, in px of x"
+    )
+
+
 class SketchType(Section):
     """Nuclei and background of one type of image."""
 
     name: str
     weight: float = Field(1.0, gt=0, description="share among the simulated images")
-    radius: Quantiles = Field(description="px, of the circle of the same area")
+    radius: Quantiles = Field(
+        description="px, of the circle of the same area, or ball of the same volume"
+    )
     elongation: Quantiles = Field(description="major by minor axis, 1 or more")
     intensity: Quantiles = Field(description="above the background")
     correlation: Correlation = Correlation()
-    density: Quantiles = Field(description="nuclei per megapixel, over the images")
+    density: Quantiles = Field(
+        description="nuclei per million pixels (or voxels), over the images"
+    )
     clustering: float = Field(
         ge=0, le=1, description="chance that a nucleus is placed touching another"
     )
@@ -70,6 +102,20 @@ class SketchType(Section):
     )
     edge: float = Field(1.0, ge=0, le=20, description="blur of the edges: sigma in px")
     background: Background = Background()
+    volume: Volume | None = Field(None, description="of volumes; images have none")
+    tissue: Tissue | None = Field(None, description="of membranes; nuclei have none")
+
+    @property
+    def spacing(self) -> tuple[float, float, float] | None:
+        """Voxel along z, y and x by that along y; None for images."""
+        return None if self.volume is None else self.volume.spacing
+
+    @property
+    def blur(self) -> tuple[float, ...]:
+        """Blur of the edges along each axis: sigma in px or planes."""
+        if self.volume is None:
+            return (self.edge, self.edge)
+        return (self.volume.edge, self.edge, self.edge / self.volume.spacing[2])
 
     @field_validator("radius", "elongation", "intensity", "density")
     @classmethod
@@ -120,7 +166,7 @@ class SketchParameters(Section):
 
     def save(self, path: Path) -> None:
         """Write the YAML file."""
-        content = self.model_dump()
+        content = self.model_dump(exclude_none=True)
         body = yaml.safe_dump(
             _rounded(content), sort_keys=False, default_flow_style=None, width=88
         )

@@ -26,8 +26,8 @@ class SketchPatches:
         matter.
     transform : str
         From unit intensities to the network's range.
-    patch : int
-        Side in px.
+    patch : int or tuple of int
+        Side in px, or ([Z,] Y, X).
     seed : int
         Seed of the experiment.
     """
@@ -37,11 +37,12 @@ class SketchPatches:
         parameters: SketchParameters,
         options: Simulate,
         transform: str,
-        patch: int,
+        patch: int | tuple[int, ...],
         seed: int,
     ) -> None:
         self.parameters, self.transform = parameters, transform
-        self.options = options.model_copy(update={"size": (patch, patch)})
+        size = (patch, patch) if isinstance(patch, int) else patch
+        self.options = options.model_copy(update={"size": size})
         self.seed = derive_key(seed, "sketch patches")
 
     @property
@@ -58,7 +59,7 @@ class SketchPatches:
 
         Returns
         -------
-        ndarray, shape (size, 1, patch, patch)
+        ndarray, shape (size, 1, [Z,] Y, X)
             float32, network values.
         """
         drawn = [

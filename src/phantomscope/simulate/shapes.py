@@ -95,7 +95,9 @@ def foreground_region(
 
 
 def smooth_field(
-    rng: np.random.Generator, shape: tuple[int, int], scale: float
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    scale: float | tuple[float, ...],
 ) -> NDArray[np.float64]:
     """Smooth random field of mean 0 and standard deviation 1.
 
@@ -104,14 +106,39 @@ def smooth_field(
     rng : Generator
         Source.
     shape : tuple of int
-        Height and width.
-    scale : float
-        Correlation length in px.
+        ([Z,] Y, X).
+    scale : float or tuple of float
+        Correlation length in px, for all axes or for each.
+
+    Returns
+    -------
+    ndarray, shape ([Z,] Y, X)
+        float64 for images, float32 for volumes.
     """
-    coarse = tuple(int(np.ceil(s / scale)) + 4 for s in shape)
+    scales = np.broadcast_to(np.asarray(scale, float), len(shape))
+    coarse = tuple(
+        int(np.ceil(s / one)) + 4 for s, one in zip(shape, scales, strict=True)
+    )
     nodes = rng.standard_normal(coarse)
-    offset = rng.uniform(1, 2, 2)
-    axes = [np.arange(s) / scale + o for s, o in zip(shape, offset, strict=True)]
-    field = ndimage.map_coordinates(nodes, np.meshgrid(*axes, indexing="ij"), order=3)
-    # Cubic interpolation between white nodes has a standard deviation of 0.87.
-    return np.asarray(field / 0.87)
+    offset = rng.uniform(1, 2, len(shape))
+    axes = [
+        np.arange(s) / one + o for s, one, o in zip(shape, scales, offset, strict=True)
+    ]
+    if len(shape) == 2:
+        places = np.meshgrid(*axes, indexing="ij")
+        field = ndimage.map_coordinates(nodes, places, order=3)
+        # Cubic interpolation between white nodes has a standard deviation of 0.87.
+        return np.asarray(field / 0.87)
+    # The same interpolation, axis by axis: a volume of coordinates would be large.
+    field = nodes
+    for axis, places in enumerate(axes):
+        unit = np.eye(field.shape[axis])
+        weights = ndimage.spline_filter1d(unit, 3, axis=0).T
+        basis = [
+            ndimage.map_coordinates(row, [places], order=3, prefilter=False)
+            for row in weights
+        ]
+        field = np.moveaxis(
+            np.tensordot(np.asarray(basis, np.float32), field, (0, axis)), 0, axis
+        )
+    return np.asarray(field / 0.87**1.5, np.float32)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from phantomscope.config.simulation import Simulate
+from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import generator
+from phantomscope.simulate.background import finished
 from phantomscope.simulate.parameters import SketchParameters, SketchType, quantile
+from phantomscope.simulate.registry import drawer_of
 from phantomscope.simulate.shapes import foreground_region, nucleus_mask, smooth_field
+from phantomscope.simulate.volume import draw_volume, without_slivers
 
 Mask = NDArray[np.bool_]
 TRIES = 40
@@ -136,7 +140,8 @@ def _place(
                 continue
             if apart and not _free(canvas, centre, radius, largest):
                 continue
-            allowed = kind.overlap if clustered and not apart else 0.0
+            allowed = options.largest_overlap(kind.overlap)
+            allowed = allowed if clustered and not apart else 0.0
             if canvas.covered(window, mask) <= allowed:
                 light = _light(rng, mask, intensity, radius, options)
                 canvas.add(window, mask, light, radius)
@@ -179,24 +184,10 @@ def draw_sketch(
     density = float(quantile(kind.density, rng.uniform()))
     count = int(rng.poisson(density * canvas.allowed.sum() / 1e6))
     _place(canvas, rng, kind, options, max(count, 1))
-    background = kind.background
-    level = background.level + np.zeros(full)
-    if background.variation > 0:
-        slow = smooth_field(rng, full, 4 * kind.radius[3])
-        level = level + background.variation * slow
-    image = ndimage.gaussian_filter(level + canvas.light, kind.edge)
     inner = (slice(margin, -margin),) * 2
-    return image[inner].astype(np.float32), _relabel(canvas.labels[inner])
-
-
-def _relabel(labels: NDArray[np.int32]) -> NDArray[np.uint16]:
-    """Renumber the labels 1 ... n; slivers left by an edge or an overlap are erased."""
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    kept = np.flatnonzero(sizes >= 5)
-    table = np.zeros(len(sizes), np.uint16)
-    table[kept] = np.arange(1, len(kept) + 1)
-    return table[labels]
+    return finished(canvas.light, kind, rng)[inner], without_slivers(
+        canvas.labels[inner]
+    )
 
 
 def sketch_identifier(index: int) -> str:
@@ -206,13 +197,61 @@ def sketch_identifier(index: int) -> str:
 
 def simulate_sketch(
     parameters: SketchParameters, options: Simulate, seed: int, index: int
-) -> tuple[NDArray[np.float32], NDArray[np.uint16], SketchType]:
-    """Draw the sketch with this number: a pure function of (seed, index)."""
+) -> tuple[NDArray[np.float32], NDArray[Any], SketchType]:
+    """Draw the sketch with this number: a pure function of (seed, index).
+
+    Parameters
+    ----------
+    parameters : SketchParameters
+        Fitted ones; not looked at for an organism as in the paper or its code.
+    options : Simulate
+        Organism, variant, size and the rest.
+    seed, index : int
+        Of the experiment, and the number of the sketch.
+
+    Returns
+    -------
+    sketch : ndarray, shape ([Z,] Y, X)
+        float32, unit intensities.
+    labels : ndarray, shape ([Z,] Y, X)
+        uint16, or uint32 with more than 65535 objects; 1 ... n without gaps.
+    kind : SketchType
+        What the objects are like.
+
+    Raises
+    ------
+    PhantomscopeError
+        If there is no simulator of this organism, or the parameters were fitted to
+        images of other dimensions.
+    """
     rng = generator(seed, "sketch", index)
+    if options.organism != "fitted" and options.variant != "fitted":
+        drawer = drawer_of(options.organism)
+        kind = drawer.kind(options)
+        return *drawer.draw(options, kind, rng), kind
     weights = np.array([t.weight for t in parameters.types])
     kind = parameters.types[int(rng.choice(len(weights), p=weights / weights.sum()))]
-    sketch, labels = draw_sketch(kind, options, options.size, rng)
-    return sketch, labels, kind
+    if options.organism != "fitted":
+        return *drawer_of(options.organism).draw(options, kind, rng), kind
+    return *draw_fitted(kind, options, options.size, rng), kind
+
+
+def draw_fitted(
+    kind: SketchType, options: Simulate, shape: tuple[int, ...],
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[Any]]:  # fmt: skip
+    """Draw an image or a volume with fitted parameters."""
+    if (len(shape) == 3) != (kind.volume is not None):
+        raise PhantomscopeError(
+            f"sketches of {len(shape)} dimensions were asked for, but the parameters "
+            f"of {kind.name} are of {3 if kind.volume else 2}",
+            where="simulate.size",
+            fix="give `size` as many numbers as the images have dimensions: height and "
+            "width, or depth, height and width",
+        )
+    if len(shape) == 3:
+        return draw_volume(kind, options, (shape[0], shape[1], shape[2]), rng)
+    return draw_sketch(kind, options, (shape[0], shape[1]), rng)
 
 
 def camera(
@@ -223,8 +262,12 @@ def camera(
     The variance is read_noise^2 + shot_noise x intensity. This is the arm without
     diffusion: sketches as a simple camera would see them.
     """
-    background = kind.background
-    signal = np.maximum(sketch, 0)
-    sd = np.sqrt(background.read_noise**2 + background.shot_noise * signal)
-    noise = rng.standard_normal(sketch.shape)
-    return np.asarray(sketch + sd * noise, np.float32)
+    seen = np.empty(sketch.shape, np.float32)
+    # By planes: the noise of a whole volume takes twice its memory.
+    planes = sketch if sketch.ndim == 3 else sketch[None]
+    for plane, target in zip(planes, seen.reshape(planes.shape), strict=True):
+        signal = np.maximum(plane, 0)
+        background = kind.background
+        sd = np.sqrt(background.read_noise**2 + background.shot_noise * signal)
+        target[:] = plane + sd * rng.standard_normal(plane.shape)
+    return seen

@@ -11,8 +11,15 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
+from phantomscope.config.arms import parse_arm
 from phantomscope.config.model import Config
 from phantomscope.downstream import generalist
+from phantomscope.downstream.examples import (
+    Example,
+    annotated_planes,
+    annotated_share,
+    whole_images,
+)
 from phantomscope.downstream.run import predict_tool, train_tool
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import write_json, write_text
@@ -39,20 +46,39 @@ MOST = 60
 
 def train_segmenter(
     config: Config, *, training: Path, folder: Output, tool: str, arm: str,
-    seed: int = 0,
+    seed: int = 0, annotated: Path | None = None, state: Place | None = None,
 ) -> None:  # fmt: skip
-    """Train one tool on one arm: synthetic, annotated or sketch."""
-    most = None if arm == "annotated" else config.segment.images
-    images = ImageSet.open(training, most=most)
-    if arm == "annotated":
-        images = images.select(split="train")
-        if not any(images.has_mask(i) for i in images.ids):
-            raise PhantomscopeError(
-                "the training part has no labels",
-                where="segment.arms",
-                fix="give `source.labels`, or leave out the arm `annotated`",
-            )
-    train_tool(tool, images, config.segment, folder=folder, seed=seed)
+    """Train one tool on one arm, such as synthetic, annotated, sketch or mixed-5."""
+    parts = parse_arm(arm)
+    folders = [training] if annotated is None else [training, annotated]
+    if len(folders) != len(parts.sets):
+        raise PhantomscopeError(
+            f"the arm `{arm}` is made of the image sets {' and '.join(parts.sets)}, "
+            f"{len(folders)} are given",
+            where="--training, --annotated",
+            fix="give the annotated set as `--annotated` with `mixed` arms, and only "
+            "with them",
+        )
+    examples: list[Example] = []
+    for kind, path in zip(parts.sets, folders, strict=True):
+        if kind == "annotated":
+            examples += _annotated(path, parts.percent, seed)
+        else:
+            images = ImageSet.open(path, most=config.segment.images)
+            examples += whole_images(images, kind)
+    train_tool(tool, examples, config.segment, folder=folder, seed=seed, state=state)
+
+
+def _annotated(prepared: Path, percent: float, seed: int) -> list[Example]:
+    """Return the annotated training part, or a share of it."""
+    images = ImageSet.open(prepared).select(split="train")
+    if not any(images.has_mask(i) for i in images.ids):
+        raise PhantomscopeError(
+            "the training part has no labels",
+            where="segment.arms",
+            fix="give `source.labels`, or leave out the arms that need annotation",
+        )
+    return annotated_share(images, percent, seed)
 
 
 def predict(
@@ -82,10 +108,14 @@ def evaluate(
     rows, objects = [], []
     for identifier in truth.ids:
         if truth.has_mask(identifier):
+            row = truth.row(identifier)
             labels, mask = truth.mask(identifier), found.mask(identifier)
-            group = truth.row(identifier)["group"]
+            if (planes := annotated_planes(row)) is not None:
+                # Nobody knows what is in the others.
+                _check_planes(planes, labels.shape, prepared)
+                labels, mask = labels[planes], mask[planes]
             scored: dict[str, Any] = dict(score_image(labels, mask, thresholds))
-            rows.append({"id": identifier, "group": group, **scored})
+            rows.append({"id": identifier, "group": row["group"], **scored})
             objects.append(object_records(labels, mask, 0.5).assign(id=identifier))
     if not rows:
         raise PhantomscopeError(
@@ -97,14 +127,32 @@ def evaluate(
     write_text(scores / "objects.csv", pd.concat(objects).to_csv(index=False))
 
 
+def _check_planes(planes: list[int], shape: tuple[int, ...], prepared: Path) -> None:
+    """Refuse planes that an image does not have."""
+    if len(shape) == 2 or not all(0 <= plane < shape[0] for plane in planes):
+        raise PhantomscopeError(
+            f"`annotated_planes` names {planes} of an image of the shape {shape}",
+            where=prepared / "manifest.csv",
+            fix="delete its folder and run the same command again",
+        )
+
+
 def _units(images: ImageSet, scale: Normalisation, most: int = MOST) -> list[Float]:
-    """Read some images in unit intensities, spread over the set."""
+    """Read some images in unit intensities, spread over the set; of volumes planes."""
     ids = images.ids[:: -(-len(images) // most)]
-    rows = [images.row(i) for i in ids]
-    return [
-        scale.to_unit(images.image(i), str(row.get("limits", i)))
-        for i, row in zip(ids, rows, strict=True)
-    ]
+    units = []
+    for identifier in ids:
+        limits = str(images.row(identifier).get("limits", identifier))
+        if len(images.shape(identifier)) == 2:
+            units.append(scale.to_unit(images.image(identifier), limits))
+            continue
+        depth, count = images.shape(identifier)[0], -(-most // len(ids))
+        with images.planes(identifier) as planes:
+            units += [
+                scale.to_unit(planes.read(z, z + 1)[0], limits)
+                for z in range(depth)[:: -(-depth // count)]
+            ]
+    return units
 
 
 def _mean_spectrum(images: Sequence[Float], grid: NDArray[Any]) -> list[float]:

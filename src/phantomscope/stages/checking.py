@@ -31,7 +31,7 @@ from phantomscope.images.writer import write_manifest
 from phantomscope.locks import only_writer
 from phantomscope.measure.fidelity import Fidelity, check_fidelity
 from phantomscope.progress import Progress
-from phantomscope.simulate.parameters import SketchParameters
+from phantomscope.simulate.parameters import SketchParameters, SketchType
 from phantomscope.stages.arguments import Output
 from phantomscope.stages.data import kind_of
 
@@ -62,8 +62,16 @@ def _erased(
     labels = part.mask(row["id"])
     labels = np.where(np.isin(labels, gone), 0, labels).astype(labels.dtype)
     path = f"labels/{row['id']}.ome.tif"
-    write_ome_tiff(partial / path, labels)
+    write_ome_tiff(partial / path, labels, axes=row["axes"])
     return {**row, "mask": path, "mask_sha256": pixel_hash(labels)}
+
+
+def fidelity_of(unit: NDArray[Any], labels: NDArray[Any], kind: SketchType) -> Fidelity:
+    """Compare a synthetic image with its labels, as its type of sketch says."""
+    return check_fidelity(
+        unit, labels, kind.radius[3], spacing=kind.spacing,
+        membranes=kind.tissue is not None,
+    )  # fmt: skip
 
 
 @dataclass
@@ -142,7 +150,7 @@ def check(
                 row = part.row(identifier)
                 unit = scale.to_unit(part.image(identifier), row["limits"])
                 kind = kind_of(parameters, row["type"], sketch)
-                fidelity = check_fidelity(unit, part.mask(identifier), kind.radius[3])
+                fidelity = fidelity_of(unit, part.mask(identifier), kind)
                 verdicts.add(part, identifier, fidelity, config.check)
                 progress.advance()
         extra = [name for name in part.table.columns if name not in COLUMNS]

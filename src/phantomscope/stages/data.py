@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from phantomscope.acquire import split
 from phantomscope.acquire.source import acquire as acquire_source
@@ -21,15 +23,16 @@ from phantomscope.images.normalise import Normalisation, fit_normalisation
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.planning.sharding import shard_count
 from phantomscope.progress import Progress
-from phantomscope.simulate.fit import (
-    FitResult,
-    Measured,
-    compare_type,
-    fit_parameters,
-)
+from phantomscope.simulate.fit import FitResult, compare_type, fit_parameters
+from phantomscope.simulate.measured import Measured, measure_images
 from phantomscope.simulate.parameters import SketchParameters, SketchType
+from phantomscope.simulate.registry import drawer_of
 from phantomscope.simulate.sketch import camera, simulate_sketch, sketch_identifier
+from phantomscope.simulate.tissue import fit_tissue
 from phantomscope.stages.arguments import Output
+
+# Parts of volumes that a fit looks at: voxels, and most planes.
+PART_VOXELS, PART_DEPTH = 1_000_000, 64
 
 
 def unannotated(prepared: Path) -> ImageSet:
@@ -84,6 +87,19 @@ def acquire(
 ) -> None:
     """Make an image set of the packaged images, your folder or a public data set."""
     acquire_source(config.source, images, files)
+
+
+def _check_dims(images: ImageSet, config: Config) -> None:
+    """Refuse volumes where images are simulated, and the reverse."""
+    if images.dims != config.dims:
+        names = {2: "images (height, width)", 3: "volumes (depth, height, width)"}
+        raise PhantomscopeError(
+            f"the source has {names[images.dims]}, the sketches are "
+            f"{names[config.dims]}",
+            where="simulate.size",
+            fix=f"give {images.dims} numbers, such as "
+            f"{[32, 128, 128] if images.dims == 3 else [192, 192]}",
+        )
 
 
 def prepare(
@@ -148,6 +164,68 @@ def _compared(
     ]
 
 
+def _samples(
+    images: ImageSet, ids: list[str], scale: Normalisation, config: Config
+) -> list[NDArray[np.float32]]:
+    """Images of one type that are looked at, of volumes parts, in unit intensities."""
+    if images.select(id=ids[0]).dims == 2:
+        # Twenty images tell as much about a type as four hundred.
+        chosen = ids[:: -(-len(ids) // 20)]
+        return [scale.to_unit(images.image(i), i) for i in chosen]
+    parts: dict[tuple[object, ...], NDArray[np.float32]] = {}
+    for n in range(config.fit.subvolumes):
+        identifier = ids[n * len(ids) // config.fit.subvolumes]
+        full = images.shape(identifier)
+        depth = min(full[0], PART_DEPTH)
+        side = max(16, math.isqrt(PART_VOXELS // depth))
+        size = (depth, min(full[1], side), min(full[2], side))
+        rng = generator(config.seed, "part", n)
+        origin = [int(rng.integers(f - s + 1)) for f, s in zip(full, size, strict=True)]
+        if (identifier, *origin) not in parts:
+            with images.planes(identifier) as planes:
+                raw = planes.read(origin[0], origin[0] + depth)
+            window = tuple(
+                slice(o, o + s) for o, s in zip(origin[1:], size[1:], strict=True)
+            )
+            parts[identifier, *origin] = scale.to_unit(raw[:, *window], identifier)
+    return list(parts.values())
+
+
+def _organism_type(loaded: dict[str, list[Any]], config: Config) -> SketchType:
+    """Return an organism's own type, with the noise of the images for the camera."""
+    kind = drawer_of(config.simulate.organism).kind(config.simulate)
+    images = [image for several in loaded.values() for image in several]
+    noise = measure_images(images, kind.radius[3], config.fit).background
+    background = kind.background.model_copy(
+        update={"read_noise": noise.read, "shot_noise": noise.gain}
+    )
+    return kind.model_copy(update={"background": background})
+
+
+def _found(
+    loaded: dict[str, list[Any]], weights: dict[str, float], config: Config
+) -> tuple[SketchParameters, list[FitResult], dict[str, str]]:
+    """Return parameters, what was measured beside them, and types left out."""
+    options, own = config.simulate, config.simulate.variant != "fitted"
+    if config.fit.parameters:
+        parameters = SketchParameters.load(Path(config.fit.parameters))
+    elif options.organism == "meristem" and not own:
+        pooled = [image for images in loaded.values() for image in images]
+        kind = fit_tissue(pooled, config.fit, options, config.seed)
+        return SketchParameters(types=[kind]), [], {}
+    elif options.organism != "fitted" and own:
+        parameters = SketchParameters(types=[_organism_type(loaded, config)])
+    else:
+        results, skipped = fit_parameters(
+            loaded, weights, config.fit, options, config.seed
+        )
+        kinds = [result.kind for result in results]
+        return SketchParameters(types=kinds), results, skipped
+    # Membranes are no objects that the classical segmentation could measure.
+    nuclei = all(kind.tissue is None for kind in parameters.types)
+    return parameters, _compared(parameters, loaded, config) if nuclei else [], {}
+
+
 def fit_sketch(
     config: Config, *, prepared: Path, normalisation: Path, sketch: Output,
     fit: Output, objects: Output,
@@ -155,23 +233,14 @@ def fit_sketch(
     """Fit the sketch parameters to the unannotated training images."""
     check_targets(sketch, fit, objects)
     images = unannotated(prepared)
+    _check_dims(images, config)
     scale = Normalisation.load(normalisation)
     groups = _grouped(images, config.fit.max_types)
-    # Twenty images tell as much about a type as four hundred.
     loaded = {
-        name: [scale.to_unit(images.image(i), i) for i in ids[:: -(-len(ids) // 20)]]
-        for name, ids in groups.items()
+        name: _samples(images, ids, scale, config) for name, ids in groups.items()
     }
-    skipped: dict[str, str] = {}
-    if config.fit.parameters:
-        parameters = SketchParameters.load(Path(config.fit.parameters))
-        results = _compared(parameters, loaded, config)
-    else:
-        weights = {name: len(ids) / len(images) for name, ids in groups.items()}
-        results, skipped = fit_parameters(
-            loaded, weights, config.fit, config.simulate, config.seed
-        )
-        parameters = SketchParameters(types=[r.kind for r in results])
+    weights = {name: len(ids) / len(images) for name, ids in groups.items()}
+    parameters, results, skipped = _found(loaded, weights, config)
     for name, reason in skipped.items():
         print(f"warning: images of type {name} are not imitated: {reason}")
     report = [
@@ -258,7 +327,7 @@ def photograph(
             writer.add(
                 identifier,
                 scale.from_unit(unit, like),
-                part.mask(identifier).astype(np.uint16),
+                part.mask(identifier),
                 split="train",
                 seed=config.seed,
                 type=row["type"],

@@ -34,21 +34,28 @@ from phantomscope.images.files import (
 )
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.noise import generator
-from phantomscope.images.normalise import Normalisation, unit_to_network
+from phantomscope.images.normalise import Normalisation
 from phantomscope.images.writer import ImageSetWriter
-from phantomscope.measure.fidelity import check_fidelity
 from phantomscope.progress import Progress
 from phantomscope.simulate.parameters import SketchParameters, SketchType
 from phantomscope.simulate.patches import SketchPatches
 from phantomscope.simulate.sketch import simulate_sketch
 from phantomscope.stages.arguments import Output, Place
+from phantomscope.stages.checking import fidelity_of
 from phantomscope.stages.data import raw_limits, unannotated
 from phantomscope.stages.pseudo import PseudoSketches
-from phantomscope.stages.synthesis import bring_back, make_sampler, read_start
+from phantomscope.stages.synthesis import (
+    bring_back,
+    make_sampler,
+    read_start,
+    sketch_values,
+)
 
 Float = NDArray[np.float32]
 # Options of a training that do not shape it: its state is taken up with others.
 NO_IDENTITY = {"checkpoint_every", "micro_batch", "devices"}
+# Of real images and of sketches, to compare them.
+CROPS = 32
 Drawn = tuple[Float, NDArray[np.uint16], SketchType]
 
 
@@ -131,15 +138,76 @@ def train_diffusion(
     trainer.save_model(model, about)
 
 
-def _crops(images: Sequence[Float], count: int, side: int, seed: int) -> list[Float]:
-    """Random crops, spread over the images."""
+def _largest(config: Config) -> tuple[int, ...]:
+    """Size of what the times are compared on: of volumes no more than a tile."""
+    if config.dims == 2:
+        return config.simulate.size
+    options = config.synthesise
+    tile = (options.tile_depth, options.tile, options.tile)
+    return tuple(map(min, zip(config.simulate.size, tile, strict=True)))
+
+
+def _real_crops(
+    images: ImageSet, scale: Normalisation, size: Sequence[int], seed: int
+) -> list[Float]:
+    """Random crops of real images in network values, spread over the images."""
+    chosen = images.ids[:: -(-len(images) // CROPS)]
     rng = generator(seed, "crops")
+    whole: dict[str, Float] = {}
     crops = []
-    for n in range(count):
-        image = images[n % len(images)]
-        y, x = (int(rng.integers(max(s - side, 0) + 1)) for s in image.shape)
-        crops.append(image[y : y + side, x : x + side])
+    for n in range(CROPS):
+        identifier = chosen[n % len(chosen)]
+        shape = images.shape(identifier)
+        corner = [
+            int(rng.integers(max(s - w, 0) + 1))
+            for s, w in zip(shape, size, strict=True)
+        ]
+        plane = tuple(
+            slice(c, c + w) for c, w in zip(corner[-2:], size[-2:], strict=True)
+        )
+        if len(shape) == 2:
+            if identifier not in whole:
+                whole[identifier] = scale.forward(images.image(identifier), identifier)
+            crops.append(whole[identifier][plane])
+        else:
+            with images.planes(identifier) as planes:
+                rows = planes.read(corner[0], min(corner[0] + size[0], shape[0]))
+            crops.append(scale.forward(rows[:, *plane], identifier))
     return crops
+
+
+def _cropped(drawn: Drawn, size: Sequence[int], rng: np.random.Generator) -> Drawn:
+    """Return a crop of a sketch: of a few the one with the most labelled pixels."""
+    sketch, labels, kind = drawn
+    if all(s <= w for s, w in zip(sketch.shape, size, strict=True)):
+        return drawn
+    places = []
+    for _ in range(8):
+        corner = [
+            int(rng.integers(max(s - w, 0) + 1))
+            for s, w in zip(sketch.shape, size, strict=True)
+        ]
+        places.append(tuple(slice(c, c + w) for c, w in zip(corner, size, strict=True)))
+    best = max(places, key=lambda place: np.count_nonzero(labels[place]))
+    return sketch[best], labels[best], kind
+
+
+def _draw(config: Config, parameters: SketchParameters) -> list[Drawn]:
+    """Draw sketches with numbers that no synthetic image has.
+
+    Whole images, as many as there are crops; of volumes, which are large, several
+    crops each.
+    """
+    first, few = config.simulate.images, config.start.images
+    count = max(few, CROPS) if config.dims == 2 else few
+    drawn = [
+        simulate_sketch(parameters, config.simulate, config.seed, first + n)
+        for n in range(count)
+    ]
+    if config.dims == 2:
+        return drawn
+    size, rng = _largest(config), generator(config.seed, "sketch crops")
+    return [_cropped(drawn[n % count], size, rng) for n in range(max(few, CROPS))]
 
 
 def _times(config: Config, timesteps: int, model: Path) -> list[int]:
@@ -172,12 +240,12 @@ def _bring_back(
         for t in times:
             scores = []
             for n, (sketch, labels, kind) in enumerate(drawn):
-                flat = unit_to_network(sketch, scale.transform)
+                flat = sketch_values(sketch, config.synthesise, scale.transform)
                 back = bring_back(sampler, flat, f"start-{n}", t)
                 like = raw_limits(scale, images, kind.name, config.seed, n)
                 raw = scale.inverse(back, like)
                 unit = scale.to_unit(raw, like)
-                scores.append(check_fidelity(unit, labels, kind.radius[3]).f1)
+                scores.append(fidelity_of(unit, labels, kind).f1)
                 writer.add(f"t{t:04d}-{n}", raw, labels, t=t, sketch=n)
                 bar.advance()
             fidelity.append(float(np.mean(scores)))
@@ -189,10 +257,14 @@ def _compared(
     drawn: Sequence[Drawn], images: ImageSet, scale: Normalisation,
 ) -> pd.DataFrame:  # fmt: skip
     """Distances of noised sketches from noised crops of real images."""
-    chosen = images.ids[:: -(-len(images) // 32)]
-    real = [scale.forward(images.image(i), i) for i in chosen]
-    crops = _crops(real, 32, min(config.simulate.size), config.seed)
-    flat = [unit_to_network(sketch, scale.transform) for sketch, _, _ in drawn]
+    size = _largest(config)
+    if config.dims == 2:
+        size = (min(size),) * 2
+    crops = _real_crops(images, scale, size, config.seed)
+    flat = [
+        sketch_values(sketch, config.synthesise, scale.transform)
+        for sketch, _, _ in drawn
+    ]
     return forward_distances(crops, flat, diffusion.process, times)
 
 
@@ -207,12 +279,7 @@ def choose_start(
     diffusion = DiffusionModel.load(model)
     options = config.start
     times = _times(config, diffusion.process.timesteps, model)
-    # Sketches with numbers that no synthetic image has.
-    first = config.simulate.images
-    drawn = [
-        simulate_sketch(parameters, config.simulate, config.seed, first + n)
-        for n in range(max(options.images, 32))
-    ]
+    drawn = _draw(config, parameters)
     found = _compared(config, diffusion, times, drawn, images, scale)
     sampler = make_sampler(diffusion, config)
     tried = drawn[: options.images]

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from phantomscope.stages import analysis, checking, data, diffusion, pseudo, synthesis
+from phantomscope.stages import (
+    analysis,
+    appearance,
+    checking,
+    data,
+    diffusion,
+    papers,
+    pseudo,
+    publish,
+    synthesis,
+)
 
 _FUNCTIONS: tuple[Callable[..., None], ...] = (
     data.download,
@@ -20,7 +30,10 @@ _FUNCTIONS: tuple[Callable[..., None], ...] = (
     synthesis.synthesise,
     checking.check,
     checking.gather,
+    publish.publish,
     analysis.measure_realism,
+    appearance.measure_forward,
+    appearance.measure_backward,
     analysis.train_segmenter,
     analysis.predict,
     analysis.evaluate,
@@ -28,5 +41,7 @@ _FUNCTIONS: tuple[Callable[..., None], ...] = (
     analysis.tabulate,
     analysis.draw_figures,
     analysis.report,
+    papers.tabulate_paper,
+    papers.draw_paper,
 )
 STAGES = {function.__name__: function for function in _FUNCTIONS}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from phantomscope.config.diffusion import Synthesise
 from phantomscope.config.model import Config
+from phantomscope.config.synthesis import Synthesise
 from phantomscope.engine.distil import student_options
 from phantomscope.engine.fields import RowsField
 from phantomscope.engine.model import DiffusionModel
@@ -28,6 +30,8 @@ from phantomscope.stages.data import raw_limits, unannotated
 Float = NDArray[np.float32]
 # Where a volume that is being synthesised has its states, in the unfinished set.
 STATES = "states"
+# A blur looks so many sigma far.
+BLUR_REACH = 3.0
 
 
 def make_sampler(
@@ -37,6 +41,32 @@ def make_sampler(
     return Sampler(
         model, options or config.synthesise, config.seed, pixels_per_job(config)
     )
+
+
+def sketch_values(
+    sketch: Float, options: Synthesise, transform: str, rows: slice = slice(None)
+) -> Float:
+    """Return a sketch as the way back takes it up.
+
+    Parameters
+    ----------
+    sketch : ndarray, shape ([Z,] Y, X)
+        Unit intensities.
+    options : Synthesise
+        Blur and range of sketches.
+    transform : str
+        From unit intensities to the network's range.
+    rows : slice
+        Rows along the first axis to return; those around them are only blurred over.
+    """
+    if options.sketch_blur:
+        sketch = ndimage.gaussian_filter(
+            sketch, options.sketch_blur, truncate=BLUR_REACH
+        )
+    sketch = sketch[rows]
+    if options.sketch_range == "unit":
+        return sketch
+    return unit_to_network(sketch, transform)
 
 
 def bring_back(sampler: Sampler, sketch: Float, identifier: str, t: int) -> Float:
@@ -88,12 +118,14 @@ def synthesise(
                 like = raw_limits(scale, real, row["type"], config.seed, number)
                 columns = {
                     "split": "train", "seed": config.seed, "type": row["type"],
-                    "limits": like,
+                    "limits": like, "pixel_size": real.voxel_size(like),
                 }  # fmt: skip
                 if row["axes"] == "ZYX":
                     _volume(sampler, part, identifier, t_start, scale, writer, columns)
                 else:
-                    values = unit_to_network(part.image(identifier), scale.transform)
+                    values = sketch_values(
+                        part.image(identifier), options, scale.transform
+                    )
                     values = bring_back(sampler, values, identifier, t_start)
                     raw = scale.inverse(values, like)
                     writer.add(identifier, raw, part.mask(identifier), **columns)
@@ -112,9 +144,14 @@ def _volume(
         sketches.planes(identifier) as sketch,
         sketches.planes(identifier, "mask") as labels,
     ):
+        halo = math.ceil(BLUR_REACH * sampler.config.sketch_blur)
 
         def rows(first: int, stop: int) -> Float:
-            return unit_to_network(sketch.read(first, stop), scale.transform)[None]
+            low, high = max(first - halo, 0), min(stop + halo, sketch.shape[0])
+            wanted = slice(first - low, stop - low)
+            return sketch_values(
+                sketch.read(low, high), sampler.config, scale.transform, wanted
+            )[None]
 
         condition = None
         if sampler.model.conditions:

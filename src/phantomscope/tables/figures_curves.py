@@ -12,6 +12,7 @@ from phantomscope.config.model import Config
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import read_json
 from phantomscope.images.normalise import Normalisation
+from phantomscope.images.voxels import voxel_size
 from phantomscope.measure.matching import threshold_keys
 from phantomscope.tables.artefacts import (
     display_unit,
@@ -19,6 +20,7 @@ from phantomscope.tables.artefacts import (
     read_table,
     shards,
 )
+from phantomscope.tables.figures_volumes import choose_cut
 from phantomscope.tables.rows import Bootstrap, load_methods, over_seeds
 from phantomscope.tables.style import (
     COLOURS,
@@ -53,6 +55,9 @@ def plot_fit(root: Path, config: Config, out: Path) -> None:
     """Draw the distributions of the nuclei of real images and of sketches."""
     table = read_table(root / "fit_objects.csv")
     types = list(table["type"].value_counts().index[:TYPES_SHOWN])
+    if not types:
+        _say_nothing(out, "no nuclei were measured: membranes, or nothing was found")
+        return
     figure = canvas(0.4 + 2.1 * len(types))
     grid = np.atleast_2d(figure.subplots(len(types), 3, squeeze=False))
     for line, name in zip(grid, types, strict=True):
@@ -64,6 +69,15 @@ def plot_fit(root: Path, config: Config, out: Path) -> None:
             line[0].set_title(f"images of type {name}")
         line[0].set_ylabel("share of nuclei")
     legend(grid[0, -1], loc="upper right")
+    save(figure, out)
+
+
+def _say_nothing(out: Path, why: str) -> None:
+    """Write a figure that says why there is nothing to show."""
+    figure = canvas(0.8)
+    axes = figure.subplots()
+    axes.axis("off")
+    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes)
     save(figure, out)
 
 
@@ -200,9 +214,12 @@ def _start_strip(part: SubFigure, root: Path, chosen: int) -> None:
     first = images.table["sketch"].iloc[0]
     table = images.table[images.table["sketch"] == first].sort_values("t")
     grid = np.ravel(part.subplots(1, len(table), squeeze=False))
+    # The same place for all.
+    shown = str(table.index[0])
+    labels = images.mask(shown) if images.has_mask(shown) else None
+    cut = choose_cut(images.shape(shown), 128, voxel_size(images), labels)
     for axes, (identifier, t) in zip(grid, table["t"].items(), strict=True):
-        name = str(identifier)
-        show(axes, display_unit(norm, images, name)[:128, :128])
+        show(axes, cut(display_unit(norm, images, str(identifier))))
         here = int(t) == chosen
         axes.set_title(f"{int(t)}", pad=4, loc="center",
                        fontweight="bold" if here else "normal")  # fmt: skip
@@ -210,8 +227,8 @@ def _start_strip(part: SubFigure, root: Path, chosen: int) -> None:
             axes.patch.set_visible(True)
             for spine in axes.spines.values():
                 spine.set(visible=True, color=COLOURS["generalist"], linewidth=3)
-        if axes is grid[0] and images.has_mask(name):
-            outlines(axes, images.mask(name)[:128, :128], LABEL, width=0.9)
+        if axes is grid[0] and labels is not None:
+            outlines(axes, cut(labels), LABEL, width=0.9)
     part.suptitle("the same sketch brought back from each t_start (first panel: with "
                   "the outlines of its labels)", x=0.01, ha="left", fontsize=9,
                   color=MUTED)  # fmt: skip

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from phantomscope.config.model import Config
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.normalise import Normalisation
+from phantomscope.images.voxels import VoxelSize, voxel_size
 from phantomscope.measure.instance import iou_matrix
 from phantomscope.measure.matching import assign
 from phantomscope.tables.artefacts import (
@@ -23,6 +24,7 @@ from phantomscope.tables.artefacts import (
     shards,
 )
 from phantomscope.tables.figures_curves import _step
+from phantomscope.tables.figures_volumes import as_plane, choose_cut
 from phantomscope.tables.rows import load_methods
 from phantomscope.tables.style import (
     FALSE,
@@ -35,7 +37,6 @@ from phantomscope.tables.style import (
     TOOLS,
     bare,
     canvas,
-    crop,
     legend,
     outlines,
     save,
@@ -58,48 +59,64 @@ def plot_gallery(root: Path, config: Config, out: Path) -> None:
     norm = Normalisation.load(root / "normalisation.json")
     real = ImageSet.open(root / "prepared").select(split="train")
     sketches, synthetic = shards(root / "sketches"), shards(root / "synthetic")
-    names = pick([i for images in synthetic for i in images.ids], 5)
+    size = voxel_size(real)
+    titles = ["real", "sketch", "synthetic", "synthetic, labels"]
+    if volumes := len(size) == 3:
+        titles += ["real, projection", "synthetic, projection"]
+    names = pick([i for images in synthetic for i in images.ids], 4 if volumes else 5)
     sides = [int(min(real.table[["height", "width"]].min()))]
     sides += [int(min(part.table[["height", "width"]].min())) for part in synthetic]
     side = min(*sides, 160)
     columns = max(len(names), 1)
-    figure = canvas(0.2 + 9.1 / columns * 4)
-    grid = figure.subplots(4, columns, squeeze=False)
-    titles = ("real", "sketch", "synthetic", "synthetic, labels")
+    figure = canvas(0.2 + 9.1 / max(columns, 3) * len(titles))
+    grid = figure.subplots(len(titles), columns, squeeze=False)
     for axes, title in zip(grid[:, 0], titles, strict=True):
         axes.set_ylabel(title, fontsize=9.5, fontweight="bold", labelpad=6)
     for axes in grid.ravel():
         bare(axes)
-    for axes, unit in zip(
-        grid[0], _real_crops(real, norm, columns, side), strict=False
-    ):
-        show(axes, unit)
-    for column, name in enumerate(names):
+    parts = _real_parts(real, norm, columns, side)
+    for line, part in zip(grid.T, parts, strict=True):
+        cut = choose_cut(part.shape, side, size, part)
+        show(line[0], cut(part))
+        if volumes:
+            show(line[4], cut.projection(part))
+    for line, name in zip(grid.T, names, strict=False):
         images, sketch = holder(synthetic, name), holder(sketches, name)
         if images is not None:
-            unit = crop(display_unit(norm, images, name), side)
-            show(grid[2, column], unit)
-            show(grid[3, column], unit)
-            outlines(grid[3, column], crop(images.mask(name), side), LABEL, width=1.1)
-        if sketch is not None:
-            show(grid[1, column], crop(sketch.image(name), side))
+            _gallery_column(line, name, images, sketch, norm, side, size)
     scale_bar(grid[0, 0], side, pixel_size(real))
     save(figure, out)
 
 
-def _real_crops(
+def _gallery_column(
+    line: Array, name: str, images: ImageSet, sketch: ImageSet | None,
+    norm: Normalisation, side: int, size: VoxelSize,
+) -> None:  # fmt: skip
+    """Show a sketch and its image at the same place."""
+    labels, unit = images.mask(name), display_unit(norm, images, name)
+    cut = choose_cut(unit.shape, side, size, labels)
+    if sketch is not None:
+        show(line[1], cut(sketch.image(name)))
+    show(line[2], cut(unit))
+    show(line[3], cut(unit))
+    outlines(line[3], cut(labels), LABEL, width=1.1)
+    if len(line) > 4:
+        show(line[5], cut.projection(unit))
+
+
+def _real_parts(
     real: ImageSet, norm: Normalisation, count: int, side: int
 ) -> list[Array]:
-    """Return crops spread over the real images; several of one where they are few."""
+    """Return parts spread over the real images; several of one where they are few."""
     names = pick(real.ids, count)
     found = []
     for number in range(count):
         image = display_unit(norm, real, names[number % len(names)])
         turn, turns = number // len(names), -(-count // len(names))
         steps = (turn + 0.5) / turns
-        top, left = (int(max(0, n - side) * f) for n, f in
-                     zip(image.shape, (steps, 1 - steps), strict=True))  # fmt: skip
-        found.append(image[top : top + side, left : left + side])
+        corner = zip(image.shape[-2:], (steps, 1 - steps), strict=True)
+        top, left = (int(max(0, length - side) * share) for length, share in corner)
+        found.append(image[..., top : top + side, left : left + side])
     return found
 
 
@@ -118,9 +135,11 @@ def plot_pseudo(root: Path, config: Config, out: Path) -> None:
     for axes in grid.ravel():
         bare(axes)
     for (above, below), name in zip(grid.T, names, strict=False):
-        show(above, crop(display_unit(norm, real, name), side))
-        outlines(above, crop(pseudo.mask(name), side), LABEL, width=0.8)
-        show(below, crop(pseudo.image(name), side))
+        labels = pseudo.mask(name)
+        cut = choose_cut(labels.shape, side, voxel_size(real), labels)
+        show(above, cut(display_unit(norm, real, name)))
+        outlines(above, cut(labels), LABEL, width=0.8)
+        show(below, cut(pseudo.image(name)))
     scale_bar(grid[0, 0], side, pixel_size(real))
     save(figure, out)
 
@@ -180,19 +199,20 @@ def _overlay_row(
     norm: Normalisation,
 ) -> None:  # fmt: skip
     labels = truth.mask(name)
-    side = min(*labels.shape, 200)
-    unit = crop(display_unit(norm, truth, name), side)
+    side = min(*labels.shape[-2:], 200)
+    cut = choose_cut(labels.shape, side, voxel_size(truth), labels)
+    unit = cut(display_unit(norm, truth, name))
     show(grid[0], unit, "real image, true outlines")
-    outlines(grid[0], crop(labels, side), "#ffffff", width=0.9)
-    scale_bar(grid[0], min(unit.shape), pixel_size(truth))
+    outlines(grid[0], cut(labels), "#ffffff", width=0.9)
+    scale_bar(grid[0], cut.side, pixel_size(truth))
     for axes, (title, images) in zip(grid[1:], found, strict=False):
         prediction = images.mask(name)
         numbers, missed, counts = compare(labels, prediction)
         tp, fp, fn = counts
         show(axes, unit, f"{title}  {tp / max(tp + fp + fn, 1):.2f}")
-        part = crop(prediction, side)
+        part = cut(prediction)
         others = set(np.unique(part)) - {0} - numbers
-        outlines(axes, crop(labels, side), MISSED, only=missed, dashed=True, width=1.3)
+        outlines(axes, cut(labels), MISSED, only=missed, dashed=True, width=1.3)
         outlines(axes, part, FALSE, only=others, width=1.3)
         outlines(axes, part, MATCH, only=numbers, width=1.1)
 
@@ -245,8 +265,11 @@ def _pairs(part: SubFigure, images: ImageSet) -> None:
     ):
         axes.set_ylabel(title, fontsize=8.5)
     for column, name in zip(grid.T, numbers, strict=True):
-        sample = _stretched(images.image(f"{name}-sample"))
-        patch = _aligned(sample, _stretched(images.image(f"{name}-patch")))
+        both = (
+            as_plane(images.image(f"{name}-{kind}")) for kind in ("sample", "patch")
+        )
+        sample, patch = (_stretched(image) for image in both)
+        patch = _aligned(sample, patch)
         show(column[0], sample)
         show(column[1], patch)
         # Magenta and green rather than red and green: any colour vision sees both.
@@ -343,12 +366,15 @@ def _rejected_strip(
 ) -> None:
     norm = Normalisation.load(root / "normalisation.json")
     images = ImageSet(root / "checked", rejected)
+    size = voxel_size(images)
     grid = np.ravel(part.subplots(1, 5, squeeze=False))
     for axes in grid:
         axes.set_axis_off()
     for axes, name in zip(grid, names, strict=False):
-        show(axes, crop(display_unit(norm, images, name), 160))
-        outlines(axes, crop(images.mask(name), 160), LABEL, width=0.9)
+        labels = images.mask(name)
+        cut = choose_cut(labels.shape, 160, size, labels)
+        show(axes, cut(display_unit(norm, images, name)))
+        outlines(axes, cut(labels), LABEL, width=0.9)
         axes.set_title(str(rejected.loc[name, "reason"]), fontsize=8, pad=4,
                        fontweight="normal")  # fmt: skip
     part.suptitle("rejected images with their labels (magenta above)", x=0.01,

@@ -18,6 +18,7 @@ import yaml
 from phantomscope.config.model import Config
 from phantomscope.images.files import read_json, write_text
 from phantomscope.images.imageset import ImageSet
+from phantomscope.images.voxels import voxel_size
 from phantomscope.tables import headline as say
 from phantomscope.tables.artefacts import pixel_size
 from phantomscope.tables.figures import FIGURES, available
@@ -56,6 +57,11 @@ CITATIONS = {
     "Workflow": "Mölder F. et al. Sustainable data analysis with Snakemake. "
     "F1000Research 10, 33 (2021).",
 }  # fmt: skip
+# What figures of volumes show, for their captions.
+VIEWS = (
+    " Of each volume the plane XY is shown, beside it YZ and below it XZ, through the "
+    "places with the most labelled voxels (of real images: the brightest ones)."
+)
 
 
 def write_report(root: Path, config: Config, out: Path) -> None:
@@ -111,6 +117,8 @@ def _content(root: Path, config: Config) -> dict[str, Any]:
         "fit": _json(root / "fit.json").get("types", []),
         "skipped": _json(root / "fit.json").get("skipped", {}),
         "summary": _json(root / "checked" / "summary.json"),
+        "views": VIEWS if _has_volumes(root) else "",
+        "published": _json(root / "published" / "datasheet.json"),
         "models": _models(root, config),
         "total": _total(root),
         "config": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
@@ -133,9 +141,23 @@ def _figures(root: Path, config: Config) -> dict[str, str]:
             if not path.exists():
                 path = Path(folder) / f"{name}.png"
                 FIGURES[name][0](root, config, path)
-            code = base64.b64encode(path.read_bytes()).decode()
-            pictures[name] = f"data:image/png;base64,{code}"
+            pictures[name] = _data_url(path)
+    preview = root / "published" / "preview.png"
+    if preview.exists():
+        pictures["published"] = _data_url(preview)
     return pictures
+
+
+def _data_url(path: Path) -> str:
+    code = base64.b64encode(path.read_bytes()).decode()
+    return f"data:image/png;base64,{code}"
+
+
+def _has_volumes(root: Path) -> bool:
+    """Whether the real images are volumes."""
+    if not (root / "prepared" / "manifest.csv").exists():
+        return False
+    return bool((ImageSet.open(root / "prepared").table["axes"] == "ZYX").any())
 
 
 def _ratios(rows: Sequence[ResultRow]) -> list[dict[str, str]]:
@@ -179,7 +201,7 @@ def _data(root: Path) -> list[tuple[str, str]]:
     if not (root / "prepared" / "manifest.csv").exists():
         return []
     prepared = ImageSet.open(root / "prepared")
-    info, size = prepared.info, pixel_size(prepared)
+    info = prepared.info
     known = [
         (label, str(info[key]))
         for key, label in (
@@ -190,11 +212,21 @@ def _data(root: Path) -> list[tuple[str, str]]:
     ]  # fmt: skip
     if not info.get("licence"):
         known.append(("Licence", "not recorded: these are the user's own images"))
-    known.append(("Pixel size", f"{size:g} µm" if size else "unknown; sizes are in px"))
+    known.append(_said_size(prepared))
     if split := info.get("split"):
         margin = f", {split['margin']} px margin" if split.get("margin") else ""
         known.append(("Split", f"by {split.get('by')}{margin}; no pixel is shared"))
     return known
+
+
+def _said_size(images: ImageSet) -> tuple[str, str]:
+    """Return the pixel size, or of volumes all three lengths of a voxel."""
+    size = voxel_size(images)
+    if len(size) == 3:
+        lengths = " x ".join(f"{x:g} µm" if x else "unknown" for x in size)
+        return "Voxel size (z, y, x)", lengths
+    side = pixel_size(images)
+    return "Pixel size", f"{side:g} µm" if side else "unknown; sizes are in px"
 
 
 def _models(root: Path, config: Config) -> list[dict[str, str]]:

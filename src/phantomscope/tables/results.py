@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from phantomscope.config.arms import arm_description
 from phantomscope.config.model import Config
 from phantomscope.images.files import read_json, write_text
 from phantomscope.measure.matching import threshold_keys
@@ -23,12 +24,6 @@ from phantomscope.tables.rows import (
 )
 from phantomscope.tables.style import TOOLS
 
-TRAINED_ON = {
-    "synthetic": "synthetic images, no annotation",
-    "annotated": "real annotation",
-    "sketch": "plain sketches, no annotation",
-    "none": "other data sets (zero-shot)",
-}
 COLUMNS = {
     "ap_0.50": "AP50",
     "ap_mean": "AP50:95",
@@ -134,7 +129,7 @@ class _Maker:
             n=n if n is not None else (known.n if known else 0),
             unit_of_n=known.unit if known else "",
             seed=seed,
-            data_kind="real",
+            data_kind=self.config.data_kind,
             scale=self.config.scale,
             source=source,
         )
@@ -305,7 +300,7 @@ def wide_table(
     table = []
     for key, found in by_method.items():
         line = {"method": TOOLS.get(key[0], key[0]), "arm": key[1]}
-        trained = TRAINED_ON.get(key[1], key[1])
+        trained = arm_description(key[1])
         if key[0] == "otsu_watershed":
             trained = "nothing; smoothing chosen with real annotation"
         absent = found["ap_0.50"].source.startswith("absent: ")
@@ -331,8 +326,9 @@ def definitions(rows: Sequence[ResultRow]) -> list[str]:
         return ["Nothing was measured: there is no annotation of the test part."]
     first = measured[0]
     lines = [
-        f"Measured on real held-out images ({first.dataset}; data kind: real; scale "
-        f"of the run: {first.scale}). Values are means over the trainings (seeds).",
+        f"Measured on held-out images ({first.dataset}; data kind: {first.data_kind}; "
+        f"scale of the run: {first.scale}). Values are means over the trainings "
+        "(seeds).",
         "AP = TP / (TP + FP + FN) over all objects of all images, one-to-one matching, "
         "a pair matches at IoU ≥ 0.5 (AP50); AP50:95 is the mean over the thresholds "
         "of the run. This is the AP of the Data Science Bowl 2018 and of Cellpose, not "

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from phantomscope.config.arms import arm_rank
 from phantomscope.config.model import Config
 from phantomscope.errors import PhantomscopeError
 from phantomscope.measure.matching import threshold_keys
@@ -19,7 +20,6 @@ from phantomscope.tables.artefacts import read_table
 
 Floats = NDArray[np.float64]
 TOOLS = ("cellpose", "stardist", "otsu_watershed", "generalist")
-ARMS = ("synthetic", "annotated", "sketch", "none")
 # What one object alone says: enough for these and for nothing else.
 OBJECT_METRICS = ("ap_0.50", "precision_0.50", "recall_0.50", "f1_0.50")
 FEWEST_GROUPS = 3
@@ -69,7 +69,7 @@ def load_methods(root: Path) -> list[Method]:
         If a table is broken, or two methods were measured on different images.
     """
     folders = sorted(path for path in (root / "scores").glob("*/*") if path.is_dir())
-    folders.sort(key=lambda p: (_rank(p.parent.name, TOOLS), _rank(p.name, ARMS)))
+    folders.sort(key=lambda p: (_rank(p.parent.name, TOOLS), arm_rank(p.name)))
     methods = [_load(folder) for folder in folders]
     methods = [method for method in methods if method.images or method.absent]
     tables = [(m, table) for m in methods for table in m.images.values()]

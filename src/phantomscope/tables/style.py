@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,17 +84,24 @@ def _settings() -> dict[str, Any]:
     }
 
 
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw in the common style, whatever the caller's own settings are."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        settings: Any = _settings()
+        matplotlib.rcParams.update(settings)
+        yield
+
+
 def styled(plot: Plot) -> Plot:
-    """Draw a figure in the common style, whatever the caller's own settings are."""
+    """Draw a figure of an experiment in the common style."""
 
     @wraps(plot)
     def inner(root: Path, config: Config, out: Path) -> None:
-        import matplotlib
-
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            settings: Any = _settings()
-            matplotlib.rcParams.update(settings)
+        with house_style():
             plot(Path(root), config, Path(out))
 
     return inner

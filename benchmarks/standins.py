@@ -1,0 +1,101 @@
+"""Folders of real images that stand in for the data sets of a paper.
+
+    python -m benchmarks.standins ../shared/data data/stand-ins
+
+Small published volumes with annotation, laid out as `source: {kind: folder}` reads
+them: `<organism>/images/NAME.tif` and `<organism>/labels/NAME.tif`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.segmentation import watershed
+
+from phantomscope.errors import PhantomscopeError
+
+Array = NDArray[Any]
+
+
+def _read(path: Path) -> Array:
+    if not path.exists():
+        raise PhantomscopeError(
+            "there is no such file",
+            where=path,
+            fix="give the folder that holds the collections of real images",
+        )
+    return np.asarray(tifffile.imread(path))
+
+
+def split_touching(mask: Array, centres: Array) -> Array:
+    """Return labels of a binary mask whose objects touch, one for each centre.
+
+    Parameters
+    ----------
+    mask : ndarray, shape (Z, Y, X)
+        Foreground.
+    centres : ndarray, shape (Z, Y, X)
+        Where the objects have their centres; touching voxels are one centre.
+    """
+    seeds, count = ndimage.label(centres > 0, np.ones((3, 3, 3)))
+    if not count:
+        raise ValueError("there is no centre")
+    inside = ndimage.distance_transform_edt(mask > 0)
+    return np.asarray(watershed(-inside, seeds, mask=mask > 0), np.uint16)
+
+
+def ovule_membranes(data: Path) -> tuple[Array, Array]:
+    """A. thaliana ovule, cell walls: for the meristem."""
+    folder = data / "B-plantseg-ovule-membrane"
+    return _read(folder / "raw.tif"), _read(folder / "labels.tif")
+
+
+def embryo_nuclei(data: Path) -> tuple[Array, Array]:
+    """Mouse embryo of sixteen cells, nuclei: for C. elegans."""
+    folder = data / "B-qcanet-mouse-embryo-nuclei"
+    mask, centres = (
+        _read(folder / f"{name}_16cell.tif") for name in ("mask", "centres")
+    )
+    return _read(folder / "raw_16cell.tif"), split_touching(mask, centres)
+
+
+def ovule_nuclei(data: Path) -> tuple[Array, Array]:
+    """A. thaliana ovule, nuclei: for T. castaneum."""
+    folder = data / "B-plantseg-ovule-nuclei"
+    labels = _read(folder / "labels_1135.tif")
+    return _read(folder / "raw_1135.tif"), labels.astype(np.uint16)
+
+
+STAND_INS = {"ath": ovule_membranes, "ce": embryo_nuclei, "tric": ovule_nuclei}
+
+
+def lay_out(data: Path, folder: Path) -> None:
+    """Write the stand-ins of all organisms that have one."""
+    for organism, read in STAND_INS.items():
+        image, labels = read(data)
+        for name, array in (("images", image), ("labels", labels)):
+            path = folder / organism / name / f"{organism}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(path, array, photometric="minisblack", compression="zlib")
+        shown = {"shape": image.shape, "objects": len(np.unique(labels)) - 1}
+        print(f"{organism}: {read.__doc__} {json.dumps(shown)}")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", type=Path, help="folder of the collections")
+    parser.add_argument("folder", type=Path, help="where to lay them out")
+    given = parser.parse_args()
+    lay_out(given.data, given.folder)
+
+
+if __name__ == "__main__":
+    main()

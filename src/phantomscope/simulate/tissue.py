@@ -1,0 +1,200 @@
+"""Tissues of membranes as an organism: drawn as published, or fitted to images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from phantomscope.config.meristem import Meristem
+from phantomscope.config.simulation import Fit, Simulate
+from phantomscope.errors import PhantomscopeError
+from phantomscope.images.noise import generator
+from phantomscope.measure.membranes import ball_volume
+from phantomscope.measure.morphology import background_model
+from phantomscope.simulate.background import finished
+from phantomscope.simulate.meristem import draw_meristem
+from phantomscope.simulate.meristem_fit import (
+    cell_diameter,
+    estimate_cell_diameter,
+    fitted,
+    organ_mask,
+)
+from phantomscope.simulate.parameters import (
+    LEVELS,
+    Background,
+    SketchType,
+    Tissue,
+    Volume,
+)
+
+Float = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+# The quantile of the walls' light that a wall at the surface has.
+SURFACE = 5
+# Of a drawing that only tells sizes: px per cluster of candidates.
+COARSE = 8.0
+
+
+def _type(
+    diameter: float, cells: Meristem, intensity: Sequence[float],
+    background: Background, edge: float,
+) -> SketchType:  # fmt: skip
+    """Describe cells of this mean diameter (px of x), with walls of these lights."""
+    depth, height, width = cells.spacing
+    side = height / width  # px of y per px of x, in px of x
+    radius = max(diameter / 2 / side, 1.0)
+    relative = (depth / height, 1.0, width / height)
+    voxels = ball_volume(radius, 3) / math.prod(relative)
+    same = [1.0] * len(LEVELS)
+    return SketchType(
+        name="meristem",
+        radius=[radius * one for one in same],
+        elongation=same,
+        intensity=list(intensity),
+        density=[1e6 / voxels * one for one in same],
+        clustering=1.0,
+        overlap=0.0,
+        edge=edge,
+        background=background,
+        volume=Volume(spacing=relative, edge=edge / relative[0]),
+        tissue=Tissue(cell_diameter=cells.cell_diameter),
+    )
+
+
+@lru_cache(maxsize=16)
+def _mean_diameter(given: str) -> float:
+    """Diameter of the mean cell by the diameter of a cluster of candidates.
+
+    What cells become of clusters depends on the other options; a coarse drawing, with
+    eight voxels per cluster, tells.
+    """
+    cells = Meristem.model_validate_json(given)
+    coarse = cells.model_copy(
+        update={
+            "organ": "block",
+            "cell_diameter": COARSE,
+            "spacing": (1.0, 1.0, 1.0),
+            "rounding_radius": 0.0,
+            "membrane_radius": 1.0,
+        }
+    )
+    _, labels = draw_meristem(coarse, (72, 72, 72), generator("published tissue"))
+    return cell_diameter(labels) / COARSE
+
+
+class TissueDrawer:
+    """Draws membranes of a meristem, or of tissue that fills the volume."""
+
+    def kind(self, options: Simulate) -> SketchType:
+        """Describe the cells as published."""
+        cells = options.meristem
+        light = [1 - cells.decline * (1 - level) for level in LEVELS]
+        diameter = cells.cell_diameter * _mean_diameter(cells.model_dump_json())
+        dark = Background(level=0.0, read_noise=0.0)
+        return _type(diameter, cells, light, dark, 0)
+
+    def draw(
+        self, options: Simulate, kind: SketchType, rng: np.random.Generator
+    ) -> tuple[Float, NDArray[Any]]:
+        """Draw a sketch and its labels."""
+        cells = options.meristem
+        if options.variant != "fitted":
+            return draw_meristem(cells, _three(options.size), rng)
+        if kind.tissue is None or kind.volume is None:
+            raise PhantomscopeError(
+                f"the parameters of {kind.name} are those of nuclei, not of membranes",
+                where="simulate.organism",
+                fix="fit them anew with `organism: meristem`",
+            )
+        depth, _, width = kind.volume.spacing
+        cells = cells.model_copy(
+            update={
+                "cell_diameter": kind.tissue.cell_diameter,
+                "spacing": (depth / width, 1 / width, 1.0),
+            }
+        )
+        sketch, labels = draw_meristem(cells, _three(options.size), rng)
+        return finished(sketch * kind.intensity[SURFACE], kind, rng), labels
+
+
+def _three(size: Sequence[int]) -> tuple[int, int, int]:
+    depth, height, width = size
+    return depth, height, width
+
+
+def fit_tissue(
+    images: Sequence[Float], options: Fit, simulate: Simulate, seed: int
+) -> SketchType:
+    """Fit size of the cells, light of the walls and background to images.
+
+    Parameters
+    ----------
+    images : sequence of ndarray, shape (Z, Y, X)
+        Unannotated, unit intensities; bright membranes.
+    options : Fit
+        The spacing of the voxels.
+    simulate : Simulate
+        What is not fitted: `meristem`, and the size of the volumes.
+    seed : int
+        Of the experiment.
+
+    Raises
+    ------
+    PhantomscopeError
+        If no image shows a whole cell.
+    """
+    depth, _, width = options.spacing
+    spacing = (depth / width, 1 / width, 1.0)
+    cells = simulate.meristem.model_copy(update={"spacing": spacing})
+    diameters, lights, backgrounds, problem = [], [], [], None
+    for image in images:
+        inside = None
+        if cells.organ == "meristem":
+            inside = organ_mask(image, spacing)
+        try:
+            diameter = estimate_cell_diameter(image, spacing, inside)
+        except PhantomscopeError as error:
+            problem = error
+            continue
+        walls = _walls(image, diameter, spacing)
+        if inside is not None:
+            walls &= inside
+        model = background_model(
+            image, walls.astype(np.int32), diameter / 2, options.spacing
+        )
+        diameters.append(diameter)
+        backgrounds.append(model)
+        lights.append(np.maximum(image[walls] - model.level, 0))
+    if not diameters:
+        raise problem or PhantomscopeError(
+            "there is no image to fit the cells to",
+            where="fit",
+            fix="give images of membranes",
+        )
+    diameter = float(np.median(diameters))
+    rng = generator(seed, "tissue")
+    cells = fitted(cells, diameter, _three(simulate.size), rng)
+    light = np.quantile(np.concatenate(lights), LEVELS)
+    middle = {
+        name: float(np.median([getattr(one, name) for one in backgrounds]))
+        for name in ("level", "variation", "read", "gain")
+    }
+    background = Background(
+        level=middle["level"], variation=middle["variation"],
+        read_noise=middle["read"], shot_noise=middle["gain"],
+    )  # fmt: skip
+    return _type(diameter, cells, [float(v) for v in light], background, 1.0)
+
+
+def _walls(image: Float, diameter: float, spacing: Sequence[float]) -> Mask:
+    """Voxels brighter than what is around them, at the scale of a cell."""
+    voxel = np.asarray(spacing)
+    smooth = ndimage.gaussian_filter(image, tuple(0.7 / voxel))
+    wide = ndimage.gaussian_filter(smooth, tuple(diameter / 2 / voxel))
+    return np.asarray(smooth > wide)

@@ -1,0 +1,286 @@
+"""Figures 1, 2, 3, 5 and 6 of Eschweiler & Stegmaier 2023, of one or more organisms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phantomscope.config.model import Config
+from phantomscope.engine.process import make_process
+from phantomscope.errors import PhantomscopeError
+from phantomscope.images.imageset import ImageSet
+from phantomscope.images.noise import NoiseField
+from phantomscope.images.normalise import Normalisation, unit_to_network
+from phantomscope.tables.artefacts import pick, pixel_size, read_table, shards
+from phantomscope.tables.figures_process import draw_curves
+from phantomscope.tables.paper import BACKWARD, ORGANISMS, Part
+from phantomscope.tables.rows import load_methods
+from phantomscope.tables.style import (
+    LABEL,
+    MUTED,
+    TOOLS,
+    Plot,
+    bare,
+    canvas,
+    crop,
+    outlines,
+    save,
+    scale_bar,
+    show,
+    styled,
+)
+from phantomscope.tables.views import Views, view_image, view_mask
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array = NDArray[Any]
+BACKWARD_IMAGES = "backward"
+# The time of the paper's figure 3; without it the next one below is shown.
+SHOWN_TIME = 600
+SIDE = 160
+
+
+def _title(part: Part) -> str:
+    """Name the organism, and say at once what its images are."""
+    kind = part.config.appearance.data_kind
+    name = ORGANISMS.get(part.config.appearance.organism, part.config.name)
+    return name if kind == "real" else f"{name} ({kind})"
+
+
+def _word(part: Part) -> str:
+    """Return what to call images that were not synthesised."""
+    return "image" if part.config.appearance.data_kind == "simulated" else "real"
+
+
+def _back(part: Part) -> ImageSet:
+    return ImageSet.open(part.root / BACKWARD_IMAGES)
+
+
+def _example(images: ImageSet) -> str:
+    """Return the image that figures show: the first, nobody chose a beautiful one."""
+    return str(images.table["parent"].iloc[0])
+
+
+def _panel(
+    axes: Axes, views: Views, side: int = SIDE, labels: Array | None = None,
+    title: str = "",
+) -> None:  # fmt: skip
+    show(axes, crop(views.plane, side), title)
+    if labels is not None:
+        outlines(axes, crop(labels, side), LABEL, width=0.8)
+
+
+def _stretched(plane: Array) -> Array:
+    """Scale to its own percentiles: noise goes far beyond the range of images."""
+    low, high = np.percentile(plane, [0.5, 99.5])
+    scaled: Array = np.clip((plane - low) / max(float(high - low), 1e-9), 0, 1)
+    return scaled
+
+
+def figure_1(parts: Sequence[Part]) -> Figure:
+    """Show real images and sketches of their annotation, clean and noised."""
+    times = sorted({t for part in parts for t in part.config.appearance.times})
+    times = [int(t) for t in pick([str(t) for t in times], 4)]
+    figure = canvas(0.3 + 2 * 1.75 * len(parts))
+    grid = figure.subplots(2 * len(parts), 1 + len(times), squeeze=False)
+    for part, lines in zip(parts, np.split(grid, len(parts)), strict=True):
+        images, process = _back(part), make_process(part.config.process)
+        transform = Normalisation.load(part.root / "normalisation.json").transform
+        name = _example(images)
+        rows = ((lines[0], "image", _word(part)), (lines[1], "drawn", "sketch"))
+        for line, which, word in rows:
+            views = view_image(part.root, images, f"{name}-{which}")
+            _panel(line[0], views)
+            line[0].set_ylabel(word, fontsize=9, fontweight="bold")
+            clean = unit_to_network(views.plane, transform)
+            noise = NoiseField(part.config.seed, name, f"figure/{which}")
+            for axes, t in zip(line[1:], times, strict=True):
+                if t > process.timesteps:
+                    bare(axes)
+                    continue
+                noisy = process.a[t] * clean + process.s[t] * noise.block(
+                    (0, 0), clean.shape
+                )
+                show(axes, crop(_stretched(noisy), SIDE))
+        lines[0, 0].set_title(_title(part), fontsize=9)
+        for axes, t in zip(lines[0, 1:], times, strict=True):
+            axes.set_title(f"t = {t}", fontsize=8.5, fontweight="normal")
+        size = min(*views.plane.shape, SIDE)
+        scale_bar(lines[0, 0], size, pixel_size(images))
+    return figure
+
+
+def figure_2(parts: Sequence[Part]) -> Figure:
+    """Draw the forward and the backward process, published points beside ours."""
+    chosen = [p for p in parts if p.config.appearance.organism == "ath"]
+    return draw_curves((chosen or list(parts))[0])
+
+
+def _shown_time(images: ImageSet) -> tuple[int, str]:
+    """Return the time to show and the sampler: 600 and the paper's, where they are."""
+    table = images.table[images.table["input"] == "sketch"]
+    times = sorted({int(t) for t in table["t"]})
+    t = max([t for t in times if t <= SHOWN_TIME] or times[:1])
+    samplers = set(table.loc[table["t"] == t, "id"].str.rsplit("-", n=1).str[1])
+    return t, "ancestral" if "ancestral" in samplers else "own"
+
+
+def figure_3(parts: Sequence[Part]) -> Figure:
+    """Show real images beside what came back of the sketches of their annotation."""
+    figure = canvas(0.2 + 2.75 * len(parts), 7.2)
+    grid = figure.subplots(len(parts), 3, squeeze=False)
+    for part, line in zip(parts, grid, strict=True):
+        images = _back(part)
+        name, (t, sampling) = _example(images), _shown_time(images)
+        back = f"{name}-sketch-t{t:04d}-{sampling}"
+        table = read_table(part.root / BACKWARD)
+        mine = table[(table["t"] == t) & (table["input"] == "sketch")]
+        mine = mine[mine["steps"] == images.row(back)["steps"]]
+        means = mine.groupby("metric")["value"].mean()
+        said = f"PSNR {means['psnr']:.1f}  SSIM {means['ssim']:.2f}"
+        words = (f"{_title(part)}\n{_word(part)}", "sketch",
+                 f"from the sketch, t = {t}\n{said}")  # fmt: skip
+        for axes, key, word in zip(
+            line, (f"{name}-image", f"{name}-drawn", back), words, strict=True
+        ):
+            _panel(axes, view_image(part.root, images, key), title=word)
+        outlines(line[2], crop(view_mask(images, back), SIDE), LABEL, width=0.5)
+        scale_bar(line[0], min(*images.shape(back)[-2:], SIDE), pixel_size(images))
+    return figure
+
+
+Picture = tuple[str, Array, Array | None]
+
+
+def _pictures(part: Part, images: ImageSet, word: str, count: int) -> list[Picture]:
+    """Return title, intensities and perhaps labels of what is shown of some images."""
+    found: list[Picture] = []
+    for name in pick(images.ids, count):
+        views = view_image(part.root, images, name)
+        if images.dims == 3:
+            found.append((f"{word}, slices", views.slices, None))
+            found.append((f"{word}, projections", views.projections, None))
+            continue
+        labels = None
+        if word == "synthetic" and images.has_mask(name):
+            labels = crop(view_mask(images, name), SIDE)
+        found.append((word, crop(views.plane, SIDE), labels))
+    return found
+
+
+def figure_5(parts: Sequence[Part]) -> Figure:
+    """Show real and synthetic images; of volumes slices and projections."""
+    figure = canvas(0.2 + 2.8 * len(parts))
+    grid = figure.subplots(len(parts), 4, squeeze=False)
+    for part, line in zip(parts, grid, strict=True):
+        real = ImageSet.open(part.root / "prepared").select(split="train")
+        count = 1 if real.dims == 3 else 2
+        shown = _pictures(part, real, _word(part), count)
+        synthetic = shards(part.root / "synthetic")[0]
+        shown += _pictures(part, synthetic, "synthetic", count)
+        for axes in line:
+            axes.set_axis_off()
+        for axes, (word, plane, labels) in zip(line, shown, strict=False):
+            show(axes, plane, word)
+            if labels is not None:
+                outlines(axes, labels, LABEL, width=0.7)
+        line[0].set_title(f"{_title(part)}\n{shown[0][0]}", fontsize=8.5)
+    return figure
+
+
+def figure_6(parts: Sequence[Part]) -> Figure:
+    """Show what trained tools find in real test images, beside the annotation."""
+    figure = canvas(0.4 + 2.8 * len(parts))
+    grid = figure.subplots(len(parts), 4, squeeze=False)
+    for part, line in zip(parts, grid, strict=True):
+        for axes in line:
+            axes.set_axis_off()
+        truth = ImageSet.open(part.root / "prepared").select(split="test")
+        name = next(name for name in truth.ids if truth.has_mask(name))
+        views = view_image(part.root, truth, name)
+        _panel(line[0], views, title=f"{_title(part)}\ntest image")
+        _panel(line[1], views, labels=view_mask(truth, name), title="annotation")
+        scale_bar(line[0], min(*views.plane.shape, SIDE), pixel_size(truth))
+        methods = [m for m in load_methods(part.root) if m.images]
+        tool = next((m.tool for m in methods if m.arm == "synthetic"), "")
+        arms = [m for m in methods if m.tool == tool]
+        arms = [m for m in arms if m.arm in ("synthetic", "annotated")]
+        for axes, method in zip(line[2:], arms, strict=False):
+            folder = f"predictions/{tool}/{method.arm}/seed{method.seeds[0]}"
+            found = view_mask(ImageSet.open(part.root / folder), name, truth)
+            word = {"synthetic": "synthetic images", "annotated": "real annotation"}
+            title = f"{TOOLS.get(tool, tool)},\ntrained on {word[method.arm]}"
+            _panel(axes, views, labels=found, title=title)
+    figure.supxlabel("outlines: objects in the plane that is shown", fontsize=8,
+                     color=MUTED)  # fmt: skip
+    return figure
+
+
+Draw = Callable[[Sequence[Part]], "Figure"]
+# Name: how to draw it, and what must exist below the folder of an organism.
+PAPER_FIGURES: dict[str, tuple[Draw, tuple[str, ...]]] = {
+    "fig1": (figure_1, ("normalisation.json", f"{BACKWARD_IMAGES}/manifest.csv")),
+    "fig2": (figure_2, ("tables/forward.csv", "tables/backward.csv")),
+    "fig3": (figure_3, (f"{BACKWARD_IMAGES}/manifest.csv", "tables/backward.csv")),
+    "fig5": (figure_5, ("prepared/manifest.csv", "synthetic/*/manifest.csv")),
+    "fig6": (figure_6, ("scores/*/*/*/images.csv", "predictions/*/*/*/manifest.csv")),
+}  # fmt: skip
+
+
+def draw_parts(name: str, parts: Sequence[Part], out: Path) -> None:
+    """Draw one figure of all organisms for which its data is there.
+
+    Parameters
+    ----------
+    name : str
+        ``fig1``, ``fig2``, ``fig3``, ``fig5`` or ``fig6``.
+    parts : sequence of Part
+        The organisms.
+    out : Path
+        PNG file.
+
+    Raises
+    ------
+    PhantomscopeError
+        If there is no such figure, or no organism with its data.
+    """
+    if name not in PAPER_FIGURES:
+        raise PhantomscopeError(
+            f"the paper's figure {name!r} is not drawn",
+            where=out,
+            fix=f"name files after {', '.join(PAPER_FIGURES)}",
+        )
+    draw, needs = PAPER_FIGURES[name]
+    there = [
+        part for part in parts
+        if all(any(part.root.glob(pattern)) for pattern in needs)
+    ]  # fmt: skip
+    if not there:
+        raise PhantomscopeError(
+            f"no organism has what {name} shows ({', '.join(needs)})",
+            where=", ".join(str(part.root) for part in parts),
+            fix="run the stages that make it first",
+        )
+
+    def plot(root: Path, config: Config, path: Path) -> None:
+        save(draw(there), path)
+
+    styled(plot)(there[0].root, there[0].config, out)
+
+
+def _of_one(name: str) -> Plot:
+    """Return the figure of one experiment, as those of `tables.figures`."""
+
+    def plot(root: Path, config: Config, out: Path) -> None:
+        draw_parts(name, [Part(root, config)], out)
+
+    return plot
+
+
+plot_fig1, plot_fig2, plot_fig3, plot_fig5, plot_fig6 = map(_of_one, PAPER_FIGURES)

@@ -1,0 +1,204 @@
+"""Published values, and tables with ours beside them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import pandas as pd
+
+from phantomscope.config.datasets import CHECKOUT
+from phantomscope.errors import PhantomscopeError
+from phantomscope.tables.artefacts import read_table
+from phantomscope.tables.results import ResultRow
+
+FOLDER = Path("config/published")
+COLUMNS = [item.name for item in fields(ResultRow)]
+# What the data of a paper itself is called in a row, and the scale of the paper.
+OWN_DATA, OWN_SCALE = "real", "paper"
+NOT_RUN, NOT_PUBLISHED = "not run", "not in the paper"
+DEFINITIONS = {
+    "psnr": "Peak signal-to-noise ratio against the real image, dB: intensities "
+    "clipped to [0, 1], data range 1; mean over images.",
+    "ssim": "Structural similarity to the real image: intensities clipped to [0, 1], "
+    "data range 1, equal weights over 7 pixels along each axis; mean over images. "
+    "The paper does not state its window.",
+    "mae": "Mean absolute error against the real image, intensities clipped to "
+    "[0, 1]; mean over images.",
+    "kld": "Kullback-Leibler divergence of the histogram of noised images from that "
+    "of noised sketches, nats: pooled over the training part, equal bins over the "
+    "range of both, 1e-12 added to each. The paper states neither bins nor direction.",
+    "kld_reverse": "The same divergence of noised sketches from noised images.",
+    "bd": "Bhattacharyya distance, -ln sum sqrt(p q), of the same histograms.",
+    "bd_intensity": "Bhattacharyya distance of the intensities of an image from those "
+    "of the real one, 256 bins; mean over images.",
+    "bd_texture": "Bhattacharyya distance of fine texture, the difference from a "
+    "Gaussian mean of 1 px, from that of the real image, 256 bins; mean over images.",
+    "spectrum": "Distance of the radial power spectrum from that of the real image: "
+    "mean absolute difference of log10 of the power; mean over images.",
+    "f1": "Label fidelity: F1 at IoU 0.5 of an independent re-segmentation of the "
+    "image against the labels; mean over images.",
+    "phantoms": "Bright objects without a label, as a share of the labelled ones; "
+    "mean over images.",
+    "dice": "Dice per cell: each true cell with the predicted object that overlaps it "
+    "most, 0 where none does; mean over cells.",
+    "fidelity_dice": "Label fidelity: Dice per cell of an independent re-segmentation "
+    "of the image against the labels; mean over images.",
+    "dice_ratio": "Dice per cell trained on synthetic images over that trained on "
+    "real annotation; paired bootstrap.",
+}
+
+
+def find_published(paper: str) -> Path:
+    """Return the file of the published values of a paper.
+
+    It is looked for where you run, then in the checkout of this program.
+    """
+    name = FOLDER / f"{paper}.csv"
+    for path in (name, CHECKOUT / name):
+        if path.is_file():
+            return path
+    raise PhantomscopeError(
+        f"there are no published values of {paper!r}",
+        where=name,
+        fix="run in the folder of the workflow, or add the file",
+    )
+
+
+def load_published(paper: str) -> list[ResultRow]:
+    """Read the published values of a paper.
+
+    Parameters
+    ----------
+    paper : str
+        Name of a file in ``config/published/``, such as ``eschweiler``.
+
+    Returns
+    -------
+    list of ResultRow
+        n is 0 where the paper does not say how many there are.
+
+    Raises
+    ------
+    PhantomscopeError
+        If the file is missing or broken, lacks a column, repeats an id or holds a
+        value that is no finite number.
+    """
+    path = find_published(paper)
+    table = read_table(path)
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise PhantomscopeError(
+            f"this table lacks the columns {', '.join(missing)}",
+            where=path,
+            fix="write the columns of `ResultRow`, as config/published/eschweiler.csv",
+        )
+    repeated = table["id"][table["id"].duplicated()]
+    if len(repeated):
+        raise PhantomscopeError(
+            f"the id {repeated.iloc[0]!r} occurs twice",
+            where=path,
+            fix="give each value an id of its own",
+        )
+    values = pd.to_numeric(table["value"], errors="coerce")
+    bad = table["id"][~(values.abs() < math.inf)]
+    if len(bad):
+        raise PhantomscopeError(
+            f"the value of {bad.iloc[0]} is no finite number",
+            where=path,
+            fix="write the number that the paper prints",
+        )
+    numbers = {
+        "value": values, "n": pd.to_numeric(table["n"]).fillna(0).astype(int),
+        "ci_low": table["ci_low"].astype(float),
+        "ci_high": table["ci_high"].astype(float),
+    }  # fmt: skip
+    texts = table[[name for name in COLUMNS if name not in numbers]].fillna("")
+    records = texts.astype(str).assign(**numbers)[COLUMNS].to_dict("records")
+    return [ResultRow(**{str(k): v for k, v in row.items()}) for row in records]
+
+
+def published_sd(row: ResultRow) -> float:
+    """Return the standard deviation that a published row states, else NaN."""
+    found = re.search(r"\bsd ([\d.]+)", row.source)
+    return float(found[1]) if found else math.nan
+
+
+def remark(row: ResultRow) -> str:
+    """Say what keeps a value of ours from being compared with a published one."""
+    words = []
+    if row.data_kind != OWN_DATA:
+        words.append(f"{row.data_kind} data ({row.dataset})")
+    if row.scale != OWN_SCALE:
+        words.append(f"reduced scale ({row.scale})")
+    return ", ".join(words)
+
+
+def beside(published: Sequence[ResultRow], ours: Sequence[ResultRow]) -> pd.DataFrame:
+    """Join published values and ours on their id.
+
+    Parameters
+    ----------
+    published, ours : sequence of ResultRow
+        A value of ours that stands for a published one has the same id.
+
+    Returns
+    -------
+    DataFrame
+        All published rows in their order, then ours that were not published. Columns:
+        id; dataset (of the paper), metric, condition; published, published_source;
+        ours, ci_low, ci_high, n, unit_of_n, data_kind, scale, dataset_used, method;
+        remark (``not run``, ``not in the paper``, and what data of ours stand in for,
+        in the same row as their value); definition of the metric.
+
+    Raises
+    ------
+    PhantomscopeError
+        If one side names an id twice.
+    """
+    known, mine = _by_id(published, "published"), _by_id(ours, "ours")
+    rows = []
+    for key in dict.fromkeys([*known, *mine]):
+        theirs, own = known.get(key), mine.get(key)
+        either = theirs or own
+        assert either is not None  # the key is that of one of them
+        words = [
+            NOT_RUN if own is None else remark(own),
+            NOT_PUBLISHED if theirs is None else "",
+        ]
+        rows.append({
+            "id": key,
+            "dataset": theirs.dataset if theirs else "",
+            "metric": either.metric,
+            "condition": either.condition,
+            "published": theirs.value if theirs else math.nan,
+            "published_source": theirs.source if theirs else "",
+            "ours": own.value if own else math.nan,
+            "ci_low": own.ci_low if own else math.nan,
+            "ci_high": own.ci_high if own else math.nan,
+            "n": own.n if own else 0,
+            "unit_of_n": own.unit_of_n if own else "",
+            "data_kind": own.data_kind if own else "",
+            "scale": own.scale if own else "",
+            "dataset_used": own.dataset if own else "",
+            "method": own.method if own else "",
+            "remark": "; ".join(word for word in words if word),
+            "definition": DEFINITIONS.get(either.metric, ""),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _by_id(rows: Sequence[ResultRow], side: str) -> dict[str, ResultRow]:
+    found: dict[str, ResultRow] = {}
+    for row in rows:
+        if row.id in found:
+            raise PhantomscopeError(
+                f"two of the {side} values have the id {row.id!r}",
+                where=row.source,
+                fix="give two results folders two organisms (`appearance.organism`)",
+            )
+        found[row.id] = row
+    return found

@@ -1,0 +1,89 @@
+"""A paper's config: parts, presets, and what asks for it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from phantomscope.config.papers import (
+    PAPERS,
+    asked_paper,
+    find_shipped,
+    load_paper,
+    merged,
+    parts_of,
+)
+from phantomscope.errors import PhantomscopeError
+
+MINE = {"paper": "eschweiler", "scale": "smoke", "presets": ["best", "plos"],
+        "common": {"train": {"steps": 5}},
+        "parts": {"gowt1": {"train": {"patch": 32}}, "hela": None}}  # fmt: skip
+
+
+def test_later_layers_win_and_sections_are_merged():
+    found = merged({"a": {"x": 1, "y": [1, 2]}, "b": 1}, {"a": {"y": [3]}}, {"b": None})
+    assert found == {"a": {"x": 1, "y": [3]}, "b": None}
+
+
+def test_layers_are_not_changed():
+    first = {"a": {"x": 1}}
+    merged(first, {"a": {"y": 2}})["a"]["x"] = 5
+    assert first == {"a": {"x": 1}}
+
+
+def test_each_preset_runs_each_part():
+    options = {**MINE, "parts": {"gowt1": {"train": {"patch": 32}}, "hela": {}}}
+    parts = parts_of(load_paper("eschweiler", options, "f"), "f")
+    assert [(p.preset, p.name) for p in parts] == [
+        ("best", "gowt1"), ("best", "hela"), ("plos", "gowt1"), ("plos", "hela")
+    ]  # fmt: skip
+    names = {p.config.name for p in parts}
+    assert names == {f"eschweiler/{p.preset}/{p.name}" for p in parts}
+    assert all(p.config.train.steps == 5 for p in parts)
+    assert [p.config.train.patch for p in parts][::2] == [32, 32]
+
+
+@pytest.mark.parametrize(("options", "arguments", "expected"), [
+    ({}, ["snakemake", "-n"], None),
+    ({}, ["snakemake", "eschweiler"], "eschweiler"),
+    ({}, ["x", "--target-jobs", "eschweiler_best_ce_train:"], "eschweiler"),
+    ({}, ["x", "results/eschweiler/best/ce/report.html"], "eschweiler"),
+    ({"paper": "eschweiler"}, ["snakemake"], "eschweiler"),
+])  # fmt: skip
+def test_what_asks_for_a_paper(options, arguments, expected):
+    assert asked_paper(options, arguments) == expected
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({**MINE, "prests": []}, "did you mean `presets`"),
+    ({**MINE, "presets": ["nope"]}, "no preset 'nope'"),
+    ({**MINE, "presets": ["best", "best"]}, "twice"),
+    ({**MINE, "parts": {}}, "parts"),
+    ({**MINE, "parts": {"Bad name": {}}}, "parts"),
+    ({**MINE, "parts": {"ce": {"train": {"stepz": 1}}}}, "train.steps"),
+    ({**MINE, "scale": "huge"}, "scale"),
+])  # fmt: skip
+def test_a_bad_paper_gives_one_clear_error(options, message):
+    with pytest.raises(PhantomscopeError) as caught:
+        parts_of(load_paper("eschweiler", options, "mine.yaml"), "mine.yaml")
+    assert message in str(caught.value)
+    assert "mine.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+@pytest.mark.parametrize("scale", ["smoke", "pilot", "paper"])
+def test_shipped_papers_are_fine_with_every_preset(paper, scale):
+    presets = yaml.safe_load(find_shipped(paper, "presets.yaml").read_text())
+    options = {"scale": scale, "presets": list(presets)}
+    parts = parts_of(load_paper(paper, options, "shipped"), "shipped")
+    assert len(parts) >= len(presets)
+    for part in parts:
+        part.config.check_sides()
+        assert part.config.scale == scale
+
+
+def test_nothing_shipped_gives_a_clear_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PhantomscopeError, match=r"there is no .*none\.yaml"):
+        find_shipped("eschweiler", "none.yaml")
+    assert Path("config").exists() is False

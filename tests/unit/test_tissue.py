@@ -1,0 +1,80 @@
+"""Tissues of membranes as an organism, as published and as fitted."""
+
+import numpy as np
+import pytest
+
+from phantomscope.config.simulation import Fit, Simulate
+from phantomscope.errors import PhantomscopeError
+from phantomscope.measure.fidelity import check_fidelity
+from phantomscope.simulate.meristem_fit import cell_diameter
+from phantomscope.simulate.parameters import SketchParameters
+from phantomscope.simulate.registry import drawer_of
+from phantomscope.simulate.sketch import simulate_sketch
+from phantomscope.simulate.tissue import fit_tissue
+
+SIZE = (24, 72, 80)
+BLOCK = {"organ": "block", "cell_diameter": 18, "membrane_radius": 1.5}
+
+
+def options(**changes) -> Simulate:
+    given = {"organism": "meristem", "size": SIZE, "meristem": BLOCK}
+    return Simulate(**(given | changes))
+
+
+def published(**changes):
+    drawn = options(**changes)
+    kind = drawer_of("meristem").kind(drawn)
+    parameters = SketchParameters(types=[kind])
+    return simulate_sketch(parameters, drawn, 0, 0)
+
+
+def test_a_published_tissue_is_labelled_without_gaps():
+    sketch, labels, kind = published()
+    assert sketch.shape == labels.shape == SIZE
+    assert sketch.dtype == np.float32
+    assert 0 <= sketch.min() < sketch.max() <= 1
+    assert set(np.unique(labels)) - {0} == set(range(1, labels.max() + 1))
+    assert kind.tissue is not None
+    assert kind.radius[3] == pytest.approx(cell_diameter(labels) / 2, rel=0.15)
+
+
+def test_it_is_a_function_of_seed_and_number():
+    first, again = published()[0], published()[0]
+    assert np.array_equal(first, again)
+
+
+def test_parameters_survive_a_file(tmp_path):
+    parameters = SketchParameters(types=[drawer_of("meristem").kind(options())])
+    parameters.save(tmp_path / "sketch.yaml")
+    assert SketchParameters.load(tmp_path / "sketch.yaml").types[0].tissue is not None
+
+
+def test_a_fit_recovers_size_and_light_of_the_cells():
+    sketch, labels, _ = published()
+    rng = np.random.default_rng(0)
+    image = (0.1 + 0.7 * sketch + 0.01 * rng.standard_normal(SIZE)).astype(np.float32)
+    kind = fit_tissue([image], Fit(), options(variant="fitted"), 0)
+    assert kind.radius[3] == pytest.approx(cell_diameter(labels) / 2, rel=0.35)
+    assert kind.background.level == pytest.approx(0.1, abs=0.05)
+    assert kind.intensity[-1] == pytest.approx(0.7, rel=0.4)
+    drawn, found, _ = simulate_sketch(
+        SketchParameters(types=[kind]), options(variant="fitted"), 0, 0
+    )
+    assert drawn.shape == SIZE
+    assert found.max() == pytest.approx(labels.max(), rel=0.6)
+
+
+def test_nothing_to_fit_is_said():
+    with pytest.raises(PhantomscopeError):
+        fit_tissue([], Fit(), options(variant="fitted"), 0)
+
+
+def test_membranes_that_show_their_cells_are_faithful():
+    sketch, labels, kind = published()
+    good = check_fidelity(sketch, labels, kind.radius[3], membranes=True)
+    shuffled = np.random.default_rng(0).permutation(sketch.ravel()).reshape(SIZE)
+    bad = check_fidelity(shuffled, labels, kind.radius[3], membranes=True)
+    assert good.f1 > bad.f1
+    assert good.phantoms == 0
+    assert good.agreement > 0.5
+    assert np.median(good.objects["contrast"]) > np.median(bad.objects["contrast"])
