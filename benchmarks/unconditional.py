@@ -53,7 +53,7 @@ def options(sampler: str, steps: int, tile: int, threads: int = THREADS) -> Synt
 
 
 def curve(
-    lab: Laboratory, count: int = 24, side: int = 128, steps: Sequence[int] = STEPS,
+    lab: Laboratory, count: int = 12, side: int = 128, steps: Sequence[int] = STEPS,
     samplers: Sequence[str] = SAMPLERS, threads: int = THREADS,
     compiled: bool = True,
 ) -> pd.DataFrame:  # fmt: skip
