@@ -20,6 +20,7 @@ from phantomscope.downstream.examples import (
     annotated_share,
     whole_images,
 )
+from phantomscope.downstream.jobs import TRAINERS, choose
 from phantomscope.downstream.run import predict_tool, train_tool
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import write_json, write_text
@@ -49,6 +50,8 @@ def train_segmenter(
     seed: int = 0, annotated: Path | None = None, state: Place | None = None,
 ) -> None:  # fmt: skip
     """Train one tool on one arm, such as synthetic, annotated, sketch or mixed-5."""
+    # A tool that does not exist is told before images are read for it.
+    choose(TRAINERS, tool, "trained")
     parts = parse_arm(arm)
     folders = [training] if annotated is None else [training, annotated]
     if len(folders) != len(parts.sets):
