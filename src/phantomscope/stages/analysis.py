@@ -65,7 +65,9 @@ def train_segmenter(
     examples: list[Example] = []
     for kind, path in zip(parts.sets, folders, strict=True):
         if kind == "annotated":
-            examples += _annotated(path, parts.percent, seed)
+            # It is tuned by its scores, which take single planes as well as volumes.
+            sparse = tool == "otsu_watershed" and parts.percent >= 100
+            examples += _annotated(path, parts.percent, seed, sparse)
         else:
             images = ImageSet.open(path, most=config.segment.images)
             examples += whole_images(images, kind)
@@ -78,7 +80,9 @@ def train_segmenter(
     train_tool(tool, examples, config.segment, folder=folder, seed=seed, state=state)
 
 
-def _annotated(prepared: Path, percent: float, seed: int) -> list[Example]:
+def _annotated(
+    prepared: Path, percent: float, seed: int, sparse: bool
+) -> list[Example]:
     """Return the annotated training part, or a share of it."""
     images = ImageSet.open(prepared).select(split="train")
     if not any(images.has_mask(i) for i in images.ids):
@@ -87,7 +91,7 @@ def _annotated(prepared: Path, percent: float, seed: int) -> list[Example]:
             where="segment.arms",
             fix="give `source.labels`, or leave out the arms that need annotation",
         )
-    return annotated_share(images, percent, seed)
+    return annotated_share(images, percent, seed, sparse=sparse)
 
 
 def predict(
