@@ -216,15 +216,15 @@ def measure_realism(
     )  # fmt: skip
 
 
-def _patches(images: Sequence[Float], step: int) -> Float:
-    """All patches of a side of 64 px on a grid."""
+def _patches(images: Sequence[Float], step: int, side: int) -> Float:
+    """All square patches on a grid."""
     found = [
-        image[y : y + PATCH, x : x + PATCH]
+        image[y : y + side, x : x + side]
         for image in images
-        for y in range(0, image.shape[0] - PATCH + 1, step)
-        for x in range(0, image.shape[1] - PATCH + 1, step)
+        for y in range(0, image.shape[0] - side + 1, step)
+        for x in range(0, image.shape[1] - side + 1, step)
     ]
-    return np.stack(found) if found else np.empty((0, PATCH, PATCH), np.float32)
+    return np.stack(found) if found else np.empty((0, side, side), np.float32)
 
 
 def _pick(patches: Float, count: int, rng: np.random.Generator) -> Float:
@@ -243,11 +243,14 @@ def _memorisation(
     than real ones that it never saw.
     """
     rng = generator(seed, "memorisation")
-    training = _pick(_patches(real, 24), 600, rng)
+    # Parts of small volumes are narrower than a patch of images.
+    sides = [min(image.shape) for image in (*real, *synthetic, *held_out)]
+    side = min([PATCH, *sides])
+    training = _pick(_patches(real, 24, side), 600, rng)
     rows: list[dict[str, Any]] = []
     shown: list[tuple[float, Float, Float]] = []
     for kind, images in (("synthetic", synthetic), ("held_out", held_out)):
-        samples = _pick(_patches(images, PATCH), 40, rng)
+        samples = _pick(_patches(images, side, side), 40, rng)
         if not len(samples) or not len(training):
             continue
         nearest = nearest_patch(samples, training, all_shifts=True)
