@@ -47,6 +47,10 @@ FIT_OPTIONS = [
 ]
 
 
+# The shape of an organ that is learnt from annotation lies beside the parameters.
+SHAPE = {"shape": f"{RESULTS}/shape_model.npz"} if CONFIG.simulate.learns_shape else {}
+
+
 # A model that sees nothing beside the image does not depend on this section.
 CONDITIONS = ["condition"] if CONFIG.condition.kind == "sketch" else []
 

@@ -4,6 +4,7 @@ rule fit_sketch:
         prepared=rules.prepare.output.prepared,
         normalisation=rules.prepare.output.normalisation,
     output:
+        **SHAPE,
         sketch=f"{RESULTS}/sketch.yaml",
         fit=f"{RESULTS}/fit.json",
         objects=f"{RESULTS}/fit_objects.csv",

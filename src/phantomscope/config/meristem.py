@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from phantomscope.config.option import Section, option
 
@@ -24,6 +24,14 @@ class Meristem(Section):
         "meristem",
         "`meristem`: an organ drawn from a shape model, cells in shells; `block`: "
         "tissue fills the volume, as in a crop from inside an organ.",
+    )
+    shape_model: Literal["built_in", "learnt"] = option(
+        "built_in",
+        "Shape of the organ. `built_in`: a dome described by mathematics; `learnt`: "
+        "mean and principal components of the organs in the annotation of the "
+        "training part, which then shapes the synthetic images; kept as "
+        "`results/<experiment>/shape_model.npz`.",
+        paper="learnt",
     )
     spacing: tuple[float, float, float] = option(
         (1.0, 1.0, 1.0),
@@ -153,6 +161,15 @@ class Meristem(Section):
         ge=0,
         unit="px",
     )
+
+    @model_validator(mode="after")
+    def _has_organ(self) -> Self:
+        if self.shape_model == "learnt" and self.organ == "block":
+            raise ValueError(
+                "`shape_model: learnt` needs `organ: meristem`: tissue that fills the "
+                "volume has no shape"
+            )
+        return self
 
     @field_validator("spacing")
     @classmethod

@@ -124,6 +124,15 @@ class Config(Section):
                 )
 
     @model_validator(mode="after")
+    def _shape_is_annotated(self) -> Self:
+        if self.simulate.learns_shape and not self.has_labels:
+            raise ValueError(
+                "`simulate.meristem.shape_model: learnt` needs `source.labels`, a "
+                "folder of labels; without any use `built_in`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.experiment and not re.fullmatch(_FOLDERS, self.experiment):
             raise ValueError(

@@ -218,6 +218,11 @@ class Simulate(Section):
             )
         return self
 
+    @property
+    def learns_shape(self) -> bool:
+        """Whether the shape of the organ is learnt from annotation."""
+        return self.organism == "meristem" and self.meristem.shape_model == "learnt"
+
     def largest_overlap(self, fitted: float) -> float:
         """Return the largest covered share, given that of the sketch parameters."""
         return fitted if self.overlap is None else self.overlap

@@ -29,7 +29,7 @@ FORMAT = "phantomscope shape model 1"
 MEND = "learn the model again, or leave it out: there is a built-in one"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ShapeModel:
     """Mean surface of an organ and how specimens vary.
 

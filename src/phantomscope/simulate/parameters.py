@@ -9,13 +9,21 @@ from typing import Annotated, Self
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from scipy import special
 
 from phantomscope.config.load import read_yaml
 from phantomscope.config.option import Section
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import write_text
+from phantomscope.provenance import file_digest
+from phantomscope.simulate.meristem_shape import ShapeModel
 
 LEVELS = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 Quantiles = Annotated[list[float], Field(min_length=7, max_length=7)]
@@ -159,10 +167,42 @@ def quantile(
     return np.asarray(np.interp(rank, LEVELS, values))
 
 
+class LearntShape(Section):
+    """A shape model that was learnt from annotation, in a file of its own."""
+
+    file: str = Field(
+        pattern=r"^[^/\\]+$", description="name, in the folder of this file"
+    )
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of that file")
+
+
 class SketchParameters(Section):
-    """All types of image."""
+    """All types of image, and the shape of their organ if it was learnt."""
 
     types: list[SketchType] = Field(min_length=1)
+    shape_model: LearntShape | None = Field(
+        None, description="of a meristem; without it the built-in dome is drawn"
+    )
+    _organ: ShapeModel | None = PrivateAttr(None)
+
+    @property
+    def organ(self) -> ShapeModel | None:
+        """The learnt shape model, if there is one."""
+        return self._organ
+
+    def with_organ(self, path: Path) -> SketchParameters:
+        """Return these parameters with the shape model in a file beside them.
+
+        Raises
+        ------
+        PhantomscopeError
+            If the file is missing, damaged, or no shape model.
+        """
+        organ = ShapeModel.load(path)
+        known = LearntShape(file=path.name, sha256=file_digest(path))
+        found = self.model_copy(update={"shape_model": known})
+        found._organ = organ
+        return found
 
     def save(self, path: Path) -> None:
         """Write the YAML file."""
@@ -176,7 +216,7 @@ class SketchParameters(Section):
     def load(cls, path: Path) -> SketchParameters:
         """Read and check a file, perhaps edited by hand."""
         try:
-            return cls.model_validate(read_yaml(path))
+            loaded = cls.model_validate(read_yaml(path))
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
@@ -187,6 +227,17 @@ class SketchParameters(Section):
                 fix="compare with the file that a fit writes "
                 "(results/<experiment>/sketch.yaml)",
             ) from error
+        known = loaded.shape_model
+        if known is None:
+            return loaded
+        found = loaded.with_organ(path.parent / known.file)
+        if found.shape_model != known:
+            raise PhantomscopeError(
+                f"this is not the shape model that {path.name} was written for",
+                where=path.parent / known.file,
+                fix="delete both and run the same command again",
+            )
+        return found
 
 
 def _rounded(value: object) -> object:

@@ -20,6 +20,7 @@ from phantomscope.config.simulation import Simulate
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import generator
 from phantomscope.simulate.background import finished
+from phantomscope.simulate.meristem_shape import ShapeModel
 from phantomscope.simulate.organisms import (
     CELEGANS,
     GOWT1,
@@ -48,11 +49,13 @@ class Drawer(Protocol):
         ...
 
     def draw(
-        self, options: Simulate, kind: SketchType, rng: np.random.Generator
-    ) -> Drawn:
+        self, options: Simulate, kind: SketchType, rng: np.random.Generator,
+        organ: ShapeModel | None = None,
+    ) -> Drawn:  # fmt: skip
         """Draw a sketch (float32 unit intensities) and labels of `options.size`.
 
-        `kind` has the fitted parameters with `variant: fitted`, else what `kind` gives.
+        `kind` has the fitted parameters with `variant: fitted`, else what `kind` gives;
+        `organ` is the learnt shape of the organ, for those that have one.
         """
         ...
 
@@ -71,9 +74,10 @@ class NucleiDrawer:
         return _published_type(self.name, options.variant, options.objects)
 
     def draw(
-        self, options: Simulate, kind: SketchType, rng: np.random.Generator
-    ) -> Drawn:
-        """Draw a sketch and its labels."""
+        self, options: Simulate, kind: SketchType, rng: np.random.Generator,
+        organ: ShapeModel | None = None,
+    ) -> Drawn:  # fmt: skip
+        """Draw a sketch and its labels; nuclei have no organ."""
         fitted = options.variant == "fitted"
         flat = len(options.size) == 2
         if fitted and flat != (kind.volume is None):

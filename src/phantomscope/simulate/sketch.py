@@ -203,7 +203,8 @@ def simulate_sketch(
     Parameters
     ----------
     parameters : SketchParameters
-        Fitted ones; not looked at for an organism as in the paper or its code.
+        Fitted ones; for an organism as in the paper or its code only a learnt shape
+        of the organ counts.
     options : Simulate
         Organism, variant, size and the rest.
     seed, index : int
@@ -228,11 +229,12 @@ def simulate_sketch(
     if options.organism != "fitted" and options.variant != "fitted":
         drawer = drawer_of(options.organism)
         kind = drawer.kind(options)
-        return *drawer.draw(options, kind, rng), kind
+        return *drawer.draw(options, kind, rng, parameters.organ), kind
     weights = np.array([t.weight for t in parameters.types])
     kind = parameters.types[int(rng.choice(len(weights), p=weights / weights.sum()))]
     if options.organism != "fitted":
-        return *drawer_of(options.organism).draw(options, kind, rng), kind
+        drawer = drawer_of(options.organism)
+        return *drawer.draw(options, kind, rng, parameters.organ), kind
     return *draw_fitted(kind, options, options.size, rng), kind
 
 

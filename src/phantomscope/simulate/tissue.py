@@ -25,6 +25,7 @@ from phantomscope.simulate.meristem_fit import (
     fitted,
     organ_mask,
 )
+from phantomscope.simulate.meristem_shape import ShapeModel
 from phantomscope.simulate.parameters import (
     LEVELS,
     Background,
@@ -100,27 +101,40 @@ class TissueDrawer:
         return _type(diameter, cells, light, dark, 0)
 
     def draw(
-        self, options: Simulate, kind: SketchType, rng: np.random.Generator
-    ) -> tuple[Float, NDArray[Any]]:
+        self, options: Simulate, kind: SketchType, rng: np.random.Generator,
+        organ: ShapeModel | None = None,
+    ) -> tuple[Float, NDArray[Any]]:  # fmt: skip
         """Draw a sketch and its labels."""
         cells = options.meristem
+        if options.learns_shape and organ is None:
+            raise PhantomscopeError(
+                "these sketch parameters name no shape model, but one is to be learnt",
+                where="simulate.meristem.shape_model",
+                fix="delete sketch.yaml and run the same command again, or use "
+                "`built_in`",
+            )
         if options.variant != "fitted":
-            return draw_meristem(cells, _three(options.size), rng)
+            return draw_meristem(cells, _three(options.size), rng, organ)
         if kind.tissue is None or kind.volume is None:
             raise PhantomscopeError(
                 f"the parameters of {kind.name} are those of nuclei, not of membranes",
                 where="simulate.organism",
                 fix="fit them anew with `organism: meristem`",
             )
-        depth, _, width = kind.volume.spacing
         cells = cells.model_copy(
             update={
                 "cell_diameter": kind.tissue.cell_diameter,
-                "spacing": (depth / width, 1 / width, 1.0),
+                "spacing": per_x(kind.volume.spacing),
             }
         )
-        sketch, labels = draw_meristem(cells, _three(options.size), rng)
+        sketch, labels = draw_meristem(cells, _three(options.size), rng, organ)
         return finished(sketch * kind.intensity[SURFACE], kind, rng), labels
+
+
+def per_x(spacing: Sequence[float]) -> tuple[float, float, float]:
+    """Return a voxel (z, 1, x) that is relative to y as one that is relative to x."""
+    depth, _, width = spacing
+    return depth / width, 1 / width, 1.0
 
 
 def _three(size: Sequence[int]) -> tuple[int, int, int]:
@@ -129,8 +143,9 @@ def _three(size: Sequence[int]) -> tuple[int, int, int]:
 
 
 def fit_tissue(
-    images: Sequence[Float], options: Fit, simulate: Simulate, seed: int
-) -> SketchType:
+    images: Sequence[Float], options: Fit, simulate: Simulate, seed: int,
+    organ: ShapeModel | None = None,
+) -> SketchType:  # fmt: skip
     """Fit size of the cells, light of the walls and background to images.
 
     Parameters
@@ -143,14 +158,15 @@ def fit_tissue(
         What is not fitted: `meristem`, and the size of the volumes.
     seed : int
         Of the experiment.
+    organ : ShapeModel, optional
+        Learnt shape of the organ; the built-in dome by default.
 
     Raises
     ------
     PhantomscopeError
         If no image shows a whole cell.
     """
-    depth, _, width = options.spacing
-    spacing = (depth / width, 1 / width, 1.0)
+    spacing = per_x(options.spacing)
     cells = simulate.meristem.model_copy(update={"spacing": spacing})
     diameters, lights, backgrounds, problem = [], [], [], None
     for image in images:
@@ -179,7 +195,7 @@ def fit_tissue(
         )
     diameter = float(np.median(diameters))
     rng = generator(seed, "tissue")
-    cells = fitted(cells, diameter, _three(simulate.size), rng)
+    cells = fitted(cells, diameter, _three(simulate.size), rng, organ)
     light = np.quantile(np.concatenate(lights), LEVELS)
     middle = {
         name: float(np.median([getattr(one, name) for one in backgrounds]))

@@ -25,11 +25,13 @@ from phantomscope.planning.sharding import shard_count
 from phantomscope.progress import Progress
 from phantomscope.simulate.fit import FitResult, compare_type, fit_parameters
 from phantomscope.simulate.measured import Measured, measure_images
+from phantomscope.simulate.meristem_shape import ShapeModel
 from phantomscope.simulate.parameters import SketchParameters, SketchType
 from phantomscope.simulate.registry import drawer_of
 from phantomscope.simulate.sketch import camera, simulate_sketch, sketch_identifier
 from phantomscope.simulate.tissue import fit_tissue
 from phantomscope.stages.arguments import Output
+from phantomscope.stages.organ import learn_organ
 
 # Parts of volumes that a fit looks at: voxels, and most planes.
 PART_VOXELS, PART_DEPTH = 1_000_000, 64
@@ -206,15 +208,16 @@ def _organism_type(loaded: dict[str, list[Any]], config: Config) -> SketchType:
 
 
 def _found(
-    loaded: dict[str, list[Any]], weights: dict[str, float], config: Config
-) -> tuple[SketchParameters, list[FitResult], dict[str, str]]:
+    loaded: dict[str, list[Any]], weights: dict[str, float], config: Config,
+    organ: ShapeModel | None,
+) -> tuple[SketchParameters, list[FitResult], dict[str, str]]:  # fmt: skip
     """Return parameters, what was measured beside them, and types left out."""
     options, own = config.simulate, config.simulate.variant != "fitted"
     if config.fit.parameters:
         parameters = SketchParameters.load(Path(config.fit.parameters))
     elif options.organism == "meristem" and not own:
         pooled = [image for images in loaded.values() for image in images]
-        kind = fit_tissue(pooled, config.fit, options, config.seed)
+        kind = fit_tissue(pooled, config.fit, options, config.seed, organ)
         return SketchParameters(types=[kind]), [], {}
     elif options.organism != "fitted" and own:
         parameters = SketchParameters(types=[_organism_type(loaded, config)])
@@ -229,12 +232,30 @@ def _found(
     return parameters, _compared(parameters, loaded, config) if nuclei else [], {}
 
 
+def _organ(
+    config: Config, prepared: Path, sketch: Path, shape: Path | None
+) -> ShapeModel | None:
+    """Learn the shape of the organ, if the config asks for it."""
+    if not config.simulate.learns_shape:
+        return None
+    if shape is None or shape.parent.resolve() != sketch.parent.resolve():
+        raise PhantomscopeError(
+            "the learnt shape model has no place beside the sketch parameters",
+            where="--shape / simulate.meristem.shape_model",
+            fix="name a file in the folder of the sketch parameters",
+            example=f"--shape {sketch.with_name('shape_model.npz')}",
+        )
+    check_targets(shape)
+    return learn_organ(config, prepared)
+
+
 def fit_sketch(
     config: Config, *, prepared: Path, normalisation: Path, sketch: Output,
-    fit: Output, objects: Output,
+    fit: Output, objects: Output, shape: Output | None = None,
 ) -> None:  # fmt: skip
     """Fit the sketch parameters to the unannotated training images."""
     check_targets(sketch, fit, objects)
+    organ = _organ(config, prepared, sketch, shape)
     images = unannotated(prepared)
     _check_dims(images, config)
     scale = Normalisation.load(normalisation)
@@ -243,7 +264,7 @@ def fit_sketch(
         name: _samples(images, ids, scale, config) for name, ids in groups.items()
     }
     weights = {name: len(ids) / len(images) for name, ids in groups.items()}
-    parameters, results, skipped = _found(loaded, weights, config)
+    parameters, results, skipped = _found(loaded, weights, config, organ)
     for name, reason in skipped.items():
         print(f"warning: images of type {name} are not imitated: {reason}")
     report = [
@@ -257,6 +278,11 @@ def fit_sketch(
     ]
     write_json(fit, {"types": report, "skipped": skipped})
     write_text(objects, _objects(results).to_csv(index=False))
+    # A parameter file of the user names no shape model of this experiment.
+    parameters = parameters.model_copy(update={"shape_model": None})
+    if organ is not None and shape is not None:
+        organ.save(shape)
+        parameters = parameters.with_organ(shape)
     parameters.save(sketch)
 
 

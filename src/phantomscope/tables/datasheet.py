@@ -301,6 +301,11 @@ def _limits(content: Content, copies: str | None) -> list[str]:
         "A label is the outline that was drawn before the image was made. The image "
         "may differ from it by a pixel or two, and may show objects without a label.",
     ]
+    if (content["generation"]["sketch"] or {}).get("shape_model"):
+        said.append(
+            "The shape of the organ was learnt from annotation of real volumes, which "
+            "are not independent of these for that reason."
+        )
     checks = content["checks"]
     if checks is None:
         said.append("Nobody compared the images with their labels.")
