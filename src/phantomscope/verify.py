@@ -9,98 +9,40 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from phantomscope.errors import PhantomscopeError, explain_os_errors
+from phantomscope.images.checksums import CHECKSUMS, read_checksums
 from phantomscope.images.files import pixel_hash, read_array
 from phantomscope.progress import Progress
-from phantomscope.provenance import SUFFIX, Artefact, Record, load, measure, reraise
+from phantomscope.provenance import (
+    SUFFIX,
+    Artefact,
+    Record,
+    file_digest,
+    load,
+    measure,
+    reraise,
+)
+from phantomscope.verify_report import Report
 
 # Beside the outputs, and made by no stage.
 _OTHERS = ("logs", "benchmarks", ".snakemake", ".snakemake_timestamp")
 _NO_STAGE = "(bad record)"
-_MOST_SHOWN = 100
-
-
-@dataclass
-class Tally:
-    """What was looked at of one stage."""
-
-    records: int = 0
-    files: int = 0
-    images: int = 0
-    problems: int = 0
-
-
-@dataclass
-class Report:
-    """What `verify` found.
-
-    Attributes
-    ----------
-    results : Path
-        The folder.
-    quick : bool
-        Whether pixels were left out.
-    stages : dict
-        Stage to `Tally`, in the order in which they ran.
-    problems : list of PhantomscopeError
-        Each with what, where and how to mend it.
-    unaccounted, unrecorded, partial : list of Path
-        Files that no record and no manifest names, inputs without a record of their
-        own, and what stages left that were stopped.
-    """
-
-    results: Path
-    quick: bool
-    stages: dict[str, Tally] = field(default_factory=dict)
-    problems: list[PhantomscopeError] = field(default_factory=list)
-    unaccounted: list[Path] = field(default_factory=list)
-    unrecorded: list[Path] = field(default_factory=list)
-    partial: list[Path] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything is as recorded; warnings do not count."""
-        return not self.problems
-
-    def tally(self, stage: str) -> Tally:
-        """Return the counts of a stage."""
-        return self.stages.setdefault(stage, Tally())
-
-    def render(self) -> str:
-        """Return problems, warnings and one line per stage, as they are printed."""
-        lines = _shortened([str(problem) for problem in self.problems])
-        for paths, what in (
-            (self.unaccounted, "no record and no manifest names this file"),
-            (self.unrecorded, "no record says how this input was made"),
-            (self.partial, "left by a stage that was stopped, or that is running"),
-        ):
-            lines += _shortened([f"warning: {path}: {what}" for path in paths])
-        width = max(len(name) for name in (*self.stages, "stage"))
-        lines.append(f"{'stage':{width}}  records    files   images")
-        for name, tally in self.stages.items():
-            numbers = f"{tally.records:7}  {tally.files:7}  {tally.images:7}"
-            verdict = f"problems: {tally.problems}" if tally.problems else "ok"
-            lines.append(f"{name:{width}}  {numbers}  {verdict}")
-        end = f"problems: {len(self.problems)}" if self.problems else "all as recorded"
-        note = "; pixels were not compared" if self.quick else ""
-        return "\n".join([*lines, f"{self.results}: {end}{note}"])
-
-
-def _shortened(lines: list[str]) -> list[str]:
-    more = len(lines) - _MOST_SHOWN
-    return lines[:_MOST_SHOWN] + ([f"... and {more} more of these"] if more > 0 else [])
 
 
 class _Pixels(NamedTuple):
-    """What a manifest says about one file; `stage` made the set in `folder`."""
+    """What is said about one file; `stage` made the set in `folder`.
+
+    `sha256` is that of the pixels, as a manifest has it, or of all bytes, as the list
+    of checksums of a published set has it (`whole`).
+    """
 
     sha256: str
     stage: str
     folder: str
+    whole: bool = False
 
 
 class _Verifier:
@@ -228,9 +170,14 @@ class _Verifier:
         if not os.path.isfile(manifest):
             self.unknown.append(folder)  # as `compare` has told
             return 0
+        published = os.path.isfile(os.path.join(folder, CHECKSUMS))
         try:
+            if published:
+                self.read_list(folder, stage)
             for column, name, sha256 in _files_of(manifest):
                 images += column == "image"
+                if published:
+                    continue  # an image may be a folder of files: OME-Zarr
                 path = os.path.normpath(os.path.join(folder, name))
                 known = self.pixels.get(path)
                 contradictions += known is not None and known.sha256 != sha256
@@ -244,6 +191,13 @@ class _Verifier:
             what = f"files with other pixels than in another set: {contradictions}"
             self.note(stage, what, manifest, self.again(folder, stage))
         return images
+
+    def read_list(self, folder: str, stage: str) -> None:
+        """Note what the list of checksums of a published set says about each file."""
+        for name, sha256 in read_checksums(Path(folder, CHECKSUMS)).items():
+            path = os.path.normpath(os.path.join(folder, name))
+            if path not in self.named:  # what lies beside the list was compared
+                self.pixels[path] = _Pixels(sha256, stage, folder, whole=True)
 
     def check_inputs(self) -> None:
         """Compare what each stage used with what the record of that thing says."""
@@ -290,13 +244,17 @@ class _Verifier:
     def wrong_with(self, path: str, known: _Pixels) -> str:
         """Say what is wrong with a file of an image; nothing if it is as recorded."""
         if not os.path.isfile(path):
-            manifest = self.shown(os.path.join(known.folder, "manifest.csv"))
-            what = f"there is no such file, but {manifest} names it"
+            said = CHECKSUMS if known.whole else "manifest.csv"
+            where = self.shown(os.path.join(known.folder, said))
+            what = f"there is no such file, but {where} names it"
             # Of a whole folder that is gone one problem tells enough.
             return "" if _below(path, self.gone) else what
         if self.report.quick:
             return ""
         try:
+            if known.whole:
+                same = file_digest(Path(path)) == known.sha256
+                return "" if same else f"this is not what {CHECKSUMS} says"
             same = pixel_hash(read_array(Path(path))) == known.sha256
         except PhantomscopeError as problem:
             return problem.what

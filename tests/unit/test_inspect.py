@@ -75,14 +75,48 @@ def test_grey_saved_as_colour(tmp_path):
 
 def test_stacks_are_told(tmp_path):
     save(tmp_path / "raw" / "a.tif", picture(0, (9, 40, 48)))
-    report, text, _, _ = configured(tmp_path / "raw", tmp_path)
-    assert report.axes == "CYX"
-    assert "note: the first axis has 9 entries: if it is depth or time" in text
+    report, text, config, images = configured(tmp_path / "raw", tmp_path)
+    assert (report.axes, report.channel) == ("ZYX", None)
+    assert "axes ZYX: files are 9 x 40 x 48; a guess: 9 are more than" in text
+    assert "note: the first axis has 9 entries: if they are channels" in text
+    assert (config.source.axes, config.source.channel) == ("ZYX", None)
+    assert config.simulate.size == (9, 40, 48)
+    assert images.shape("a") == (9, 40, 48)
     save(tmp_path / "deep" / "a.tif", picture(0, (3, 9, 40, 48)))
     report = inspect_folder(tmp_path / "deep")
     assert "files of 3 x 9 x 40 x 48 are not supported" in describe(report)
     write_config(report, tmp_path / "deep.yaml")
     load_config(tmp_path / "deep.yaml")
+
+
+@pytest.mark.parametrize("way", [{"imagej": True}, {"ome": True}])
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [("CYX", (9, 40, 48)), ("ZYX", (3, 40, 48)), ("ZCYX", (5, 2, 40, 48))],
+)
+def test_metadata_comes_before_the_shape(tmp_path, way, axes, shape):
+    path = tmp_path / "raw" / "a.tif"
+    path.parent.mkdir()
+    tifffile.imwrite(
+        path, picture(0, shape), metadata={"axes": axes}, photometric="minisblack",
+        **way,
+    )  # fmt: skip
+    _, text, config, images = configured(tmp_path / "raw", tmp_path)
+    assert config.source.axes == axes
+    assert f"their metadata says {axes}" in text
+    assert ("C" in axes) == (config.source.channel is not None)
+    assert images.dims == (3 if "Z" in axes else 2)
+    assert images.dims == config.dims
+
+
+def test_time_series_are_not_taken_for_volumes(tmp_path):
+    path = tmp_path / "raw" / "a.tif"
+    path.parent.mkdir()
+    tifffile.imwrite(path, picture(0, (9, 40, 48)), imagej=True,
+                     metadata={"axes": "TYX"})  # fmt: skip
+    report = inspect_folder(tmp_path / "raw")
+    assert report.axes == ""
+    assert "an axis of time" in describe(report)
 
 
 def test_exposure_that_varies(tmp_path):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phantomscope.acquire.folder import spread
+from phantomscope.acquire.guess import guess_axes
 from phantomscope.acquire.listing import file_stem, list_images
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import (
@@ -26,6 +27,8 @@ from phantomscope.progress import Progress
 
 MOST_READ = 500
 EXPOSURE_RATIO = 3.0
+# Longest sides of proposed synthetic volumes, px.
+SYNTHETIC_VOLUME = {"Z": 32, "Y": 128, "X": 128}
 
 
 @dataclass
@@ -101,62 +104,21 @@ def _readable(
             unusable[path.name] = f"images of type {array.dtype} are not supported"
 
 
-def _channel_position(shape: tuple[int, ...]) -> int:
-    """Index of the axis of three that is likely the channel."""
-    if shape[2] <= 4:
-        return 2
-    return int(np.argmin(shape))
-
-
-def _guess_axes(report: FolderReport) -> None:
-    """Guess axes from the number of axes that most files have."""
-    dimensions = Counter[int]()
-    for shape, count in report.shapes.items():
-        dimensions[len(shape)] += count
-    common = dimensions.most_common(1)[0][0]
-    shape = next(s for s, _ in report.shapes.most_common() if len(s) == common)
-    text = " x ".join(map(str, shape))
-    if common == 2:
-        report.axes_reason = f"files have two axes ({text})"
-    elif common == 3 and (position := _channel_position(shape)) != 1:
-        report.channels = shape[position]
-        report.axes = "YXC" if position == 2 else "CYX"
-        place = "last" if position == 2 else "first"
-        report.axes_reason = f"files are {text}; the {place} axis is the shortest"
-        if report.channels > 4:
-            report.notes.append(
-                f"the first axis has {report.channels} entries: if it is depth or time "
-                "and not colour, export single planes instead"
-            )
-    else:
-        report.axes_reason = f"files are {text}"
-        report.notes.append(
-            f"files of {text} are not supported: export single planes (Y, X) or one "
-            "channel axis and two of space"
-        )
-    if len(dimensions) > 1:
-        report.notes.append(
-            "files differ in their number of axes: "
-            + ", ".join(f"{n} have {d}" for d, n in dimensions.most_common())
-            + "; keep one kind"
-        )
-
-
 def _planes(report: FolderReport, array: NDArray[Any]) -> NDArray[Any] | None:
-    """Return (C, Y, X), or None where the axes are other than guessed."""
+    """Return (C, [Z,] Y, X), or None where the axes are other than guessed."""
     if array.ndim != (len(report.axes) or 2):
         return None
-    if report.axes == "YXC":
-        return np.moveaxis(array, 2, 0)
-    return array if report.axes else array[None]
+    if "C" in report.axes:
+        return np.moveaxis(array, report.axes.index("C"), 0)
+    return array[None]
 
 
 def _trouble(planes: NDArray[Any] | None, axes: str) -> str:
     """Say what is wrong with an image, or an empty string."""
     if planes is None:
         return f"its axes are not {axes or 'YX'}"
-    if min(planes.shape[1:]) < SMALLEST_SIDE:
-        return f"only {planes.shape[1]} x {planes.shape[2]} pixels"
+    if min(planes.shape[-2:]) < SMALLEST_SIDE:
+        return f"only {planes.shape[-2]} x {planes.shape[-1]} pixels"
     if not np.isfinite(planes).all():
         return "pixels are NaN or infinite"
     if planes.min() == planes.max():
@@ -174,7 +136,7 @@ def _summarise(planes: NDArray[Any]) -> NDArray[np.float64]:
 
 def _choose_channel(report: FolderReport, values: NDArray[np.float64]) -> None:
     """Take the channel of the highest mean contrast; `values` is (image, C, 4)."""
-    if report.axes:
+    if "C" in report.axes:
         contrast = values[:, :, 3].mean(axis=0)
         report.channel = int(contrast.argmax())
         if report.channels > 1 and np.ptp(contrast) <= 1e-6 * contrast.max():
@@ -237,7 +199,7 @@ def _find_labels(report: FolderReport, paths: list[Path]) -> None:
             continue
         try:
             shape = list(read_array(stems[stem]).shape)
-            if report.axes:
+            if "C" in report.axes:
                 del shape[report.axes.index("C")]
             read_labels(path, tuple(shape))
         except PhantomscopeError as problem:
@@ -257,7 +219,7 @@ def inspect_folder(path: Path) -> FolderReport:
     Parameters
     ----------
     path : Path
-        Folder of TIFF or PNG files, (Y, X), (C, Y, X) or (Y, X, C).
+        Folder of TIFF or PNG files, ([Z,] Y, X), perhaps with an axis of channels.
 
     Returns
     -------
@@ -276,8 +238,10 @@ def inspect_folder(path: Path) -> FolderReport:
     report.read = len(chosen)
     # Shapes are needed before channels can be told apart, hence two passes.
     kept: list[NDArray[np.float64]] = []
-    for _, array in _readable(chosen, report.unusable):
+    examples: dict[tuple[int, ...], Path] = {}
+    for file, array in _readable(chosen, report.unusable):
         report.shapes[array.shape] += 1
+        examples.setdefault(array.shape, file)
         report.dtypes[str(array.dtype)] += 1
     if not report.shapes:
         name, what = next(iter(report.unusable.items()))
@@ -286,7 +250,10 @@ def inspect_folder(path: Path) -> FolderReport:
             where=path,
             fix="export them again as TIFF or PNG, 8 or 16 bit or 32 bit float",
         )
-    _guess_axes(report)
+    guess = guess_axes(report.shapes, examples)
+    report.axes, report.channels = guess.axes, guess.channels
+    report.axes_reason = guess.reason
+    report.notes += guess.notes
     with Progress("looking at images", total=len(chosen)) as progress:
         for file, array in _readable(chosen, report.unusable):
             planes = _planes(report, array)
@@ -347,6 +314,15 @@ def _quoted(path: Path) -> str:
     return json.dumps(str(path.resolve()), ensure_ascii=False)
 
 
+def _volume_size(report: FolderReport) -> list[int]:
+    """Size of synthetic volumes: that of the real ones, if they are not large."""
+    shape = next(
+        s for s, _ in report.shapes.most_common() if len(s) == len(report.axes)
+    )
+    sides = {axis: shape[report.axes.index(axis)] for axis in "ZYX"}
+    return [min(sides[axis], most) for axis, most in SYNTHETIC_VOLUME.items()]
+
+
 def write_config(report: FolderReport, target: Path, *, force: bool = False) -> str:
     """Write a commented config for the folder.
 
@@ -383,6 +359,7 @@ def write_config(report: FolderReport, target: Path, *, force: bool = False) -> 
         lines.append(f"  labels: {_quoted(report.labels)}")
     if report.axes:
         lines.append(f"  axes: {report.axes}  # {report.axes_reason}")
+    if "C" in report.axes:
         lines.append(f"  channel: {report.channel or 0}  # counts from 0")
     lines += [
         "  # pixel_size_um: 0.5  # size of a pixel, if you know it",
@@ -390,5 +367,10 @@ def write_config(report: FolderReport, target: Path, *, force: bool = False) -> 
         "normalise:",
         f"  scope: {report.scope}  # {report.scope_reason or 'the default'}",
     ]
+    if "Z" in report.axes:
+        lines += [
+            "simulate:",
+            f"  size: {_volume_size(report)}  # depth, height, width",
+        ]
     write_text(target, "\n".join(lines) + "\n")
     return f"{found}\nwrote {target}"

@@ -72,7 +72,8 @@ def read_checksums(path: Path) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     with explain_os_errors(path):
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # What is no UTF-8 is no checksum either, as the hash of the list tells.
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, 1):
         digest, separator, name = line.partition("  ")
         if not (separator and name and len(digest) == 64):

@@ -160,6 +160,27 @@ def read_array(path: Path) -> NDArray[Any]:
     return array
 
 
+def stored_axes(path: Path) -> str:
+    """Return the axes that OME or ImageJ wrote into a TIFF, such as ``ZYX``.
+
+    Axes of one entry are left out and samples of a pixel are channels, ``C``. Empty
+    where nobody wrote any: other programs say no more than "pages".
+    """
+    if path.suffix.lower() == ".png":
+        return ""
+    with explain_os_errors(path):
+        try:
+            with tifffile.TiffFile(path) as file:
+                if not (file.is_ome or file.is_imagej):
+                    return ""
+                axes = file.series[0].axes.upper().replace("S", "C")
+        except Exception as error:  # as in `_decode`
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            return ""
+    return axes if set(axes) <= set("TCZYX") else ""
+
+
 def read_image(
     path: Path, axes: str = "YX", channel: int | None = None
 ) -> NDArray[Any]:
