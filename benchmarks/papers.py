@@ -73,7 +73,9 @@ def _ratio(roots: Sequence[Path], tool: str) -> tuple[float, str]:
         )
         for arm in ("synthetic", "annotated")
     }
-    found, unit = dice_ratio(Part.load(roots[0]), cells["synthetic"], cells["annotated"])
+    found, unit = dice_ratio(
+        Part.load(roots[0]), cells["synthetic"], cells["annotated"]
+    )
     means = " and ".join(f"{table['dice'].mean():.3f}" for table in cells.values())
     return found.value, (
         f"{means}; 95% CI {found.low:.3f} to {found.high:.3f}; n = {found.n_groups} "

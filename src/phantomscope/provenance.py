@@ -43,6 +43,7 @@ FIGURES_READ: dict[str, tuple[str, ...]] = {
     ),
     "average_precision": ("scores/*/*/*",),
     "realism": ("realism.json",),
+    "populations": ("populations.json", "tables/populations.csv"),
     "memorisation": ("memorisation.csv", "memorisation"),
     "t_start": ("normalisation.json", "start.json", "start", "tables/t_start.csv"),
     "fit": ("fit_objects.csv",),

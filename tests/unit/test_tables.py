@@ -20,6 +20,7 @@ from phantomscope.images.normalise import fit_normalisation
 from phantomscope.images.writer import ImageSetWriter, write_manifest
 from phantomscope.measure.instance import object_records, pool, score_image
 from phantomscope.measure.statistics import bootstrap_interval
+from phantomscope.stages.populations import measure_populations
 from phantomscope.tables.figures import FIGURES, available
 from phantomscope.tables.figures_curves import duration, stage_costs
 from phantomscope.tables.figures_images import compare
@@ -60,6 +61,11 @@ def damaged(labels, share, seed):
     return components(found, connectivity=1).astype(np.uint16)
 
 
+POPULATIONS = {
+    "prepared": "prepared", "normalisation": "normalisation.json", "checked": "checked",
+    "sketch": "sketch.yaml", "populations": "tables/populations.csv",
+    "histograms": "populations.json",
+}  # fmt: skip
 SKILL = {
     ("cellpose", "synthetic"): 0.22, ("cellpose", "annotated"): 0.11,
     ("cellpose", "sketch"): 0.45, ("stardist", "synthetic"): 0.11,
@@ -86,6 +92,10 @@ def make_tree(root, tests, *, sketch_side=96, seeds=(0,), labelled=True):
     norm.save(root / "normalisation.json")
     _sketches(root, tests, norm, train.ids[0], sketch_side)
     _curves(root)
+    names = ("radius", "density", "elongation", "intensity")
+    nuclei = {"name": "all", "clustering": 0.0, **dict.fromkeys(names, [1.0] * 7)}
+    write_json(root / "sketch.yaml", {"types": [nuclei]})
+    measure_populations(config, **{k: root / v for k, v in POPULATIONS.items()})
     if labelled:
         _scores(root, test, seeds)
     return config
@@ -357,8 +367,9 @@ def test_report(one_image, tmp_path):
     root, config = one_image
     write_report(root, config, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
-    sections = "results gallery overlays realism memorisation t_start fit checks"
-    for name in (sections + " training costs models data config versions cite").split():
+    sections = "results gallery overlays realism populations memorisation t_start fit"
+    sections += " checks training costs models data config versions cite"
+    for name in sections.split():
         assert f'id="{name}"' in text
     assert "Trained without a single annotation, StarDist reaches" in text
     assert "weights not present" in text

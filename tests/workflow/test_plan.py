@@ -27,8 +27,9 @@ OF_PAPERS = {"tabulate_paper", "draw_paper"}
 DEMO = Counter(
     write_config=1, acquire=1, prepare=1, fit_sketch=1, simulate=2, photograph=2,
     train_diffusion=1, choose_start=1, synthesise=2, check=2, gather=2,
-    measure_realism=1, train_segmenter=7, predict=7, predict_generalist=1, evaluate=8,
-    tabulate=1, draw_figures=1, draw_segmentations=1, report=1,
+    measure_realism=1, measure_populations=1, train_segmenter=7, predict=7,
+    predict_generalist=1, evaluate=8, tabulate=1, draw_figures=1, draw_segmentations=1,
+    report=1,
 )  # fmt: skip
 SHARDED = ("simulate", "photograph", "synthesise", "check")
 UNLABELLED = {"kind": "folder", "path": "my images"}

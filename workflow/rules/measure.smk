@@ -51,3 +51,44 @@ rule measure_realism:
         "Measuring realism and memorisation"
     script:
         "../../scripts/measure_realism.py"
+
+
+rule measure_populations:
+    """Compare the simulated objects with those of the real images."""
+    input:
+        pixels_of_gathered,
+        prepared=rules.prepare.output.prepared,
+        normalisation=rules.prepare.output.normalisation,
+        sketch=rules.fit_sketch.output.sketch,
+        checked=f"{RESULTS}/checked",
+    output:
+        populations=report(
+            f"{RESULTS}/tables/populations.csv",
+            caption="../report/populations.rst",
+            category="Sketches",
+            labels={"table": "populations"},
+        ),
+        histograms=f"{RESULTS}/populations.json",
+    log:
+        f"{RESULTS}/logs/measure_populations.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/measure_populations.tsv"
+    conda:
+        "../../envs/phantomscope.yaml"
+    resources:
+        mem_mb=grown(6000),
+        runtime=grown(120),
+    params:
+        config=sections(
+            CONFIG,
+            "evaluate.resamples",
+            "evaluate.confidence",
+            "appearance.organism",
+            "appearance.data_kind",
+            "scale",
+            "seed",
+        ),
+    message:
+        "Comparing simulated objects with real ones"
+    script:
+        "../../scripts/measure_populations.py"

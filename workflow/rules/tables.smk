@@ -70,6 +70,7 @@ rule draw_figures:
         start=rules.choose_start.output.start,
         checked=f"{RESULTS}/checked",
         realism=rules.measure_realism.output.realism,
+        populations=rules.measure_populations.output.populations,
         config=rules.write_config.output.resolved,
     output:
         gallery=report(
@@ -107,6 +108,12 @@ rule draw_figures:
             caption="../report/realism.rst",
             category="Images",
             labels={"figure": "realism"},
+        ),
+        populations=report(
+            f"{RESULTS}/figures/populations.png",
+            caption="../report/populations.rst",
+            category="Sketches",
+            labels={"figure": "populations"},
         ),
         memorisation=report(
             f"{RESULTS}/figures/memorisation.png",

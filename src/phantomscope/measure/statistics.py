@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from phantomscope.errors import PhantomscopeError
 
 T = TypeVar("T")
+# Groups from which on they are resampled; below, their objects are.
+FEWEST_GROUPS = 3
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ FOLDERS = {
     "check": ("checks",),
     "gather": ("checked", "camera"),
     "measure_realism": ("memorisation",),
+    "measure_populations": ("populations.json",),
     "train_segmenter": ("models/{}",),
     "predict": ("predictions/{}",),
     "evaluate": ("scores",),

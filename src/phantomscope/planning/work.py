@@ -23,7 +23,7 @@ from phantomscope.planning.sources import Images, split_images
 ITEM_BYTES = {"uint8": 1, "uint16": 2, "float32": 4}
 LABEL_BYTES = 2
 IMAGES_OF_TYPE = 20  # that `fit_sketch` looks at
-IMAGES_COMPARED = 60  # of each set, by `measure_realism`
+IMAGES_COMPARED = 60  # of each set, by `measure_realism` and `measure_populations`
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def works(config: Config, images: Images) -> list[Work]:
         *_preparation(config, images, train.pixels + test.pixels),
         *_sketches(config, train),
         *_diffusion(config, train),
-        *_gathered(config, train),
+        *_gathered(config, train, test),
         *training,
         *predictions,
         *scores,
@@ -241,16 +241,19 @@ def _distil_pixels(config: Config) -> int:
     return options.train_steps * (seen + 3 * options.batch_size) * options.patch**2
 
 
-def _gathered(config: Config, train: Images) -> list[Work]:
+def _gathered(config: Config, train: Images, test: Images) -> list[Work]:
     """Work on all shards together."""
     images = config.simulate.images
     drawn = min(images, IMAGES_COMPARED) * math.prod(config.simulate.size)
+    real = (test if config.has_labels else train).pixels_of(IMAGES_COMPARED)
     return [
         Work("gather", 1, images, "images", ("check",), part="checked", stored=images),
         Work("gather", 1, images, "images", ("photograph",), part="camera",
              stored=images),
         Work("measure_realism", 1, train.pixels_of(IMAGES_COMPARED) + 2 * drawn,
              "pixels", ("gather.checked", "gather.camera")),
+        Work("measure_populations", 1, real + drawn, "pixels",
+             ("fit_sketch", "gather.checked")),
     ]  # fmt: skip
 
 
@@ -313,8 +316,9 @@ def _scores(predictions: Sequence[Work], test: Images) -> list[Work]:
 def _tables(scores: Sequence[str], predictions: Sequence[str]) -> list[Work]:
     work = [
         Work("tabulate", 1, 1, "job", ("write_config", *scores)),
-        Work("draw_figures", 1, 1, "job", ("tabulate", "measure_realism")),
-    ]
+        Work("draw_figures", 1, 1, "job",
+             ("tabulate", "measure_realism", "measure_populations")),
+    ]  # fmt: skip
     if scores:
         after = ("write_config", *scores)
         work.append(Work("draw_segmentations", 1, 1, "job", after))

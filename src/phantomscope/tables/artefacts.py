@@ -11,11 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from phantomscope.config.model import Config
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.normalise import Normalisation
 
 Array = NDArray[Any]
+# What to call the source images, by the `data_kind` of a run.
+SOURCES = {"real": "real", "stand-in": "stand-in", "simulated": "simulated source"}
 
 
 def read_table(path: Path, **options: Any) -> pd.DataFrame:
@@ -99,6 +102,11 @@ def display_unit(norm: Normalisation, images: ImageSet, identifier: str) -> Arra
         low, high = (float(v) for v in np.percentile(image, [0.1, 99.9]))
     scaled: Array = (image.astype(np.float64) - low) / max(high - low, 1e-12)
     return scaled
+
+
+def origin(config: Config) -> str:
+    """Return what to call the source images: ``real``, or what stands in for them."""
+    return SOURCES[config.data_kind]
 
 
 def pixel_size(images: ImageSet) -> float | None:

@@ -19,6 +19,7 @@ from phantomscope.tables.figures_images import (
     plot_overlays,
     plot_pseudo,
 )
+from phantomscope.tables.figures_populations import plot_populations
 from phantomscope.tables.style import Plot
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "plot_gallery",
     "plot_memorisation",
     "plot_overlays",
+    "plot_populations",
     "plot_pseudo",
     "plot_realism",
     "plot_start",
@@ -49,6 +51,7 @@ FIGURES: dict[str, tuple[Plot, tuple[str, ...]]] = {
     ),
     "average_precision": (plot_average_precision, ("scores/*/*/*/images.csv",)),
     "realism": (plot_realism, ("realism.json",)),
+    "populations": (plot_populations, ("populations.json", "tables/populations.csv")),
     "memorisation": (plot_memorisation, ("memorisation.csv",)),
     "t_start": (plot_start, ("start.json", "tables/t_start.csv")),
     "fit": (plot_fit, ("fit_objects.csv",)),

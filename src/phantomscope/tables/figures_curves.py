@@ -16,6 +16,7 @@ from phantomscope.images.voxels import voxel_size
 from phantomscope.measure.matching import threshold_keys
 from phantomscope.tables.artefacts import (
     display_unit,
+    origin,
     read_lines,
     read_table,
     shards,
@@ -56,14 +57,14 @@ def plot_fit(root: Path, config: Config, out: Path) -> None:
     table = read_table(root / "fit_objects.csv")
     types = list(table["type"].value_counts().index[:TYPES_SHOWN])
     if not types:
-        _say_nothing(out, "no nuclei were measured: membranes, or nothing was found")
+        say_nothing(out, "no nuclei were measured: membranes, or nothing was found")
         return
     figure = canvas(0.4 + 2.1 * len(types))
     grid = np.atleast_2d(figure.subplots(len(types), 3, squeeze=False))
     for line, name in zip(grid, types, strict=True):
         part = table[table["type"] == name]
         for axes, (column, label) in zip(line, PROPERTIES.items(), strict=True):
-            _two_histograms(axes, part, column)
+            _two_histograms(axes, part, column, origin(config))
             axes.set_xlabel(label)
         if len(types) > 1:
             line[0].set_title(f"images of type {name}")
@@ -72,7 +73,7 @@ def plot_fit(root: Path, config: Config, out: Path) -> None:
     save(figure, out)
 
 
-def _say_nothing(out: Path, why: str) -> None:
+def say_nothing(out: Path, why: str) -> None:
     """Write a figure that says why there is nothing to show."""
     figure = canvas(0.8)
     axes = figure.subplots()
@@ -81,22 +82,22 @@ def _say_nothing(out: Path, why: str) -> None:
     save(figure, out)
 
 
-def _two_histograms(axes: Axes, table: pd.DataFrame, column: str) -> None:
+def _two_histograms(axes: Axes, table: pd.DataFrame, column: str, real: str) -> None:
     values = table[column].to_numpy(float)
     values = values[np.isfinite(values)]
     low, high = (float(v) for v in np.percentile(values, [0.5, 99.5]))
     edges = np.linspace(low, max(high, low + 1e-6), 25)
-    for source, label in (("real", "real"), ("sketch", "sketches")):
+    for source, label in (("real", real), ("sketch", "sketches")):
         chosen = table.loc[table["source"] == source, column].to_numpy(float)
         inside = np.clip(chosen[np.isfinite(chosen)], edges[0], edges[-1])
         counts = np.histogram(inside, edges)[0] / max(len(inside), 1)
-        _step(axes, edges, counts, source, f"{label} (n = {len(inside):,})")
+        step(axes, edges, counts, source, f"{label} (n = {len(inside):,})")
     axes.set_ylim(bottom=0)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
 
 
-def _step(
+def step(
     axes: Axes, edges: np.ndarray, counts: np.ndarray, kind: str, label: str
 ) -> None:
     """Real: a filled grey shape; all else: a line."""
@@ -240,7 +241,7 @@ def plot_realism(root: Path, config: Config, out: Path) -> None:
     content = read_json(root / "realism.json")
     figure = canvas(3.3)
     left, right = figure.subplots(1, 2)
-    names = {"real": "real", "synthetic": "synthetic",
+    names = {"real": origin(config), "synthetic": "synthetic",
              "camera": "sketch with camera noise"}  # fmt: skip
     edges = np.asarray(content["intensity"]["edges"], float)
     frequency = np.asarray(content["spectrum"]["frequency"], float)
@@ -248,7 +249,7 @@ def plot_realism(root: Path, config: Config, out: Path) -> None:
         if kind not in content["intensity"]:
             continue
         share = np.asarray(content["intensity"][kind], float)
-        _step(left, edges, np.maximum(share / max(share.sum(), 1e-12), 1e-6),
+        step(left, edges, np.maximum(share / max(share.sum(), 1e-12), 1e-6),
               kind, label)  # fmt: skip
         power = np.asarray(content["spectrum"][kind], float)
         style = {"lw": 4, "alpha": 0.4} if kind == "real" else {"lw": 1.8}

@@ -18,12 +18,13 @@ from phantomscope.measure.matching import assign
 from phantomscope.tables.artefacts import (
     display_unit,
     holder,
+    origin,
     pick,
     pixel_size,
     read_table,
     shards,
 )
-from phantomscope.tables.figures_curves import _step
+from phantomscope.tables.figures_curves import step
 from phantomscope.tables.figures_volumes import as_plane, choose_cut
 from phantomscope.tables.rows import load_methods
 from phantomscope.tables.style import (
@@ -60,9 +61,9 @@ def plot_gallery(root: Path, config: Config, out: Path) -> None:
     real = ImageSet.open(root / "prepared").select(split="train")
     sketches, synthetic = shards(root / "sketches"), shards(root / "synthetic")
     size = voxel_size(real)
-    titles = ["real", "sketch", "synthetic", "synthetic, labels"]
+    titles = [origin(config), "sketch", "synthetic", "synthetic, labels"]
     if volumes := len(size) == 3:
-        titles += ["real, projection", "synthetic, projection"]
+        titles += [f"{origin(config)}, projection", "synthetic, projection"]
     names = pick([i for images in synthetic for i in images.ids], 4 if volumes else 5)
     sides = [int(min(real.table[["height", "width"]].min()))]
     sides += [int(min(part.table[["height", "width"]].min())) for part in synthetic]
@@ -130,7 +131,7 @@ def plot_pseudo(root: Path, config: Config, out: Path) -> None:
     side = min(int(min(pseudo.table[["height", "width"]].min())), 240)
     figure = canvas(0.2 + 9.1 / max(columns, 3) * 2)
     grid = figure.subplots(2, columns, squeeze=False)
-    for axes, title in zip(grid[:, 0], ("real", "pseudo-sketch"), strict=True):
+    for axes, title in zip(grid[:, 0], (origin(config), "pseudo-sketch"), strict=True):
         axes.set_ylabel(title, fontsize=9.5, fontweight="bold", labelpad=6)
     for axes in grid.ravel():
         bare(axes)
@@ -171,6 +172,7 @@ def plot_overlays(root: Path, config: Config, out: Path) -> None:
         for axes in grid:
             bare(axes)
         _overlay_row(list(grid), name, truth, found, norm)
+        grid[0].set_title(f"{origin(config)} image, true outlines", fontsize=8.5, pad=4)
     save(figure, out)
 
 
@@ -202,7 +204,7 @@ def _overlay_row(
     side = min(*labels.shape[-2:], 200)
     cut = choose_cut(labels.shape, side, voxel_size(truth), labels)
     unit = cut(display_unit(norm, truth, name))
-    show(grid[0], unit, "real image, true outlines")
+    show(grid[0], unit)
     outlines(grid[0], cut(labels), "#ffffff", width=0.9)
     scale_bar(grid[0], cut.side, pixel_size(truth))
     for axes, (title, images) in zip(grid[1:], found, strict=False):
@@ -242,10 +244,12 @@ def plot_memorisation(root: Path, config: Config, out: Path) -> None:
     axes = left.subplots()
     low, high = table["score"].min(), table["score"].max()
     edges = np.linspace(low, max(high, low + 0.01), 15)
-    for kind, label in (("held_out", "real, held out"), ("synthetic", "synthetic")):
+    for kind, label in (
+        ("held_out", f"{origin(config)}, held out"), ("synthetic", "synthetic")
+    ):  # fmt: skip
         values = table.loc[table["kind"] == kind, "score"].to_numpy(float)
         counts = np.histogram(values, edges)[0] / max(len(values), 1)
-        _step(axes, edges, counts, kind, f"{label} (n = {len(values)})")
+        step(axes, edges, counts, kind, f"{label} (n = {len(values)})")
     axes.set_xlabel("correlation with the nearest training patch (1: a copy)")
     axes.set_ylabel("share of patches")
     axes.set_ylim(0, axes.get_ylim()[1] * 1.25)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from phantomscope.config.model import Config
 from phantomscope.images.files import read_json
-from phantomscope.tables.artefacts import read_table
+from phantomscope.tables.artefacts import SOURCES, read_table
 from phantomscope.tables.results import ResultRow, number, with_interval
 from phantomscope.tables.style import TOOLS
 
@@ -30,8 +30,11 @@ def _best(found: Mapping[tuple[str, str], ResultRow]) -> ResultRow | None:
     return max(own, key=lambda row: row.value, default=None)
 
 
-def headline(rows: Sequence[ResultRow]) -> str:
-    """Return the one sentence that a reader takes home."""
+def headline(rows: Sequence[ResultRow], *, annotated_shape: bool = False) -> str:
+    """Return the one sentence that a reader takes home.
+
+    `annotated_shape`: whether the shape of the organ was learnt from annotation.
+    """
     found = _ap50(rows)
     best = _best(found)
     if best is None:
@@ -42,9 +45,11 @@ def headline(rows: Sequence[ResultRow]) -> str:
             "at the checks."
         )
     tool = TOOLS.get(best.method, best.method)
+    how = "Trained on synthetic images" if annotated_shape else (
+        "Trained without a single annotation")  # fmt: skip
     parts = [
-        f"Trained without a single annotation, {tool} reaches AP50 "
-        f"{with_interval(best)} on real held-out images"
+        f"{how}, {tool} reaches AP50 "
+        f"{with_interval(best)} on {SOURCES[best.data_kind]} held-out images"
     ]
     annotated = found.get((best.method, "annotated"))
     if annotated:
@@ -111,6 +116,21 @@ def cautions(root: Path, config: Config, rows: Sequence[ResultRow]) -> list[str]
         said.append(
             "This is a smoke run: it shows that everything works. Its numbers mean "
             "nothing."
+        )
+    if config.data_kind == "simulated":
+        said.append(
+            "The source images were computed, not taken by a microscope: read "
+            '"simulated source" where this report says "real".'
+        )
+    elif config.data_kind == "stand-in":
+        said.append(
+            "The images are real, but only stand in for those of the paper: its "
+            "numbers cannot be compared with these."
+        )
+    if config.simulate.learns_shape:
+        said.append(
+            "The shape of the organ was learnt from the annotation of the training "
+            "part: the synthetic images owe that much to annotation."
         )
     measured = [row for row in rows if row.n and row.seed == "all"]
     if measured:

@@ -13,10 +13,13 @@ import pandas as pd
 
 from phantomscope.images.imageset import ImageSet
 from phantomscope.measure.instance import dice_per_object
-from phantomscope.measure.statistics import Interval, paired_bootstrap_ratio
+from phantomscope.measure.statistics import (
+    FEWEST_GROUPS,
+    Interval,
+    paired_bootstrap_ratio,
+)
 from phantomscope.tables.artefacts import read_table
 from phantomscope.tables.results import ResultRow
-from phantomscope.tables.rows import FEWEST_GROUPS
 
 if TYPE_CHECKING:
     from phantomscope.tables.paper import Part

@@ -19,8 +19,9 @@ from phantomscope.config.model import Config
 from phantomscope.images.files import read_json, write_text
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.voxels import voxel_size
+from phantomscope.tables import figures_populations as populations
 from phantomscope.tables import headline as say
-from phantomscope.tables.artefacts import pixel_size
+from phantomscope.tables.artefacts import origin, pixel_size
 from phantomscope.tables.figures import FIGURES, available
 from phantomscope.tables.figures_curves import duration, stage_costs
 from phantomscope.tables.results import (
@@ -100,7 +101,7 @@ def _content(root: Path, config: Config) -> dict[str, Any]:
     return {
         "name": config.name,
         "scale": config.scale,
-        "headline": say.headline(rows),
+        "headline": say.headline(rows, annotated_shape=config.simulate.learns_shape),
         "measured": measured,
         "comparisons": say.comparisons(rows),
         "cautions": say.cautions(root, config, rows),
@@ -112,6 +113,9 @@ def _content(root: Path, config: Config) -> dict[str, Any]:
         "facts": _facts(root),
         "data": _data(root),
         "distances": _json(root / "realism.json").get("distances", {}),
+        "origin": origin(config),
+        "populations": populations.table_rows(root),
+        "compared": populations.source_of(root),
         "copying": (say.copying(root) or (0.0, ""))[1],
         "start": _json(root / "start.json"),
         "fit": _json(root / "fit.json").get("types", []),

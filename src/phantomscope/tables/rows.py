@@ -16,13 +16,13 @@ from phantomscope.config.arms import arm_rank
 from phantomscope.config.model import Config
 from phantomscope.errors import PhantomscopeError
 from phantomscope.measure.matching import threshold_keys
+from phantomscope.measure.statistics import FEWEST_GROUPS
 from phantomscope.tables.artefacts import read_table
 
 Floats = NDArray[np.float64]
 TOOLS = ("cellpose", "stardist", "otsu_watershed", "generalist")
 # What one object alone says: enough for these and for nothing else.
 OBJECT_METRICS = ("ap_0.50", "precision_0.50", "recall_0.50", "f1_0.50")
-FEWEST_GROUPS = 3
 
 
 @dataclass(frozen=True)
