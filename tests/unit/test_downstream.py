@@ -103,16 +103,6 @@ def test_pairs_are_checked(images, labels, message):
         common.check_pairs(images, labels)
 
 
-def test_labels_become_gapless():
-    found = common.as_labels(np.array([[0, 9], [70000, 9]]))
-    assert found.dtype == np.uint16
-    assert found.tolist() == [[0, 1], [2, 1]]
-    assert common.as_labels(np.array([[4, 5]])).tolist() == [[1, 2]]
-    many = common.as_labels(np.arange(70000).reshape(700, 100))
-    assert many.dtype == np.uint32
-    assert many.max() == 69999
-
-
 def test_mean_diameter_ignores_images_without_objects():
     empty = np.zeros((9, 9), int)
     assert common.mean_diameter([discs(), empty]) == pytest.approx(16, rel=0.05)

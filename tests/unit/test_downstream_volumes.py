@@ -17,6 +17,7 @@ from phantomscope.downstream.flow_patches import FlowPatches, to_unit, unit_limi
 from phantomscope.engine.networks import count_parameters
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
+from phantomscope.images.voxels import anisotropy, row_voxel_size
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.interrupt import StopRequestedError
 from phantomscope.measure.instance import dice_per_object
@@ -190,9 +191,10 @@ def test_anisotropy_is_told_by_voxel_sizes_or_else_by_the_objects(volumes, tmp_p
     assert common.labelled_anisotropy(labels) == pytest.approx(15 / 7)
     assert common.labelled_anisotropy([labels[0][8]]) == 1
     row = {"pixel_size": 0.5, "pixel_size_z": 2.0}
-    assert common.voxel_anisotropy(row) == 4
-    for broken in ({"pixel_size_z": np.nan}, {"pixel_size": ""}):
-        assert common.voxel_anisotropy(row | broken) is None
+    known = row | {"axes": "ZYX"}
+    assert anisotropy(row_voxel_size(known)) == 4
+    for broken in ({"pixel_size_z": np.nan}, {"pixel_size": ""}, {"axes": "YX"}):
+        assert anisotropy(row_voxel_size(known | broken)) is None
     for name, columns, options, expected in (
         ("labels", {}, Segment(), 15 / 7),
         ("sizes", row, Segment(), 4),

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from phantomscope.config.arms import Arm
 from phantomscope.config.option import Section, option
+from phantomscope.config.tiling import check_overlaps
 
 Tool = Literal["cellpose", "stardist"]
 Sigma = Annotated[float, Field(ge=0, le=100)]
@@ -139,13 +140,7 @@ class CellposeVolumes(Section):
 
     @model_validator(mode="after")
     def _tile_holds_overlap(self) -> Self:
-        for tile, overlap in (("tile", "overlap"), ("tile_depth", "overlap_depth")):
-            side, border = getattr(self, tile), getattr(self, overlap)
-            if side <= 2 * border:
-                raise ValueError(
-                    f"`{tile}` ({side}) must be more than twice `{overlap}` "
-                    f"({border}): nothing would be left between the borders"
-                )
+        check_overlaps(self)
         return self
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from phantomscope.config.option import Section, option
+from phantomscope.config.tiling import check_overlaps
 
 Steps = Annotated[int, Field(ge=1)]
 
@@ -134,11 +135,5 @@ class Synthesise(Section):
 
     @model_validator(mode="after")
     def _tile_holds_overlap(self) -> Self:
-        for tile, overlap in (("tile", "overlap"), ("tile_depth", "overlap_depth")):
-            side, border = getattr(self, tile), getattr(self, overlap)
-            if side <= 2 * border:
-                raise ValueError(
-                    f"`{tile}` ({side}) must be more than twice `{overlap}` "
-                    f"({border}): nothing would be left between the borders"
-                )
+        check_overlaps(self)
         return self

@@ -15,7 +15,6 @@ from phantomscope.config.analysis import Cellpose
 from phantomscope.downstream.common import (
     Array,
     Segmenter,
-    as_labels,
     check_image,
     check_pairs,
     mean_diameter,
@@ -24,6 +23,7 @@ from phantomscope.downstream.common import (
     write_metrics,
 )
 from phantomscope.errors import PhantomscopeError
+from phantomscope.images.labels import compact_labels
 
 # `train_seg` raises the learning rate from 0 over epochs 0 to 9 and, in a training of
 # more than 300 epochs, halves it ten times over the last 100. One step per epoch gives
@@ -237,7 +237,7 @@ def open_model(path: Path, threads: int) -> Segmenter:
             )
         with torch_threads(threads):
             # Without a diameter Cellpose takes the one that the model file carries.
-            return as_labels(model.eval(check_image(image), channels=[0, 0])[0])
+            return compact_labels(model.eval(check_image(image), channels=[0, 0])[0])
 
     return segment
 

@@ -14,8 +14,9 @@ from skimage.feature import peak_local_max
 from skimage.filters import threshold_otsu
 from skimage.segmentation import watershed
 
-from phantomscope.downstream.common import Array, as_labels, check_image, check_pairs
+from phantomscope.downstream.common import Array, check_image, check_pairs
 from phantomscope.errors import PhantomscopeError
+from phantomscope.images.labels import compact_labels
 from phantomscope.measure.instance import match
 
 
@@ -79,7 +80,7 @@ def otsu_watershed(
     smallest = _tenth(radius, spacing) if min_size is None else min_size
     small = np.bincount(objects.ravel()) < smallest
     objects[small[objects]] = 0
-    return as_labels(objects)
+    return compact_labels(objects)
 
 
 def _tenth(radius: float, spacing: NDArray[np.float64]) -> float:

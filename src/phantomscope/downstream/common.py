@@ -14,25 +14,10 @@ from scipy import ndimage
 
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import write_text
+from phantomscope.images.labels import compact_labels
 
 Array = NDArray[Any]
 Segmenter = Callable[[Array], Array]
-
-
-def as_labels(array: Array) -> Array:
-    """Return instance labels without gaps, as uint16 (uint32 above 65535 objects).
-
-    Parameters
-    ----------
-    array : ndarray of integer, any shape
-        0 is background, each object has one number.
-    """
-    values, inverse = np.unique(array, return_inverse=True)
-    # Without background pixels the smallest object must not become background.
-    first = 0 if values.size and values[0] == 0 else 1
-    kind = np.uint16 if values.size + first - 1 <= 65535 else np.uint32
-    labels: Array = (inverse.reshape(array.shape) + first).astype(kind)
-    return labels
 
 
 def check_image(image: Array) -> Array:
@@ -73,7 +58,7 @@ def check_pairs(
             "no training image has a labelled object",
             fix="give labels in which each object has a number of its own",
         )
-    return [check_image(image) for image in images], [as_labels(x) for x in labels]
+    return [check_image(image) for image in images], [compact_labels(x) for x in labels]
 
 
 def count_objects(label: Array) -> int:
@@ -89,7 +74,7 @@ def mean_diameter(labels: Sequence[Array]) -> float:
     """
     medians = []
     for label in labels:
-        areas = np.bincount(as_labels(label).ravel())[1:]
+        areas = np.bincount(compact_labels(label).ravel())[1:]
         areas = areas[areas > 0]
         if areas.size:
             sizes = (
@@ -134,23 +119,6 @@ def labelled_anisotropy(labels: Sequence[Array]) -> float:
     if extents.size == 2:
         return 1.0
     return float(np.sqrt(extents[1] * extents[2]) / extents[0])
-
-
-def voxel_anisotropy(row: Mapping[str, Any]) -> float | None:
-    """Return the size of a voxel in z by that in x, from a manifest row.
-
-    None where the row does not tell both.
-    """
-    sizes = []
-    for name in ("pixel_size_z", "pixel_size"):
-        try:
-            size = float(row.get(name, ""))
-        except (TypeError, ValueError):
-            return None
-        if not size > 0:  # an empty cell is NaN
-            return None
-        sizes.append(size)
-    return sizes[0] / sizes[1]
 
 
 def orientation(array: Array, number: int) -> Array:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from phantomscope.downstream.common import Array
@@ -78,17 +77,6 @@ class Example:
         return {"id": self.identifier, "box": sides}
 
 
-def annotated_planes(row: Mapping[str, Any]) -> list[int] | None:
-    """Return the planes of a volume whose labels are known; None for all.
-
-    A manifest may name them in `annotated_planes`, such as ``5 9 12``.
-    """
-    cell = row.get("annotated_planes", "")
-    # A column with single planes only is read as numbers, an empty cell as NaN.
-    text = "" if pd.isna(cell) else str(cell)
-    return [int(float(part)) for part in text.split()] or None
-
-
 def whole_images(images: ImageSet, kind: str, *, sparse: bool = False) -> list[Example]:
     """Return every image of a set that has labels.
 
@@ -98,7 +86,7 @@ def whole_images(images: ImageSet, kind: str, *, sparse: bool = False) -> list[E
     found = []
     for identifier in images.ids:
         if images.has_mask(identifier):
-            planes = annotated_planes(images.row(identifier))
+            planes = images.annotated_planes(identifier)
             known = None if planes is None else tuple(planes)
             found.append(Example(images, identifier, kind, planes=known))
     whole = [example for example in found if example.planes is None]

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import measure
 
-from phantomscope.downstream.common import Array, as_labels
+from phantomscope.downstream.common import Array
 from phantomscope.downstream.flows import tanh_flows
+from phantomscope.images.labels import compact_labels
 
 Float = NDArray[np.float32]
 FOREGROUND = 0.5
@@ -62,7 +63,7 @@ def cellpose_masks(
             do_3D=flows.shape[0] == 3,
             device=device,
         )
-    return as_labels(found)
+    return compact_labels(found)
 
 
 def euler_masks(
@@ -104,7 +105,7 @@ def euler_masks(
     objects = measure.label(closed[inside])[ends]
     near = ndimage.binary_dilation(foreground > FOREGROUND, disc)
     objects = _sized(objects, near, _ball(smallest, dims), _ball(largest, dims))
-    return as_labels(_plausible(objects, smooth))
+    return compact_labels(_plausible(objects, smooth))
 
 
 def _ball(diameter: float, dims: int) -> float:

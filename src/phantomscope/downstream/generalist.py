@@ -10,11 +10,11 @@ from typing import Any
 from phantomscope.downstream.common import (
     Array,
     Segmenter,
-    as_labels,
     check_image,
     torch_threads,
 )
 from phantomscope.errors import PhantomscopeError
+from phantomscope.images.labels import compact_labels
 
 NAME = "cyto3"
 
@@ -93,7 +93,7 @@ def load(
             if image.ndim == 3:
                 deep = {"do_3D": True, "z_axis": 0, "anisotropy": anisotropy or 1.0}
             found = model.eval(image, channels=[0, 0], diameter=diameter, **deep)[0]
-            return as_labels(found)
+            return compact_labels(found)
 
     return segment
 

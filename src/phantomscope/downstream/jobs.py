@@ -18,7 +18,6 @@ from phantomscope.downstream.common import (
     Array,
     count_objects,
     labelled_anisotropy,
-    voxel_anisotropy,
 )
 from phantomscope.downstream.examples import (
     Example,
@@ -29,6 +28,7 @@ from phantomscope.downstream.examples import (
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import write_json
 from phantomscope.images.imageset import ImageSet
+from phantomscope.images.voxels import anisotropy, row_voxel_size
 
 Value = TypeVar("Value")
 # What a pixel takes in memory: intensity, label, and what tools make of them.
@@ -94,7 +94,7 @@ class Job:
         if self.options.anisotropy != "auto":
             return self.options.anisotropy
         first = self.examples[0]
-        known = voxel_anisotropy(first.images.row(first.identifier))
+        known = anisotropy(row_voxel_size(first.images.row(first.identifier)))
         if known is not None:
             return known
         few = self.examples[:: -(-len(self.examples) // 8)]

@@ -19,12 +19,13 @@ from phantomscope.downstream import (
     generalist,
     stardist,
 )
-from phantomscope.downstream.common import Array, Segmenter, voxel_anisotropy
+from phantomscope.downstream.common import Array, Segmenter
 from phantomscope.downstream.examples import Example
 from phantomscope.downstream.jobs import TRAINERS, choose, make_job
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.files import read_json, replace_folder, write_json
 from phantomscope.images.imageset import ImageSet
+from phantomscope.images.voxels import anisotropy, row_voxel_size
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.locks import only_writer
 from phantomscope.progress import Progress
@@ -245,7 +246,7 @@ def _with_anisotropy(options: Segment, images: ImageSet) -> Segment:
     """Fill in the anisotropy by the voxel sizes of a set, if it tells them."""
     if options.anisotropy != "auto" or not len(images):
         return options
-    known = voxel_anisotropy(images.row(images.ids[0]))
+    known = anisotropy(row_voxel_size(images.row(images.ids[0])))
     return (
         options if known is None else options.model_copy(update={"anisotropy": known})
     )

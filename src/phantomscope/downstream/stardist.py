@@ -13,7 +13,6 @@ from phantomscope.config.analysis import Stardist
 from phantomscope.downstream.common import (
     Array,
     Segmenter,
-    as_labels,
     check_image,
     check_pairs,
     jitter,
@@ -27,6 +26,7 @@ from phantomscope.downstream.stardist_models import (
 )
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import read_json, write_json
+from phantomscope.images.labels import compact_labels
 
 Pairs = list[tuple[Array, Array]]
 
@@ -154,7 +154,7 @@ def _cut(image: Array, label: Array) -> tuple[Pairs, Pairs]:
     )
     if not first[1].any() or not last[1].any():
         return [(image, label)], [(image, label)]
-    return [(first[0], as_labels(first[1]))], [(last[0], as_labels(last[1]))]
+    return [(first[0], compact_labels(first[1]))], [(last[0], compact_labels(last[1]))]
 
 
 def _rate(highest: float, epochs: int) -> Callable[..., float]:
@@ -226,7 +226,7 @@ def _write_thresholds(model: Any, held_out: Pairs, folder: Path) -> None:
         if image.ndim == 3:
             side = int(np.sqrt(SEARCHED_VOXELS / len(image)))
             part = (slice(None), slice(side), slice(side))  # type: ignore
-        image, label = image[part], as_labels(label[part])
+        image, label = image[part], compact_labels(label[part])
         most = SEARCHED_PIXELS if image.ndim == 2 else SEARCHED_VOXELS
         if label.any() and pixels < most:
             chosen.append((image, label))
@@ -284,7 +284,7 @@ def load(folder: Path, threads: int) -> Segmenter:
             sides = zip(unit.shape, LARGEST_TILE, strict=True)
             tiles = tuple(-(-length // side) for length, side in sides)
         found = model.predict_instances(unit, n_tiles=tiles, show_tile_progress=False)
-        return as_labels(found[0])
+        return compact_labels(found[0])
 
     return segment
 

@@ -55,8 +55,19 @@ def voxel_size(images: ImageSet, fallback: ImageSet | None = None) -> VoxelSize:
     return tuple(own or other for own, other in zip(agreed, others, strict=True))
 
 
+def anisotropy(size: Sequence[float | None]) -> float | None:
+    """Return the size of a voxel along z by that along x; None where it is not known.
+
+    Parameters
+    ----------
+    size : sequence of float or None
+        ([z,] y, x); images have none.
+    """
+    if len(size) < 3 or size[0] is None or size[-1] is None:
+        return None
+    return size[0] / size[-1]
+
+
 def aspect(size: Sequence[float | None]) -> float:
     """Return the distance of planes in pixels; 1 where it is not known."""
-    if len(size) < 3 or size[0] is None or size[-1] is None:
-        return 1.0
-    return size[0] / size[-1]
+    return anisotropy(size) or 1.0

@@ -13,29 +13,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from phantomscope.errors import PhantomscopeError
+from phantomscope.images.labels import compact_labels
 
 Float = NDArray[np.float32]
 Image = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
-
-
-def compact_labels(labels: Labels) -> Labels:
-    """Renumber labels without gaps if a table by label would outgrow the image.
-
-    Parameters
-    ----------
-    labels : ndarray of integer, any shape
-        0 is background.
-
-    Returns
-    -------
-    ndarray of integer
-        `labels` itself, or the same objects with other numbers; 0 stays 0.
-    """
-    if labels.max(initial=0) < labels.size:
-        return labels
-    numbers, places = np.unique(labels, return_inverse=True)
-    return np.asarray(places.reshape(labels.shape) + int(numbers[0] > 0))
 
 
 def annotated_sketch(

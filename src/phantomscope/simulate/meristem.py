@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from phantomscope.config.meristem import Meristem, Shape3
 from phantomscope.errors import PhantomscopeError
+from phantomscope.images.labels import compact_labels
 from phantomscope.simulate.membrane import (
     Depth,
     coarse_factors,
@@ -79,7 +80,9 @@ def draw_meristem(
     weights = distance_weights(seeds, parameters, rng)
     start = _window(seeds, parameters, whole, shape, rng)
     mask = organ.mask(shape, parameters.spacing, start)
-    labels = _compact(weighted_voronoi(seeds, weights, mask, parameters.spacing, start))
+    labels = compact_labels(
+        weighted_voronoi(seeds, weights, mask, parameters.spacing, start)
+    )
     del mask
     labels = rounded(labels, parameters.rounding_radius, parameters.spacing)
     labels = _whole(labels, parameters)
@@ -102,7 +105,7 @@ def _draw_block(
 
 def _whole(labels: NDArray[Any], parameters: Meristem) -> NDArray[Any]:
     """Join fragments to their neighbours, if asked for, and number the cells."""
-    return _compact(in_one_piece(labels) if parameters.one_piece else labels)
+    return compact_labels(in_one_piece(labels) if parameters.one_piece else labels)
 
 
 def _sketch(
@@ -159,18 +162,3 @@ def _organ_depth(
     a, b, c = (-(-n // f) for n, f in zip(whole, factors, strict=True))
     inside = organ.mask((a, b, c), (z, y, x)).astype(np.float32)
     return Depth(depth_of(inside, (z, y, x)), factors, start)
-
-
-def _compact(labels: NDArray[Any]) -> NDArray[Any]:
-    """Renumber the labels 1 ... n without gaps, in the order of the old ones."""
-    present = np.zeros(int(labels.max()) + 1, bool)
-    for plane in labels:  # plane by plane: indices of a whole volume are large
-        present[plane] = True
-    present[0] = False
-    count = int(present.sum())
-    table = np.zeros(len(present), np.uint16 if count < 2**16 else np.uint32)
-    table[present] = np.arange(1, count + 1)
-    out = np.empty(labels.shape, table.dtype)
-    for plane, target in zip(labels, out, strict=True):
-        target[:] = table[plane]
-    return out

@@ -16,7 +16,6 @@ from phantomscope.config.model import Config
 from phantomscope.downstream import generalist
 from phantomscope.downstream.examples import (
     Example,
-    annotated_planes,
     annotated_share,
     whole_images,
 )
@@ -123,7 +122,7 @@ def evaluate(
         if truth.has_mask(identifier):
             row = truth.row(identifier)
             labels, mask = truth.mask(identifier), found.mask(identifier)
-            if (planes := annotated_planes(row)) is not None:
+            if (planes := truth.annotated_planes(identifier)) is not None:
                 # Nobody knows what is in the others.
                 _check_planes(planes, labels.shape, prepared)
                 labels, mask = labels[planes], mask[planes]

@@ -17,6 +17,7 @@ from scipy import ndimage
 from phantomscope.config.appearance import Appearance
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
+from phantomscope.images.labels import compact_labels
 from phantomscope.images.normalise import Normalisation
 from phantomscope.measure.distribution import bhattacharyya_distance, shared_histograms
 from phantomscope.measure.fidelity import check_fidelity
@@ -26,7 +27,6 @@ from phantomscope.measure.spectral import spectral_distance
 from phantomscope.simulate.annotated import (
     annotated_membranes,
     annotated_sketch,
-    compact_labels,
     crop_annotated,
     stack_slice,
 )

@@ -86,13 +86,16 @@ def pick(identifiers: Sequence[str], count: int) -> list[str]:
     return [identifiers[round(float(place))] for place in places]
 
 
-def display_unit(norm: Normalisation, images: ImageSet, identifier: str) -> Array:
+def display_unit(
+    norm: Normalisation, images: ImageSet, identifier: str, part: Array | None = None
+) -> Array:
     """Read an image and scale it with the limits of the training images.
 
     A synthetic image names in its column `limits` the training image whose limits it
-    took; one without any is scaled by its own percentiles.
+    took; one without any is scaled by its own percentiles. `part` is what was read of
+    it already.
     """
-    image = images.image(identifier)
+    image = images.image(identifier) if part is None else part
     name = str(images.row(identifier).get("limits", identifier))
     if name in norm.limits:
         low, high = norm.limits[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,15 @@ from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.noise import NoiseField
 from phantomscope.images.normalise import Normalisation, unit_to_network
-from phantomscope.tables.artefacts import pick, pixel_size, read_table, shards
+from phantomscope.tables.artefacts import (
+    display_unit,
+    pick,
+    pixel_size,
+    read_table,
+    shards,
+)
 from phantomscope.tables.figures_process import draw_curves
+from phantomscope.tables.figures_volumes import Cut, cut_of, read_part
 from phantomscope.tables.paper import BACKWARD, ORGANISMS, Part
 from phantomscope.tables.rows import load_methods
 from phantomscope.tables.style import (
@@ -26,14 +34,12 @@ from phantomscope.tables.style import (
     Plot,
     bare,
     canvas,
-    crop,
     outlines,
     save,
     scale_bar,
     show,
     styled,
 )
-from phantomscope.tables.views import Views, view_image, view_mask
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,13 +73,40 @@ def _example(images: ImageSet) -> str:
     return str(images.table["parent"].iloc[0])
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """What is shown of an image: its part in unit intensities, and how it is cut."""
+
+    cut: Cut
+    unit: Array
+
+    @classmethod
+    def read(cls, root: Path, images: ImageSet, name: str) -> _Shown:
+        """Read the part of an image; sketches are unit intensities already."""
+        cut = cut_of(images, name, SIDE)
+        part = read_part(images, name, cut)
+        if images.row(name).get("input") != "drawn":
+            norm = Normalisation.load(root / "normalisation.json")
+            part = display_unit(norm, images, name, part)
+        return cls(cut, part)
+
+    @property
+    def plane(self) -> Array:
+        """The square of an image, or the plane XY of a volume."""
+        return self.cut.within.plane(self.unit)
+
+    def labels(self, images: ImageSet, name: str) -> Array:
+        """Read labels of the same image, in the same plane."""
+        part = read_part(images, name, self.cut, "mask")
+        return self.cut.within.plane(part)
+
+
 def _panel(
-    axes: Axes, views: Views, side: int = SIDE, labels: Array | None = None,
-    title: str = "",
-) -> None:  # fmt: skip
-    show(axes, crop(views.plane, side), title)
+    axes: Axes, shown: _Shown, labels: Array | None = None, title: str = ""
+) -> None:
+    show(axes, shown.plane, title)
     if labels is not None:
-        outlines(axes, crop(labels, side), LABEL, width=0.8)
+        outlines(axes, labels, LABEL, width=0.8)
 
 
 def _stretched(plane: Array) -> Array:
@@ -95,10 +128,10 @@ def figure_1(parts: Sequence[Part]) -> Figure:
         name = _example(images)
         rows = ((lines[0], "image", _word(part)), (lines[1], "drawn", "sketch"))
         for line, which, word in rows:
-            views = view_image(part.root, images, f"{name}-{which}")
-            _panel(line[0], views)
+            shown = _Shown.read(part.root, images, f"{name}-{which}")
+            _panel(line[0], shown)
             line[0].set_ylabel(word, fontsize=9, fontweight="bold")
-            clean = unit_to_network(views.plane, transform)
+            clean = unit_to_network(shown.plane, transform)
             noise = NoiseField(part.config.seed, name, f"figure/{which}")
             for axes, t in zip(line[1:], times, strict=True):
                 if t > process.timesteps:
@@ -107,12 +140,11 @@ def figure_1(parts: Sequence[Part]) -> Figure:
                 noisy = process.a[t] * clean + process.s[t] * noise.block(
                     (0, 0), clean.shape
                 )
-                show(axes, crop(_stretched(noisy), SIDE))
+                show(axes, _stretched(noisy))
         lines[0, 0].set_title(_title(part), fontsize=9)
         for axes, t in zip(lines[0, 1:], times, strict=True):
             axes.set_title(f"t = {t}", fontsize=8.5, fontweight="normal")
-        size = min(*views.plane.shape, SIDE)
-        scale_bar(lines[0, 0], size, pixel_size(images))
+        scale_bar(lines[0, 0], shown.cut.side, pixel_size(images))
     return figure
 
 
@@ -149,9 +181,10 @@ def figure_3(parts: Sequence[Part]) -> Figure:
         for axes, key, word in zip(
             line, (f"{name}-image", f"{name}-drawn", back), words, strict=True
         ):
-            _panel(axes, view_image(part.root, images, key), title=word)
-        outlines(line[2], crop(view_mask(images, back), SIDE), LABEL, width=0.5)
-        scale_bar(line[0], min(*images.shape(back)[-2:], SIDE), pixel_size(images))
+            shown = _Shown.read(part.root, images, key)
+            _panel(axes, shown, title=word)
+        outlines(line[2], shown.labels(images, back), LABEL, width=0.5)
+        scale_bar(line[0], shown.cut.side, pixel_size(images))
     return figure
 
 
@@ -162,15 +195,16 @@ def _pictures(part: Part, images: ImageSet, word: str, count: int) -> list[Pictu
     """Return title, intensities and perhaps labels of what is shown of some images."""
     found: list[Picture] = []
     for name in pick(images.ids, count):
-        views = view_image(part.root, images, name)
+        shown = _Shown.read(part.root, images, name)
         if images.dims == 3:
-            found.append((f"{word}, slices", views.slices, None))
-            found.append((f"{word}, projections", views.projections, None))
+            cut = shown.cut.within
+            found.append((f"{word}, slices", cut(shown.unit), None))
+            found.append((f"{word}, projections", cut.projection(shown.unit), None))
             continue
         labels = None
         if word == "synthetic" and images.has_mask(name):
-            labels = crop(view_mask(images, name), SIDE)
-        found.append((word, crop(views.plane, SIDE), labels))
+            labels = shown.labels(images, name)
+        found.append((word, shown.plane, labels))
     return found
 
 
@@ -203,20 +237,20 @@ def figure_6(parts: Sequence[Part]) -> Figure:
             axes.set_axis_off()
         truth = ImageSet.open(part.root / "prepared").select(split="test")
         name = next(name for name in truth.ids if truth.has_mask(name))
-        views = view_image(part.root, truth, name)
-        _panel(line[0], views, title=f"{_title(part)}\ntest image")
-        _panel(line[1], views, labels=view_mask(truth, name), title="annotation")
-        scale_bar(line[0], min(*views.plane.shape, SIDE), pixel_size(truth))
+        shown = _Shown.read(part.root, truth, name)
+        _panel(line[0], shown, title=f"{_title(part)}\ntest image")
+        _panel(line[1], shown, labels=shown.labels(truth, name), title="annotation")
+        scale_bar(line[0], shown.cut.side, pixel_size(truth))
         methods = [m for m in load_methods(part.root) if m.images]
         tool = next((m.tool for m in methods if m.arm == "synthetic"), "")
         arms = [m for m in methods if m.tool == tool]
         arms = [m for m in arms if m.arm in ("synthetic", "annotated")]
         for axes, method in zip(line[2:], arms, strict=False):
             folder = f"predictions/{tool}/{method.arm}/seed{method.seeds[0]}"
-            found = view_mask(ImageSet.open(part.root / folder), name, truth)
+            found = shown.labels(ImageSet.open(part.root / folder), name)
             word = {"synthetic": "synthetic images", "annotated": "real annotation"}
             title = f"{TOOLS.get(tool, tool)},\ntrained on {word[method.arm]}"
-            _panel(axes, views, labels=found, title=title)
+            _panel(axes, shown, labels=found, title=title)
     figure.supxlabel("outlines: objects in the plane that is shown", fontsize=8,
                      color=MUTED)  # fmt: skip
     return figure

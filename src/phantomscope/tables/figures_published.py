@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.voxels import VoxelSize
 from phantomscope.tables.artefacts import pick
-from phantomscope.tables.figures_volumes import Cut, choose_cut
+from phantomscope.tables.figures_volumes import cut_of, read_part
 from phantomscope.tables.style import (
     LABEL,
     canvas,
@@ -54,7 +54,9 @@ def draw_preview(images: ImageSet, size: VoxelSize, out: Path) -> None:
 def _column(
     line: Array, images: ImageSet, name: str, size: VoxelSize
 ) -> None:  # fmt: skip
-    cut, part, labels = _parts(images, name, size)
+    whole = cut_of(images, name, SIDE, size)
+    part = read_part(images, name, whole)
+    labels, cut = read_part(images, name, whole, "mask"), whole.within
     low, high = np.percentile(part, [0.5, 99.8])
     unit = (part.astype(np.float32) - low) / max(float(high - low), 1e-9)
     show(line[0], cut(unit))
@@ -63,14 +65,3 @@ def _column(
     outlines(line[1], cut(labels), LABEL, width=0.9)
     if len(line) > 2:
         show(line[2], cut.projection(unit))
-
-
-def _parts(images: ImageSet, name: str, size: VoxelSize) -> tuple[Cut, Array, Array]:
-    """Read only what is shown of an image and its labels, and how to cut it."""
-    shape = images.shape(name)
-    if len(shape) == 2:
-        cut = choose_cut(shape, SIDE)
-        return cut.within, cut.take(images.image(name)), cut.take(images.mask(name))
-    with images.planes(name) as image, images.planes(name, "mask") as labels:
-        cut = choose_cut(shape, SIDE, size, labels)
-        return cut.within, cut.take(image), cut.take(labels)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phantomscope.images.imageset import ImageSet
 from phantomscope.images.volumes import PlaneReader
-from phantomscope.images.voxels import aspect
+from phantomscope.images.voxels import aspect, row_voxel_size
 from phantomscope.tables.style import LABEL, outlines, scale_bar, show
 
 if TYPE_CHECKING:
@@ -84,6 +85,11 @@ class Cut:
             return part
         return self._compose(*(part.max(axis=axis) for axis in range(3)))
 
+    def plane(self, array: Array) -> Array:
+        """Return the square of an image, or that of a volume in the plane XY."""
+        part = self.take(array)
+        return part[self.at[0]] if self.at else part
+
     def _compose(self, xy: Array, zx: Array, zy: Array) -> Array:
         depth = max(1, round(len(zx) * self.stretch))
         # Each row shows the plane in which its middle lies: no value is invented.
@@ -138,6 +144,45 @@ def choose_cut(
         part = _weight(cut.take(fill))
         y, x = (_fullest(part.sum(axis=axes)) for axes in ((0, 2), (0, 1)))
     return replace(cut, at=(z - planes.start, y, x))
+
+
+def cut_of(
+    images: ImageSet, identifier: str, side: int, size: Sequence[float | None] = ()
+) -> Cut:
+    """Choose what to show of an image of a set; its labels decide, if it has any.
+
+    Parameters
+    ----------
+    images : ImageSet
+        The set.
+    identifier : str
+        Image id.
+    side : int
+        Side of the square, in px.
+    size : sequence of float or None
+        Voxel size where the set itself does not know it.
+    """
+    shape = images.shape(identifier)
+    if len(shape) == 2:
+        return choose_cut(shape, side)
+    known = size or row_voxel_size(images.row(identifier))
+    column = "mask" if images.has_mask(identifier) else "image"
+    with images.planes(identifier, column) as planes:
+        return choose_cut(shape, side, known, planes)
+
+
+def read_part(
+    images: ImageSet, identifier: str, cut: Cut, column: str = "image"
+) -> Array:
+    """Read only what a cut shows of an image, or with ``mask`` of its labels.
+
+    ``cut.within`` shows what is returned. Volumes are read plane by plane.
+    """
+    if len(images.shape(identifier)) == 2:
+        read = images.mask if column == "mask" else images.image
+        return cut.take(read(identifier))
+    with images.planes(identifier, column) as planes:
+        return cut.take(planes)
 
 
 def _weight(array: Array) -> Array:

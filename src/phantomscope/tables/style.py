@@ -260,9 +260,3 @@ def spread(values: list[float], gap: float) -> list[float]:
     result = np.empty_like(placed)
     result[order] = placed
     return [float(value) for value in result]
-
-
-def crop(array: Array, side: int) -> Array:
-    """Return the central square of an image, smaller where the image is."""
-    top, left = (max(0, (length - side) // 2) for length in array.shape)
-    return array[top : top + side, left : left + side]
