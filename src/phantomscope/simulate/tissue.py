@@ -105,7 +105,8 @@ class TissueDrawer:
         """Draw a sketch and its labels."""
         cells = options.meristem
         if options.variant != "fitted":
-            return draw_meristem(cells, _three(options.size), rng)
+            size = _three(options.size)
+            return draw_meristem(cells, size, rng, channels=options.channels)
         if kind.tissue is None or kind.volume is None:
             raise PhantomscopeError(
                 f"the parameters of {kind.name} are those of nuclei, not of membranes",
