@@ -15,6 +15,7 @@ from benchmarks import (
     engine_speed,
     faults,
     invariance,
+    papers,
     peer_pipelines,
     peers,
     quality,
@@ -226,6 +227,12 @@ def overhead(folder: Path) -> list[Row]:
     ]  # fmt: skip
 
 
+def eschweiler(folder: Path) -> list[Row]:
+    """Run the smoke scale, and read a finished pilot."""
+    smoke = papers.smoke_row(papers.smoke_minutes(folder / "smoke"))
+    return [smoke, *papers.pilot_rows()]
+
+
 PILOT = ROOT / "results/dsb2018-pilot"
 
 
@@ -337,6 +344,7 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "synthesis": synthesised,
     "engine_speed": engine_speed.rows,
     "simulators": simulators.rows,
+    "eschweiler": eschweiler,
 }
 
 

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from phantomscope.config.data import Split
 from phantomscope.errors import PhantomscopeError
 
-THINNEST = 64
+# Parts of an image are as wide as a patch of the memorisation check; of volumes, which
+# are small, they hold an object and what is around it.
+THINNEST = {2: 64, 3: 32}
 # Networks halve the depth three times, too.
 THINNEST_PLANES = 8
 # Begin and end along each axis, px, the end excluded.
@@ -55,10 +57,12 @@ def cut(
     Raises
     ------
     PhantomscopeError
-        If a part would be thinner than 64 px, or, along z, than 8 planes.
+        If a part would be thinner than 64 px, of a volume than 32 px or, along z, than
+        8 planes.
     """
     axis = _axis(shape, options, name)
-    length, thinnest = shape[axis], THINNEST_PLANES if axis == -3 else THINNEST
+    length = shape[axis]
+    thinnest = THINNEST_PLANES if axis == -3 else THINNEST[len(shape)]
     train = round((length - options.margin) * options.train_fraction)
     test = length - options.margin - train
     if min(train, test) < thinnest:

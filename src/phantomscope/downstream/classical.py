@@ -111,6 +111,7 @@ def tune(
     sigmas: Sequence[float],
     threshold: float = 0.5,
     anisotropy: float = 1.0,
+    planes: Sequence[Sequence[int] | None] | None = None,
 ) -> float:
     """Return the smoothing with the highest average precision on annotated images.
 
@@ -126,6 +127,9 @@ def tune(
         IoU at which an object counts as found.
     anisotropy : float
         As in `otsu_watershed`.
+    planes : sequence of (sequence of int or None), optional
+        For each volume the planes that are annotated, None for all; whole volumes are
+        segmented, these planes count.
 
     Returns
     -------
@@ -146,13 +150,16 @@ def tune(
             fix="give at least one number",
         )
 
+    known = [
+        slice(None) if one is None else list(one)
+        for one in planes or [None] * len(images)
+    ]
+
     def precision(sigma: float) -> float:
-        found = [
-            match(
-                label, otsu_watershed(image, sigma, anisotropy=anisotropy), [threshold]
-            )[0]
-            for image, label in zip(images, labels, strict=True)
-        ]
+        found = []
+        for image, label, part in zip(images, labels, known, strict=True):
+            mask = otsu_watershed(image, sigma, anisotropy=anisotropy)
+            found.append(match(label[part], mask[part], [threshold])[0])
         hits = sum(one.tp for one in found)
         misses = sum(one.fp + one.fn for one in found)
         return hits / (hits + misses)

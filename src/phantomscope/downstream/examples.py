@@ -34,12 +34,15 @@ class Example:
         What it is: ``synthetic``, ``annotated`` or ``sketch``.
     box : tuple of slice, optional
         The part that counts as annotated; the whole image without one.
+    planes : tuple of int, optional
+        The planes of a volume that are annotated; all without it.
     """
 
     images: ImageSet
     identifier: str
     kind: str
     box: Box | None = None
+    planes: tuple[int, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -86,19 +89,31 @@ def annotated_planes(row: Mapping[str, Any]) -> list[int] | None:
     return [int(float(part)) for part in text.split()] or None
 
 
-def whole_images(images: ImageSet, kind: str) -> list[Example]:
-    """Return every image of a set that has labels, and not of single planes only."""
-    found = [i for i in images.ids if images.has_mask(i)]
-    sparse = [i for i in found if annotated_planes(images.row(i))]
-    if sparse:
-        print(
-            f"{len(sparse)} of {len(found)} volumes are annotated in single planes "
-            "only: nothing is trained on them."
-        )
-    return [Example(images, i, kind) for i in found if i not in set(sparse)]
+def whole_images(images: ImageSet, kind: str, *, sparse: bool = False) -> list[Example]:
+    """Return every image of a set that has labels.
+
+    Volumes of which single planes are annotated are left out with a line that says so,
+    unless `sparse`.
+    """
+    found = []
+    for identifier in images.ids:
+        if images.has_mask(identifier):
+            planes = annotated_planes(images.row(identifier))
+            known = None if planes is None else tuple(planes)
+            found.append(Example(images, identifier, kind, planes=known))
+    whole = [example for example in found if example.planes is None]
+    if sparse or len(whole) == len(found):
+        return found
+    print(
+        f"{len(found) - len(whole)} of {len(found)} volumes are annotated in single "
+        "planes only: nothing is trained on them."
+    )
+    return whole
 
 
-def annotated_share(images: ImageSet, percent: float, seed: int) -> list[Example]:
+def annotated_share(
+    images: ImageSet, percent: float, seed: int, *, sparse: bool = False
+) -> list[Example]:
     """Return a part of the annotation: so many percent of the annotated objects.
 
     Images are taken in an order that depends on the seed, whole as long as their
@@ -115,13 +130,15 @@ def annotated_share(images: ImageSet, percent: float, seed: int) -> list[Example
         Over 0, up to 100.
     seed : int
         Chooses the order and the object.
+    sparse : bool
+        As in `whole_images`.
 
     Raises
     ------
     PhantomscopeError
         If there is no labelled object.
     """
-    examples = whole_images(images, "annotated")
+    examples = whole_images(images, "annotated", sparse=sparse)
     if percent >= 100:
         return examples
     counts = [len(example.objects.numbers) for example in examples]

@@ -205,8 +205,9 @@ def _tune_classical(job: Job, folder: Path) -> None:
     images, labels = job.arrays
     with _logged(folder):
         sigma = classical.tune(
-            images, labels, job.options.classical.sigmas, anisotropy=job.anisotropy
-        )
+            images, labels, job.options.classical.sigmas, anisotropy=job.anisotropy,
+            planes=[example.planes for example in job.examples],
+        )  # fmt: skip
     found = {"sigma": sigma, "anisotropy": job.anisotropy}
     write_json(folder / "parameters.json", found)
 

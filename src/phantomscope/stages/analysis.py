@@ -65,7 +65,9 @@ def train_segmenter(
     examples: list[Example] = []
     for kind, path in zip(parts.sets, folders, strict=True):
         if kind == "annotated":
-            examples += _annotated(path, parts.percent, seed)
+            # It is tuned by its scores, which take single planes as well as volumes.
+            sparse = tool == "otsu_watershed" and parts.percent >= 100
+            examples += _annotated(path, parts.percent, seed, sparse)
         else:
             images = ImageSet.open(path, most=config.segment.images)
             examples += whole_images(images, kind)
@@ -78,7 +80,9 @@ def train_segmenter(
     train_tool(tool, examples, config.segment, folder=folder, seed=seed, state=state)
 
 
-def _annotated(prepared: Path, percent: float, seed: int) -> list[Example]:
+def _annotated(
+    prepared: Path, percent: float, seed: int, sparse: bool
+) -> list[Example]:
     """Return the annotated training part, or a share of it."""
     images = ImageSet.open(prepared).select(split="train")
     if not any(images.has_mask(i) for i in images.ids):
@@ -87,7 +91,7 @@ def _annotated(prepared: Path, percent: float, seed: int) -> list[Example]:
             where="segment.arms",
             fix="give `source.labels`, or leave out the arms that need annotation",
         )
-    return annotated_share(images, percent, seed)
+    return annotated_share(images, percent, seed, sparse=sparse)
 
 
 def predict(
@@ -212,15 +216,15 @@ def measure_realism(
     )  # fmt: skip
 
 
-def _patches(images: Sequence[Float], step: int) -> Float:
-    """All patches of a side of 64 px on a grid."""
+def _patches(images: Sequence[Float], step: int, side: int) -> Float:
+    """All square patches on a grid."""
     found = [
-        image[y : y + PATCH, x : x + PATCH]
+        image[y : y + side, x : x + side]
         for image in images
-        for y in range(0, image.shape[0] - PATCH + 1, step)
-        for x in range(0, image.shape[1] - PATCH + 1, step)
+        for y in range(0, image.shape[0] - side + 1, step)
+        for x in range(0, image.shape[1] - side + 1, step)
     ]
-    return np.stack(found) if found else np.empty((0, PATCH, PATCH), np.float32)
+    return np.stack(found) if found else np.empty((0, side, side), np.float32)
 
 
 def _pick(patches: Float, count: int, rng: np.random.Generator) -> Float:
@@ -239,11 +243,14 @@ def _memorisation(
     than real ones that it never saw.
     """
     rng = generator(seed, "memorisation")
-    training = _pick(_patches(real, 24), 600, rng)
+    # Parts of small volumes are narrower than a patch of images.
+    sides = [min(image.shape) for image in (*real, *synthetic, *held_out)]
+    side = min([PATCH, *sides])
+    training = _pick(_patches(real, 24, side), 600, rng)
     rows: list[dict[str, Any]] = []
     shown: list[tuple[float, Float, Float]] = []
     for kind, images in (("synthetic", synthetic), ("held_out", held_out)):
-        samples = _pick(_patches(images, PATCH), 40, rng)
+        samples = _pick(_patches(images, side, side), 40, rng)
         if not len(samples) or not len(training):
             continue
         nearest = nearest_patch(samples, training, all_shifts=True)

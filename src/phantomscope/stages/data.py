@@ -146,6 +146,9 @@ def _summary(measured: Measured) -> dict[str, float]:
 
 def _objects(results: list[FitResult]) -> pd.DataFrame:
     columns = ["radius", "elongation", "intensity"]
+    if not results:
+        # Membranes are no objects to measure: there is the header alone.
+        return pd.DataFrame(columns=["source", "type", *columns])
     parts = [
         measured.objects[columns].assign(source=source, type=result.kind.name)
         for result in results
