@@ -118,9 +118,6 @@ class Simulate(Section):
         le=10_000,
         paper="1",
     )
-    motion: Motion = option(
-        Motion, "Of time series: what happens to a cell between two frames."
-    )
     size: Shape = option(
         (192, 192),
         "Height and width of each; of volumes depth, height and width.",
@@ -151,14 +148,17 @@ class Simulate(Section):
         "size, or with `variant: fitted` the density of the images.",
         paper="450 (HeLa), 30 (GOWT1), 3000 (TRIC), variable (CE)",
     )
+    motion: Motion = option(
+        Motion, "Of time series: what happens to a cell between two frames."
+    )
     meristem: Meristem = option(
         Meristem, "Of `organism: meristem`: the organ, its cells and walls."
     )
     channels: list[Channel] = option(
         lambda: ["membrane"],
         "Of `organism: meristem`: what is seen. `[membrane, nuclei]` are two channels "
-        "of each sketch and image, for `source.channel: [..., ...]` in this order; "
-        "labels are those of the cells.",
+        "of each sketch and image, in the order of `source.channel`; labels are those "
+        "of the cells. Checks and segmentation tools look at the first.",
         min_length=1,
         max_length=2,
         paper="[membrane]",
@@ -168,7 +168,7 @@ class Simulate(Section):
         "Into how many independent jobs simulation, synthesis and check are divided. "
         "`auto`: so many that one synthesis takes `job_minutes` on one core, by the "
         "rates of `phantomscope plan`; at least 2, at most 2000 and at most one per "
-        "image. The images do not depend on it.",
+        "image or time series. The images do not depend on it.",
     )
     job_minutes: float = option(
         30.0,
@@ -189,7 +189,8 @@ class Simulate(Section):
         "Largest share of a nucleus that others may cover. Where nuclei overlap, light "
         "adds up, and the label is that of the upper one. For `fitted`, in images and "
         "volumes, hela and gowt1. Empty: `overlap` of the sketch parameters; for hela "
-        "and gowt1 none, as in the paper.",
+        "and gowt1 none, as in the paper. In time series that of the circles about two "
+        "cells.",
         ge=0,
         le=1,
         paper="0",

@@ -200,7 +200,8 @@ class ImageSet:
 
         What looks for the objects of an image looks at this channel.
         """
-        return self.channels(identifier)[0]
+        image: NDArray[Any] = self.channels(identifier)[0]
+        return image
 
     def channels(self, identifier: str) -> NDArray[Any]:
         """Read all channels of one image, shape (C, [Z,] Y, X), as stored."""

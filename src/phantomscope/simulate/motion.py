@@ -146,10 +146,10 @@ class Colony:
         for n in range(count):
             self._step(n)
         if motion.regrowth:
-            for n in np.flatnonzero(self._share < 1):
-                self._grow(int(n))
-        for n in np.flatnonzero(divide & (self._share >= 1)):
-            self._divide(int(n))
+            for n in np.flatnonzero(self._share < 1).tolist():
+                self._grow(n)
+        for n in np.flatnonzero(divide & (self._share >= 1)).tolist():
+            self._divide(n)
 
     def _covered(self, n: int, place: Floats, radius: float) -> Floats:
         """Share of a circle here that each other cell covers, or of that one's."""

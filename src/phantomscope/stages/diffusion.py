@@ -194,7 +194,8 @@ def _cropped(drawn: Drawn, size: Sequence[int], rng: np.random.Generator) -> Dra
         ]
         places.append(tuple(slice(c, c + w) for c, w in zip(corner, size, strict=True)))
     best = max(places, key=lambda place: np.count_nonzero(labels[place]))
-    return sketch[..., *best], labels[best], kind
+    window: Any = (..., *best)
+    return sketch[window], labels[best], kind
 
 
 def _draw(config: Config, parameters: SketchParameters) -> list[Drawn]:
