@@ -9,17 +9,20 @@ import tifffile
 from phantomscope.config.load import make_config
 from phantomscope.config.simulation import Simulate
 from phantomscope.errors import PhantomscopeError
-from phantomscope.images.files import read_array
+from phantomscope.images.files import read_array, write_json
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.join import relative_to
+from phantomscope.images.normalise import fit_normalisation
 from phantomscope.images.tracks import check_tracks, read_tracks
 from phantomscope.images.writer import ImageSetWriter, write_manifest
 from phantomscope.simulate.parameters import SketchParameters, SketchType
 from phantomscope.simulate.series import Sketches, simulate_series
 from phantomscope.simulate.sketch import simulate_sketch
 from phantomscope.stages import data
+from phantomscope.stages.checking import check, gather
+from phantomscope.stages.diffusion import train_diffusion
 from phantomscope.stages.publish import publish
-from phantomscope.stages.synthesis import noise_of
+from phantomscope.stages.synthesis import noise_of, synthesise
 
 KIND = SketchType(
     name="real", radius=[6.0, 6.2, 6.4, 6.6, 6.8, 7.0, 7.2],
@@ -195,6 +198,62 @@ def test_noise_may_be_that_of_the_series():
     for kind, name in (("independent", row["id"]), ("shared", row["group"])):
         synthesise = make_config({"synthesise": {"series_noise": kind}}).synthesise
         assert noise_of(row, synthesise) == name
+
+
+def test_tracks_come_through_synthesis_check_and_gather(tmp_path):
+    """By a network that has learnt nothing; so no label is erased."""
+    config = make_config({
+        "simulate": {"organism": "hela", "size": [64, 64], "images": 4, "frames": 2,
+                     "shards": 2, "overlap": 0.2},
+        "network": {"preset": "small"},
+        "train": {"steps": 1, "batch_size": 1, "patch": 32, "device": "cpu"},
+        "synthesise": {"steps": 1, "device": "cpu", "series_noise": "shared"},
+        "check": {"erase_vanished": False, "max_vanished": 1, "max_phantoms": 10,
+                  "min_agreement": 0},
+    })  # fmt: skip
+    at = {name: tmp_path / name for name in (
+        "prepared", "normalisation", "sketch", "model", "metrics", "state", "start")
+    }  # fmt: skip
+    PARAMETERS.model_copy(
+        update={"types": [KIND.model_copy(update={"name": "hela"})]}
+    ).save(at["sketch"])
+    with ImageSetWriter(at["prepared"], {}) as writer:
+        raw = 100 + 900 * simulate_sketch(PARAMETERS, options("fitted"), 0, 0)[0]
+        writer.add("r", raw.astype(np.uint16), split="train", stratum="all")
+    real = ImageSet.open(at["prepared"])
+    scale = fit_normalisation(real, real.select(split="test"), config.normalise)
+    scale.save(at["normalisation"])
+    write_json(at["start"], {"value": 50})
+
+    def stage(function, *names, **more):
+        return function(config, **{name: at[name] for name in names}, **more)
+
+    stage(train_diffusion, "prepared", "normalisation", "model", "metrics", "state")
+    checks, photographs = [], []
+    for shard in range(2):
+        sets = {name: tmp_path / f"{name}/shard-{shard:03d}" for name in (
+            "sketches", "synthetic", "checks", "photographs")}  # fmt: skip
+        stage(data.simulate, "sketch", sketches=sets["sketches"], shard=shard)
+        stage(synthesise, "prepared", "normalisation", "model", "start",
+              sketches=sets["sketches"], synthetic=sets["synthetic"])  # fmt: skip
+        stage(check, "normalisation", "sketch", synthetic=sets["synthetic"],
+              checks=sets["checks"])  # fmt: skip
+        stage(data.photograph, "prepared", "normalisation", "sketch",
+              sketches=sets["sketches"], photographs=sets["photographs"])  # fmt: skip
+        checks.append(sets["checks"])
+        photographs.append(sets["photographs"])
+    for name, parts in (("checked", checks), ("camera", photographs)):
+        gather(config, parts=parts, gathered=tmp_path / name)
+        images = ImageSet.open(tmp_path / name)
+        assert list(images.table["group"]) == [f"series-00000{n}" for n in (0, 0, 1, 1)]
+        assert list(images.table["frame"]) == [0, 1, 0, 1]
+        for series in ("series-000000", "series-000001"):
+            frames = images.select(group=series)
+            (file,) = {frames.folder / one for one in frames.table["tracks"]}
+            present = [set(np.unique(frames.mask(i))) - {0} for i in frames.ids]
+            assert len(present[0]) > 1
+            check_tracks(read_tracks(file), file, present)
+            assert frames.table["limits"].nunique() == 1
 
 
 @pytest.mark.parametrize("organism", ["hela", "celegans"])
