@@ -31,8 +31,9 @@ def grown(amount):
     return lambda wildcards, attempt: amount * min(attempt, 3)
 
 
-# Options of the drawing that a fit depends on; the number of images is not one.
-DIVISION = ("shards", "job_minutes")
+# Options of the drawing that a fit depends on; the number of images is not one, and it
+# looks at still images.
+DIVISION = ("shards", "job_minutes", "frames", "motion")
 DRAWING = [
     f"simulate.{name}"
     for name in type(CONFIG.simulate).model_fields

@@ -19,7 +19,6 @@ from phantomscope.acquire.listing import (
 )
 from phantomscope.config.data import Source
 from phantomscope.errors import PhantomscopeError
-from phantomscope.images.axes import PixelSize
 from phantomscope.images.files import pixel_hash, read_image, read_labels
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.progress import Progress
@@ -97,7 +96,8 @@ def _group_of(source: Source, item: Item) -> str:
 
 def _read(source: Source, item: Item) -> tuple[NDArray[Any], NDArray[Any] | None]:
     image = read_image(item.image, source.axes, source.channel)
-    return image, read_labels(item.label, image.shape) if item.label else None
+    shape = image.shape[1:] if source.channels > 1 else image.shape
+    return image, read_labels(item.label, shape) if item.label else None
 
 
 def _raise_problems(findings: Findings, source: Source, total: int) -> None:
@@ -134,7 +134,7 @@ def _add(
     item: Item,
     pixels: tuple[NDArray[Any], NDArray[Any] | None],
     group: str,
-    pixel_size: PixelSize | None,
+    source: Source,
 ) -> None:
     """Write one image unless a writer that was killed has written the same pixels."""
     image, labels = pixels
@@ -144,12 +144,14 @@ def _add(
         if (old["sha256"], old["mask_sha256"]) == (pixel_hash(image), label_hash):
             return
         del writer.rows[item.identifier]  # the file was mended in between
-    stratum = "x".join(map(str, image.shape))
+    shape = image.shape[1:] if source.channels > 1 else image.shape
+    stratum = "x".join(map(str, shape))
     writer.add(
         item.identifier,
         image,
         labels,
-        pixel_size=pixel_size,
+        pixel_size=source.pixel_size_um,
+        channels=source.channels,
         group=group,
         stratum=stratum,
     )
@@ -172,7 +174,7 @@ def _fill(writer: ImageSetWriter, source: Source, items: list[Item]) -> None:
                 findings.note(item, problem)
             # After the first problem nothing is written, only checked.
             if not findings.problems:
-                _add(writer, item, pixels, group, source.pixel_size_um)
+                _add(writer, item, pixels, group, source)
             progress.advance()
     _raise_problems(findings, source, len(items))
 

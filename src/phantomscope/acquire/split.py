@@ -190,10 +190,11 @@ def _write_crops(
     coin = generator(seed, "split", row["sha256"]).integers(2)
     name = f"the image {identifier!r}"
     boxes = cut(images.shape(identifier), options, bool(coin), name)
-    image = images.image(identifier)
+    image = images.channels(identifier)
     mask = images.mask(identifier) if images.has_mask(identifier) else None
     planes = images.annotated_planes(identifier)
     kept = {k: row[k] for k in row if k not in (*COLUMNS, *VOLUME_COLUMNS)}
+    kept["channels"] = len(image)
     for side, box in boxes.items():
         if f"{identifier}-{side}" in writer:
             continue
@@ -204,9 +205,10 @@ def _write_crops(
             columns["annotated_planes"] = planes_within(planes, box)
             # Without any annotated plane nothing is known of the labels.
             labels = labels if columns["annotated_planes"] else None
+        part = crop(image, ((0, len(image)), *box))
         writer.add(
             f"{identifier}-{side}",
-            crop(image, box),
+            part if len(part) > 1 else part[0],
             labels,
             pixel_size=_size(row),
             **columns | _region_columns(identifier, side, box),

@@ -20,6 +20,8 @@ from phantomscope.config.layout import Truth, VoxelSize, known_axes
 from phantomscope.config.option import Section, option
 
 FrameNumber = Annotated[int, Field(ge=0)]
+Channel = Annotated[int, Field(ge=0)]
+Channels = Annotated[list[Channel], Field(min_length=2, max_length=2)]
 
 
 class Frames(Section):
@@ -104,8 +106,10 @@ class Source(Section):
         "Axes of each image file, such as `YX`, `CYX` or `YXC`, or of volumes `ZYX`, "
         "`CZYX`, `ZCYX` or `ZYXC`. Empty: `YX`, and a file with more axes is refused.",
     )
-    channel: int | None = option(
-        None, "Which channel to use when `axes` has a `C`; counts from 0.", ge=0
+    channel: Channel | Channels | None = option(
+        None,
+        "Which channel to use when `axes` has a `C`; counts from 0. A list of two: "
+        "both, as `simulate.channels` has them (of your own folder).",
     )
     pixel_size_um: VoxelSize | None = option(
         None,
@@ -195,6 +199,8 @@ class Source(Section):
             raise ValueError(
                 "`axes` with a `C` and `channel` go together: say which channel to use"
             )
+        if isinstance(self.channel, list) and len(set(self.channel)) < 2:
+            raise ValueError(f"`channel: {self.channel}` names a channel twice")
         axes = self.entry.layout.axes if self.entry is not None else self.axes
         if isinstance(self.pixel_size_um, tuple) and "Z" not in axes:
             raise ValueError(
@@ -202,6 +208,11 @@ class Source(Section):
                 "with a Z"
             )
         return self
+
+    @property
+    def channels(self) -> int:
+        """Channels of each image that are used."""
+        return len(self.channel) if isinstance(self.channel, list) else 1
 
     @model_validator(mode="after")
     def _fits_the_data_set(self) -> Self:

@@ -10,6 +10,7 @@ from phantomscope.config.option import Section, option
 
 Shape3 = tuple[int, int, int]
 Sides = Literal["lower", "both"]
+Channel = Literal["membrane", "nuclei"]
 
 
 class Meristem(Section):
@@ -154,6 +155,14 @@ class Meristem(Section):
         ge=0,
         le=1,
         paper="0",
+    )
+    nucleus_size: float = option(
+        0.6,
+        "Diameter of a nucleus by that of its cell, where `simulate.channels` has "
+        "nuclei.",
+        gt=0,
+        le=1,
+        paper="none",
     )
     blur: float = option(
         0.0,

@@ -123,6 +123,39 @@ class Config(Section):
                     fix=f"use a multiple of {stride}",
                 )
 
+    def check_sketches(self) -> None:
+        """Check that sketches are like images, and what is published like sketches.
+
+        A part of a config cannot tell, either.
+
+        Raises
+        ------
+        PhantomscopeError
+            If tracks are asked for, but no time series are simulated, or sketches have
+            more or fewer channels than the images.
+        """
+        if "ctc" in self.publish.formats and self.simulate.frames == 1:
+            raise PhantomscopeError(
+                "`ctc` is a format of time series, but each image stands for itself",
+                where="publish.formats",
+                fix="leave `ctc` out, or give the number of frames",
+                example="simulate:\n  frames: 16",
+            )
+        if self.condition.kind == "sketch" and len(self.simulate.channels) > 1:
+            raise PhantomscopeError(
+                "a model that sees sketches sees one channel of them",
+                where="condition.kind",
+                fix="use `none` with sketches of several channels",
+            )
+        if (drawn := len(self.simulate.channels)) != (real := self.source.channels):
+            raise PhantomscopeError(
+                f"sketches have {drawn} channels, of the images {real} are used",
+                where="simulate.channels / source.channel",
+                fix="give the channels of membranes and of nuclei of your own images",
+                example="source:\n  axes: CZYX\n  channel: [0, 1]\nsimulate:\n"
+                "  organism: meristem\n  channels: [membrane, nuclei]",
+            )
+
     @model_validator(mode="after")
     def _shape_is_annotated(self) -> Self:
         if self.simulate.learns_shape and not self.has_labels:

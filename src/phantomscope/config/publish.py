@@ -51,11 +51,12 @@ def _is_orcid(text: str) -> bool:
 class Publish(Section):
     """The synthetic set with its labels, ready to upload."""
 
-    formats: list[Literal["ome_zarr", "tiff"]] = option(
+    formats: list[Literal["ome_zarr", "tiff", "ctc"]] = option(
         list,
         "What to write: `ome_zarr` (an image and its labels in one folder, as a "
         "pyramid in chunks, for viewers), `tiff` (a pair of OME-TIFF files, for "
-        "training); both take the disk space of both. Empty: nothing is published.",
+        "training), `ctc` (time series in the layout of the Cell Tracking Challenge, "
+        "with tracks); each takes its own disk space. Empty: nothing is published.",
     )
     pack: bool = option(
         False,
@@ -126,5 +127,10 @@ class Publish(Section):
             raise ValueError(
                 "`formats` asks for a data set to publish, but `creators` is empty: "
                 "name who answers for it, such as ['Curie, Marie; Sorbonne']"
+            )
+        if "ctc" in self.formats and self.images is not None:
+            raise ValueError(
+                "`images` would take single frames out of the time series that "
+                "`formats: [ctc]` asks for: leave it out"
             )
         return self

@@ -13,7 +13,8 @@ from pydantic import (
     model_validator,
 )
 
-from phantomscope.config.meristem import Meristem
+from phantomscope.config.meristem import Channel, Meristem
+from phantomscope.config.motion import Motion
 from phantomscope.config.option import Section, option
 
 Size = Annotated[int, Field(ge=16, le=65536)]
@@ -23,6 +24,8 @@ Objects = Annotated[int, Field(ge=1, le=1_000_000)]
 VoxelSide = Annotated[float, Field(gt=0, le=1000)]
 Organism = Literal["fitted", "hela", "gowt1", "celegans", "tribolium", "meristem"]
 FLAT = ("hela", "gowt1")
+# Organisms whose cells can move, and, in images, lie on one another.
+MOVING = ("fitted", *FLAT, "celegans")
 
 
 def _kind_of_size(value: Any) -> str:
@@ -99,7 +102,22 @@ class Fit(Section):
 class Simulate(Section):
     """Labelled sketches of nuclei."""
 
-    images: int = option(64, "How many synthetic images to make.", ge=1)
+    images: int = option(
+        64,
+        "How many synthetic images to make; of time series, how many frames in all.",
+        ge=1,
+    )
+    frames: int = option(
+        1,
+        "Frames of a time series, in which cells move, grow, divide, enter and leave, "
+        "and keep their labels; `images` is a multiple of it. Every series has a file "
+        "of its tracks. For `fitted` images, hela, gowt1 and celegans. 1: each image "
+        "stands for itself.",
+        unit="frames",
+        ge=1,
+        le=10_000,
+        paper="1",
+    )
     size: Shape = option(
         (192, 192),
         "Height and width of each; of volumes depth, height and width.",
@@ -130,15 +148,27 @@ class Simulate(Section):
         "size, or with `variant: fitted` the density of the images.",
         paper="450 (HeLa), 30 (GOWT1), 3000 (TRIC), variable (CE)",
     )
+    motion: Motion = option(
+        Motion, "Of time series: what happens to a cell between two frames."
+    )
     meristem: Meristem = option(
         Meristem, "Of `organism: meristem`: the organ, its cells and walls."
+    )
+    channels: list[Channel] = option(
+        lambda: ["membrane"],
+        "Of `organism: meristem`: what is seen. `[membrane, nuclei]` are two channels "
+        "of each sketch and image, in the order of `source.channel`; labels are those "
+        "of the cells. Checks and segmentation tools look at the first.",
+        min_length=1,
+        max_length=2,
+        paper="[membrane]",
     )
     shards: Literal["auto"] | Shards = option(
         "auto",
         "Into how many independent jobs simulation, synthesis and check are divided. "
         "`auto`: so many that one synthesis takes `job_minutes` on one core, by the "
         "rates of `phantomscope plan`; at least 2, at most 2000 and at most one per "
-        "image. The images do not depend on it.",
+        "image or time series. The images do not depend on it.",
     )
     job_minutes: float = option(
         30.0,
@@ -156,11 +186,14 @@ class Simulate(Section):
     )
     overlap: float | None = option(
         None,
-        "Largest share of a nucleus that others may cover, in images and volumes; "
-        "where nuclei overlap, light adds up. Empty: `overlap` of the sketch "
-        "parameters.",
+        "Largest share of a nucleus that others may cover. Where nuclei overlap, light "
+        "adds up, and the label is that of the upper one. For `fitted`, in images and "
+        "volumes, hela and gowt1. Empty: `overlap` of the sketch parameters; for hela "
+        "and gowt1 none, as in the paper. In time series that of the circles about two "
+        "cells.",
         ge=0,
-        le=0.6,
+        le=1,
+        paper="0",
     )
     foreground: Literal["image", "discs", "ellipse"] = option(
         "image",
@@ -212,9 +245,17 @@ class Simulate(Section):
         if isinstance(self.objects, tuple) and self.objects[0] > self.objects[1]:
             raise ValueError("`objects` needs [fewest, most], such as [4, 100]")
         self._check_dimensions()
-        if self.shards != "auto" and self.shards > self.images:
+        self._check_series()
+        self._check_channels()
+        if self.shards != "auto" and self.shards > self.series:
+            what = "`images`" if self.frames == 1 else "the number of series"
             raise ValueError(
-                f"`shards` ({self.shards}) must not exceed `images` ({self.images})"
+                f"`shards` ({self.shards}) must not exceed {what} ({self.series})"
+            )
+        if self.overlap and self.organism not in ("fitted", *FLAT):
+            raise ValueError(
+                f"`overlap: {self.overlap}` is of images, in which cells lie on one "
+                f"another; those of `organism: {self.organism}` do not: leave it out"
             )
         return self
 
@@ -222,6 +263,54 @@ class Simulate(Section):
     def learns_shape(self) -> bool:
         """Whether the shape of the organ is learnt from annotation."""
         return self.organism == "meristem" and self.meristem.shape_model == "learnt"
+
+    @property
+    def series(self) -> int:
+        """Number of time series; each still image is one."""
+        return self.images // self.frames
+
+    def _check_channels(self) -> None:
+        if self.channels not in (["membrane"], ["nuclei"], ["membrane", "nuclei"]):
+            raise ValueError(
+                "`channels` is [membrane], [nuclei] or [membrane, nuclei], in this "
+                f"order, not [{', '.join(self.channels)}]"
+            )
+        if "nuclei" not in self.channels:
+            return
+        for name, wrong in (
+            (f"organism: {self.organism}", self.organism != "meristem"),
+            ("variant: fitted", self.variant == "fitted"),
+        ):
+            if wrong:
+                raise ValueError(
+                    f"`channels` with nuclei are not there with `{name}`: they belong "
+                    "to `organism: meristem` as in the paper"
+                )
+
+    def _check_series(self) -> None:
+        if self.frames == 1:
+            return
+        flat = len(self.size) == 2
+        if self.organism not in MOVING or (self.organism == "fitted" and not flat):
+            what = "fitted volumes" if self.organism == "fitted" else self.organism
+            raise ValueError(
+                f"`frames: {self.frames}` needs cells that move, those of {what} do "
+                "not: use 1, or fitted images, hela, gowt1 or celegans"
+            )
+        if self.images % self.frames:
+            raise ValueError(
+                f"`images` ({self.images}) must be a multiple of `frames` "
+                f"({self.frames}), such as {max(self.series, 1) * self.frames}"
+            )
+        for name, wrong in (
+            ("variant: code", self.variant == "code"),
+            ("texture", self.texture > 0),
+        ):
+            if wrong:
+                raise ValueError(
+                    f"there are no time series with `{name}`: leave it out, or use "
+                    "`frames: 1`"
+                )
 
     def largest_overlap(self, fitted: float) -> float:
         """Return the largest covered share, given that of the sketch parameters."""

@@ -69,6 +69,13 @@ class Synthesise(Section):
         "needs `fusion: final`).",
         paper="tile (code)",
     )
+    series_noise: Literal["shared", "independent"] = option(
+        "independent",
+        "Noise of the frames of a time series: `independent`: as a camera's, but "
+        "texture flickers; `shared`: the same in all frames, so that what stands still "
+        "looks the same, while cells move through a fixed pattern.",
+        paper="independent",
+    )
     clip: bool = option(
         True, "Clip the predicted image to the range of the training images.",
         paper="false (code)",

@@ -30,7 +30,8 @@ class DiffusionModel:
         Whether the network takes a second channel of noise.
     meta : dict
         How it was trained. Models without `dims` are of images, not of volumes; those
-        without `conditions` see nothing but the state.
+        without `channels` of one channel; those without `conditions` see nothing but
+        the state.
     """
 
     network: UNet
@@ -51,6 +52,7 @@ class DiffusionModel:
                 config.network,
                 0,
                 int(meta.get("dims", 2)),
+                channels=int(meta.get("channels", 1)),
                 conditions=int(meta.get("conditions", 0)),
                 timesteps=config.process.timesteps,
             )
@@ -88,6 +90,11 @@ class DiffusionModel:
                 f"image, {channels} are given",
                 fix="use a model of the same `condition.kind`",
             )
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+        return self.network.spec.outputs
 
     @property
     def dims(self) -> int:

@@ -74,7 +74,7 @@ class Denoising:
         clean, t, noise = x0[part], t[part], noise[part]
         x = self.process.q_sample(clean, t, noise)
         if self.noise_channel:
-            extra = torch.randn(x0.shape, generator=rng)
+            extra = torch.randn(x0[:, :1].shape, generator=rng)
             x = torch.cat([x, extra[part]], dim=1)
         if self.conditions:
             x = torch.cat([x, condition[part]], dim=1)

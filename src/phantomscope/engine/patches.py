@@ -83,8 +83,8 @@ class PatchSource:
         """Return an image and what the network sees beside it, (C, [Z,] Y, X)."""
         if identifier in self._cache:
             return self._cache[identifier]
-        raw = self.images.image(identifier)
-        image = self.normalisation.forward(raw, identifier)[None]
+        raw = self.images.channels(identifier)
+        image = self.normalisation.forward_channels(raw, identifier)
         if self._condition:
             image = np.concatenate([image, self._condition(identifier)])
         if image.nbytes <= self._memory:
@@ -95,8 +95,11 @@ class PatchSource:
     def _crop(self, which: int, index: Sequence[NDArray[np.intp]]) -> Float:
         """Cut a patch; of volumes that are not kept, only its planes are read."""
         identifier, shape = self._ids[which], self._shapes[which]
-        fits = identifier in self._cache or 4 * math.prod(shape) <= self._memory
-        if fits or len(shape) == 2 or self._condition:
+        channels = self.normalisation.channels
+        fits = (
+            identifier in self._cache or 4 * channels * math.prod(shape) <= self._memory
+        )
+        if fits or len(shape) == 2 or self._condition or channels > 1:
             image = self._image(identifier)
         else:
             first = int(index[0].min())

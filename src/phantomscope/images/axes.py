@@ -18,9 +18,9 @@ VOLUME_COLUMNS = ("depth", "pixel_size_z", "pixel_size_y", "annotated_planes")
 
 
 def to_image(
-    array: NDArray[Any], axes: str, channel: int | None, path: Path
+    array: NDArray[Any], axes: str, channel: int | Sequence[int] | None, path: Path
 ) -> NDArray[Any]:
-    """Return the one channel that `axes` and `channel` name, as ([Z,] Y, X).
+    """Return what `axes` and `channel` name as ([Z,] Y, X), or (C, [Z,] Y, X).
 
     Parameters
     ----------
@@ -28,8 +28,8 @@ def to_image(
         One axis per letter.
     axes : str
         ``YX`` or ``ZYX`` in any order, with a ``C`` for channels; empty: ``YX``.
-    channel : int, optional
-        Which channel to take.
+    channel : int or sequence of int, optional
+        Which channel to take, or which channels, in this order.
     path : Path
         File to name in an error.
 
@@ -41,17 +41,22 @@ def to_image(
     axes = axes or "YX"
     if array.ndim != len(axes):
         raise _other_axes(array, axes, path)
+    space = "ZYX" if "Z" in axes else "YX"
     if "C" in axes:
         position = axes.index("C")
-        if channel is None or channel >= array.shape[position]:
+        if channel is None or np.max(channel) >= array.shape[position]:
             raise PhantomscopeError(
                 f"`source.channel: {channel}` does not exist: the image has "
                 f"{array.shape[position]} channels",
                 where=path,
                 fix="channels count from 0",
             )
-        array, axes = np.take(array, channel, axis=position), axes.replace("C", "")
-    order = [axes.index(letter) for letter in ("ZYX" if "Z" in axes else "YX")]
+        array = np.take(array, channel, axis=position)
+        if isinstance(channel, int):
+            axes = axes.replace("C", "")
+        else:
+            space = f"C{space}"
+    order = [axes.index(letter) for letter in space]
     return np.transpose(array, order)
 
 
@@ -137,6 +142,7 @@ def _number(cell: Any) -> float | None:
 
 def ome_sizes(size: PixelSize | None, axes: str) -> dict[str, Any]:
     """Return the physical sizes as OME metadata, along the axes of an array."""
+    axes = axes.removeprefix("C")
     sizes = per_axis(size, len(axes)) or ()
     metadata: dict[str, Any] = {}
     for axis, value in zip(axes, sizes, strict=bool(sizes)):

@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -182,7 +182,7 @@ def stored_axes(path: Path) -> str:
 
 
 def read_image(
-    path: Path, axes: str = "YX", channel: int | None = None
+    path: Path, axes: str = "YX", channel: int | Sequence[int] | None = None
 ) -> NDArray[Any]:
     """Read one grey image or volume and make sure that it can be used.
 
@@ -193,12 +193,12 @@ def read_image(
     axes : str
         Axes of the file: ``YX``, ``CYX``, ``YXC``, or of a volume ``ZYX``, ``CZYX``,
         ``ZCYX``, ``ZYXC``; an empty string is ``YX``.
-    channel : int, optional
-        Channel to take when `axes` has a ``C``.
+    channel : int or sequence of int, optional
+        Channel to take when `axes` has a ``C``, or channels.
 
     Returns
     -------
-    ndarray, shape ([Z,] Y, X)
+    ndarray, shape ([Z,] Y, X), or (C, [Z,] Y, X) with a sequence of channels
         uint8, uint16 or float32, as in the file (wider types become float32).
 
     Raises

@@ -32,6 +32,7 @@ COLUMNS = (
 TEXT_COLUMNS = frozenset({
     "id", "image", "mask", "split", "group", "axes", "pixel_unit", "dtype", "sha256",
     "mask_sha256", "parent", "stratum", "type", "limits", "truth", "annotated_planes",
+    "tracks",
 })  # fmt: skip
 
 
@@ -46,7 +47,9 @@ class ImageSet:
     table : pandas.DataFrame
         The manifest, indexed by image id. `image` and `mask` are paths (`mask` is
         empty without annotation), `group` is the unit of statistics, `low` and `high`
-        are the intensity range, `sha256` hashes pixels. Stages add columns.
+        are the intensity range, `sha256` hashes pixels. Stages add columns. `axes` are
+        those of space; where `channels` says more than 1, the image file has them
+        before these.
     info : dict
         Source, licence, citation and provenance.
     """
@@ -193,13 +196,27 @@ class ImageSet:
         return found.pop()
 
     def image(self, identifier: str) -> NDArray[Any]:
-        """Read one image, shape ([Z,] Y, X), as stored."""
-        return self._read(self.row(identifier), "image")
+        """Read one image, shape ([Z,] Y, X), as stored; of several channels the first.
+
+        What looks for the objects of an image looks at this channel.
+        """
+        image: NDArray[Any] = self.channels(identifier)[0]
+        return image
+
+    def channels(self, identifier: str) -> NDArray[Any]:
+        """Read all channels of one image, shape (C, [Z,] Y, X), as stored."""
+        row = self.row(identifier)
+        image = self._read(row, "image", count_channels(row))
+        return image if count_channels(row) > 1 else image[None]
 
     def planes(self, identifier: str, column: str = "image") -> PlaneReader:
-        """Open a volume, or with ``mask`` its labels, to read it plane by plane."""
+        """Open a volume, or with ``mask`` its labels, to read it plane by plane.
+
+        Of several channels the first.
+        """
         row = self.row(identifier)
-        return PlaneReader(self._path(row, column), _shape(row))
+        count = count_channels(row) if column == "image" else 1
+        return PlaneReader(self._path(row, column), _shape(row), count)
 
     def _path(self, row: Mapping[str, Any], column: str) -> Path:
         path = self.folder / str(row[column])
@@ -211,10 +228,13 @@ class ImageSet:
             )
         return path
 
-    def _read(self, row: Mapping[str, Any], column: str) -> NDArray[Any]:
+    def _read(
+        self, row: Mapping[str, Any], column: str, channels: int = 1
+    ) -> NDArray[Any]:
         path = self._path(row, column)
         array = read_array(path)
-        if array.shape != (expected := _shape(row)):
+        expected = (channels, *_shape(row)) if channels > 1 else _shape(row)
+        if array.shape != expected:
             raise PhantomscopeError(
                 f"the image is {array.shape}, the manifest records {expected}",
                 where=path,
@@ -245,16 +265,25 @@ class ImageSet:
         """Compare every file with its hash in the manifest."""
         for identifier in self.ids:
             row = self.row(identifier)
-            pairs = [(row["image"], row["sha256"], self.image)]
+            image = self._read(row, "image", count_channels(row))
+            pairs = [(row["image"], row["sha256"], image)]
             if row["mask"]:
-                pairs.append((row["mask"], row["mask_sha256"], self.mask))
-            for path, expected, read in pairs:
-                if pixel_hash(read(identifier)) != expected:
+                pairs.append((row["mask"], row["mask_sha256"], self.mask(identifier)))
+            for path, expected, array in pairs:
+                if pixel_hash(array) != expected:
                     raise PhantomscopeError(
                         "the pixels are not those that the manifest records",
                         where=self.folder / path,
                         fix="delete the folder and run the same command again",
                     )
+
+
+def count_channels(row: Mapping[str, Any]) -> int:
+    """Channels of an image, by its manifest row: 1 where nothing is said."""
+    try:
+        return max(int(row.get("channels", 1)), 1)
+    except (TypeError, ValueError):
+        return 1  # an empty cell
 
 
 def _shape(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -76,8 +76,8 @@ def relative_to(folder: Path) -> Callable[[Row, Path], Row]:
 
     def edit(row: Row, manifest: Path) -> Row:
         prefix = os.path.relpath(manifest.parent, folder)
-        for name in ("image", "mask"):
-            if row[name]:
+        for name in ("image", "mask", "tracks"):
+            if row.get(name):
                 row[name] = os.path.normpath(f"{prefix}/{row[name]}")
         return row
 

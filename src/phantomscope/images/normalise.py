@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from phantomscope.config.data import Normalise
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import read_json, write_json
-from phantomscope.images.imageset import ImageSet
+from phantomscope.images.imageset import ImageSet, count_channels
 
 Float = NDArray[np.float32]
 # Pixels that percentiles are taken of.
@@ -55,6 +55,8 @@ class Normalisation:
         are equal.
     dtype : str
         dtype of the training images.
+    others : list of dict
+        Of images with several channels: the limits of the second and further ones.
     path : Path, optional
         The file that it was read from, to name in an error.
     """
@@ -63,6 +65,7 @@ class Normalisation:
     transform: str
     limits: dict[str, tuple[float, float]]
     dtype: str
+    others: list[dict[str, tuple[float, float]]] = field(default_factory=list)
     path: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -73,13 +76,19 @@ class Normalisation:
             raise ValueError(f"transform {self.transform!r}")
         if self.dtype not in ("uint8", "uint16", "float32"):
             raise ValueError(f"dtype {self.dtype!r}")
-        for identifier, (low, high) in self.limits.items():
-            if not (np.isfinite([low, high]).all() and low < high):
-                raise ValueError(f"limits {low} to {high} of {identifier!r}")
+        for limits in (self.limits, *self.others):
+            for identifier, (low, high) in limits.items():
+                if not (np.isfinite([low, high]).all() and low < high):
+                    raise ValueError(f"limits {low} to {high} of {identifier!r}")
 
-    def _limits_of(self, identifier: str) -> tuple[float, float]:
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+        return 1 + len(self.others)
+
+    def _limits_of(self, identifier: str, channel: int) -> tuple[float, float]:
         try:
-            return self.limits[identifier]
+            return [self.limits, *self.others][channel][identifier]
         except KeyError as error:
             raise PhantomscopeError(
                 f"this normalisation has no limits for the image {identifier!r}",
@@ -88,14 +97,16 @@ class Normalisation:
                 "or delete it and run `prepare` again",
             ) from error
 
-    def to_unit(self, image: NDArray[Any], identifier: str) -> Float:
-        """Scale an image so that its limits become 0 and 1."""
-        low, high = self._limits_of(identifier)
+    def to_unit(self, image: NDArray[Any], identifier: str, channel: int = 0) -> Float:
+        """Scale a channel of an image so that its limits become 0 and 1."""
+        low, high = self._limits_of(identifier, channel)
         return ((image.astype(np.float64) - low) / (high - low)).astype(np.float32)
 
-    def from_unit(self, unit: NDArray[Any], identifier: str) -> NDArray[Any]:
+    def from_unit(
+        self, unit: NDArray[Any], identifier: str, channel: int = 0
+    ) -> NDArray[Any]:
         """Scale back and round to the dtype of the training images."""
-        low, high = self._limits_of(identifier)
+        low, high = self._limits_of(identifier, channel)
         values = unit.astype(np.float64) * (high - low) + low
         dtype = np.dtype(self.dtype)
         if dtype.kind in "ui":
@@ -111,22 +122,39 @@ class Normalisation:
         """Bring network values back to raw intensities and dtype."""
         return self.from_unit(network_to_unit(values, self.transform), identifier)
 
+    def forward_channels(self, image: NDArray[Any], identifier: str) -> Float:
+        """Do as `forward` with each channel of an image, shape (C, [Z,] Y, X)."""
+        units = [self.to_unit(one, identifier, c) for c, one in enumerate(image)]
+        return unit_to_network(np.stack(units), self.transform)
+
+    def inverse_channels(self, values: NDArray[Any], identifier: str) -> NDArray[Any]:
+        """Do as `inverse` with each channel of an image, shape (C, [Z,] Y, X)."""
+        units = network_to_unit(values, self.transform)
+        return np.stack(
+            [self.from_unit(one, identifier, c) for c, one in enumerate(units)]
+        )
+
     def save(self, path: Path) -> None:
         """Write as JSON."""
         names = ("scope", "transform", "limits", "dtype")
-        write_json(path, {name: getattr(self, name) for name in names})
+        content = {name: getattr(self, name) for name in names}
+        if self.others:
+            content["others"] = self.others
+        write_json(path, content)
 
     @classmethod
     def load(cls, path: Path) -> Normalisation:
         """Read what `save` wrote."""
         content = read_json(path)
         try:
-            limits = {
-                k: (float(v[0]), float(v[1])) for k, v in content["limits"].items()
-            }
-            return cls(
-                content["scope"], content["transform"], limits, content["dtype"], path
+            limits, *others = (
+                {k: (float(v[0]), float(v[1])) for k, v in one.items()}
+                for one in (content["limits"], *content.get("others", []))
             )
+            return cls(
+                content["scope"], content["transform"], limits, content["dtype"],
+                others, path,
+            )  # fmt: skip
         except (
             KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError,
         ) as error:  # fmt: skip
@@ -140,7 +168,7 @@ class Normalisation:
 def fit_normalisation(
     training: ImageSet, others: ImageSet, options: Normalise
 ) -> Normalisation:
-    """Fit the limits on the training images.
+    """Fit the limits on the training images, for each channel by itself.
 
     Parameters
     ----------
@@ -154,14 +182,16 @@ def fit_normalisation(
     """
     quantiles = [options.low_percentile, options.high_percentile]
 
-    def limits_of(identifiers: list[str], source: ImageSet) -> tuple[float, float]:
+    def limits_of(
+        identifiers: list[str], source: ImageSet, channel: int
+    ) -> tuple[float, float]:
         # A sample of pixels bounds the memory, with one image at a time; the stride is
         # the same in each run.
         total = sum(math.prod(source.shape(i)) for i in identifiers)
         stride = max(1, total // SAMPLE)
         samples, ends = [], []
         for identifier in identifiers:
-            image = source.image(identifier)
+            image = source.channels(identifier)[channel]
             samples.append(image.ravel()[::stride].copy())
             ends += [float(image.min()), float(image.max())]
             del image  # before the next one is read
@@ -172,13 +202,21 @@ def fit_normalisation(
             high = low + 1  # a constant crop: keep the scaling finite
         return float(low), float(high)
 
-    limits: dict[str, tuple[float, float]] = {}
-    if options.scope == "dataset":
-        shared = limits_of(training.ids, training)
-        limits = dict.fromkeys([*training.ids, *others.ids], shared)
-    else:
-        for part in (training, others):
-            limits |= {i: limits_of([i], part) for i in part.ids}
+    def limits_by_id(channel: int) -> dict[str, tuple[float, float]]:
+        if options.scope == "dataset":
+            shared = limits_of(training.ids, training, channel)
+            return dict.fromkeys([*training.ids, *others.ids], shared)
+        parts = (training, others)
+        return {i: limits_of([i], part, channel) for part in parts for i in part.ids}
+
+    counts = {count_channels(training.row(i)) for i in training.ids}
+    if len(counts) != 1:
+        raise PhantomscopeError(
+            f"the images have {' or '.join(map(str, sorted(counts)))} channels",
+            where=training.folder / "manifest.csv",
+            fix="give images that all have the same channels",
+        )
+    first, *further = map(limits_by_id, range(counts.pop()))
     dtypes = {training.row(i)["dtype"] for i in training.ids}
     dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
-    return Normalisation(options.scope, options.transform, limits, dtype)
+    return Normalisation(options.scope, options.transform, first, dtype, further)

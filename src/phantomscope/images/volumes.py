@@ -28,6 +28,8 @@ class PlaneReader:
         As `write_volume` writes it.
     shape : tuple of int
         (Z, Y, X) that the file must have.
+    channels : int
+        Volumes that the file has one after the other; the first is read.
 
     Attributes
     ----------
@@ -42,8 +44,8 @@ class PlaneReader:
         If the file is missing, damaged or of another shape.
     """
 
-    def __init__(self, path: Path, shape: Shape) -> None:
-        self.path, self.shape = path, shape
+    def __init__(self, path: Path, shape: Shape, channels: int = 1) -> None:
+        self.path, self.shape, self._channels = path, shape, channels
         with explain_os_errors(path):
             try:
                 self._file = tifffile.TiffFile(path)
@@ -71,7 +73,8 @@ class PlaneReader:
             check_pages(self._file)
             first = self._file.pages[0]
             self.dtype = np.dtype(first.dtype)
-            return (len(self._file.pages), *first.shape)
+            depth, rest = divmod(len(self._file.pages), self._channels)
+            return (0 if rest else depth, *first.shape)
         except Exception as error:  # decoders raise anything on broken files
             raise self._broken(error) from error
 

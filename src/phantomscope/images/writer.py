@@ -120,19 +120,25 @@ class ImageSetWriter:
         mask: NDArray[Any] | None = None,
         *,
         pixel_size: PixelSize | None = None,
+        channels: int = 1,
         **columns: Any,
     ) -> None:
-        """Write one image, shape ([Z,] Y, X), and its labels, and note its row.
+        """Write one image and its labels, and note its row.
 
+        The image is ([Z,] Y, X), or with several `channels` (C, [Z,] Y, X).
         `pixel_size` is in um, one number or (z, y, x).
         """
-        row = self._row(identifier, image.shape, str(image.dtype), pixel_size) | {
+        shape = image.shape[1:] if channels > 1 else image.shape
+        row = self._row(identifier, shape, str(image.dtype), pixel_size) | {
             "low": float(image.min()),
             "high": float(image.max()),
             "sha256": pixel_hash(image),
         }
         how: dict[str, Any] = {"axes": row["axes"], "pixel_size": pixel_size}
-        write_ome_tiff(self.partial / row["image"], image, **how)
+        several = {}
+        if channels > 1:
+            row["channels"], several["axes"] = channels, f"C{row['axes']}"
+        write_ome_tiff(self.partial / row["image"], image, **{**how, **several})
         if mask is not None:
             row["mask"] = f"labels/{identifier}.ome.tif"
             row["mask_sha256"] = pixel_hash(mask)

@@ -81,7 +81,8 @@ def shard_count(config: Config) -> int:
     Returns
     -------
     int
-        With ``auto`` at least 2, at most 2000 and at most the number of images.
+        With ``auto`` at least 2, at most 2000 and at most the number of images, or
+        of time series, which stay whole.
     """
     options = config.simulate
     if options.shards != "auto":
@@ -97,7 +98,7 @@ def shard_count(config: Config) -> int:
         )
     seconds = rate.seconds_per_unit * options.images * network_pixels(config)
     wanted = math.ceil(seconds / (60 * options.job_minutes))
-    return min(max(wanted, FEWEST_SHARDS), MOST_SHARDS, options.images)
+    return min(max(wanted, FEWEST_SHARDS), MOST_SHARDS, options.series)
 
 
 def pixels_per_job(config: Config) -> int:
@@ -114,6 +115,7 @@ def pixels_per_job(config: Config) -> int:
 def resolved(config: Config) -> Config:
     """Return the whole config with the number of shards filled in."""
     config.check_sides()
+    config.check_sketches()
     simulate = config.simulate.model_copy(update={"shards": shard_count(config)})
     return config.model_copy(update={"simulate": simulate})
 

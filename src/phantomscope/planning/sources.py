@@ -153,7 +153,8 @@ def _listed(config: Config) -> Images:
     for n in range(seen):
         image = read_image(paths[n * len(paths) // seen], source.axes, source.channel)
         like_it = (n + 1) * count // seen - n * count // seen
-        shapes[image.shape] += like_it
+        shape = image.shape[1:] if source.channels > 1 else image.shape
+        shapes[shape] += like_it
         dtypes[str(image.dtype)] += like_it
     return Images(shapes, dtypes.most_common(1)[0][0], count)
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phantomscope.config.meristem import Meristem, Shape3
+from phantomscope.config.meristem import Channel, Meristem, Shape3
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.labels import compact_labels
+from phantomscope.simulate.cell_nuclei import nuclei_of_cells
 from phantomscope.simulate.membrane import (
     Depth,
     coarse_factors,
     depth_of,
     membrane_sketch,
+    surface_depth,
 )
 from phantomscope.simulate.meristem_cells import (
     block_seeds,
@@ -35,8 +38,9 @@ def draw_meristem(
     shape: Shape3,
     rng: np.random.Generator,
     model: ShapeModel | None = None,
+    channels: Sequence[Channel] = ("membrane",),
 ) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    """Draw one labelled sketch of a tissue of membranes.
+    """Draw one labelled sketch of a tissue of membranes, perhaps with nuclei.
 
     Eschweiler & Stegmaier 2023, section 2, and the code published with it: an organ
     from a statistical shape model, seeds of cells in shells, weighted Voronoi labels,
@@ -53,11 +57,13 @@ def draw_meristem(
         Source of everything random.
     model : ShapeModel, optional
         Learnt shape; the built-in dome by default.
+    channels : sequence of {"membrane", "nuclei"}
+        What is seen: walls, nuclei, or both in this order.
 
     Returns
     -------
-    sketch : ndarray, shape (Z, Y, X)
-        float32 in [0, 1]: walls on a dark ground.
+    sketch : ndarray, shape (Z, Y, X), or (C, Z, Y, X) with several channels
+        float32 in [0, 1]: walls, or nuclei, on a dark ground.
     labels : ndarray, shape (Z, Y, X)
         uint16 (uint32 if there are more cells): 1 ... n without gaps, 0 outside.
 
@@ -67,7 +73,7 @@ def draw_meristem(
         If the organ that holds the window is smaller than it.
     """
     if parameters.organ == "block":
-        return _draw_block(parameters, shape, rng)
+        return _draw_block(parameters, shape, rng, channels)
     whole = parameters.organ_shape or shape
     if any(w < s for w, s in zip(whole, shape, strict=True)):
         raise PhantomscopeError(
@@ -87,12 +93,13 @@ def draw_meristem(
     labels = rounded(labels, parameters.rounding_radius, parameters.spacing)
     labels = _whole(labels, parameters)
     depth = _organ_depth(organ, whole, parameters, start)
-    return _sketch(labels, parameters, depth, rng), labels
+    return _sketch(labels, parameters, depth, rng, channels), labels
 
 
 def _draw_block(
-    parameters: Meristem, shape: Shape3, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    parameters: Meristem, shape: Shape3, rng: np.random.Generator,
+    channels: Sequence[Channel],
+) -> tuple[NDArray[np.float32], NDArray[Any]]:  # fmt: skip
     """Fill the volume with cells that its faces cut."""
     z, y, x = (n * s for n, s in zip(shape, parameters.spacing, strict=True))
     seeds = block_seeds((z, y, x), parameters, rng)
@@ -100,7 +107,7 @@ def _draw_block(
     everywhere = np.ones(shape, bool)
     labels = weighted_voronoi(seeds, weights, everywhere, parameters.spacing)
     labels = _whole(labels, parameters)
-    return _sketch(labels, parameters, None, rng), labels
+    return _sketch(labels, parameters, None, rng, channels), labels
 
 
 def _whole(labels: NDArray[Any], parameters: Meristem) -> NDArray[Any]:
@@ -113,13 +120,29 @@ def _sketch(
     parameters: Meristem,
     depth: Depth | None,
     rng: np.random.Generator,
+    channels: Sequence[Channel],
 ) -> NDArray[np.float32]:
-    return membrane_sketch(
-        labels, parameters.membrane_radius, parameters.decline, parameters.spacing,
-        depth=depth, sides=parameters.membrane_sides,
-        wall_variation=parameters.wall_variation,
-        missing_walls=parameters.missing_walls, blur=parameters.blur, rng=rng,
-    )  # fmt: skip
+    """Draw the channels of a sketch; one alone has no axis of channels."""
+    if depth is None:
+        depth = surface_depth(labels, parameters.spacing)
+    drawn = []
+    if "membrane" in channels:
+        drawn.append(
+            membrane_sketch(
+                labels, parameters.membrane_radius, parameters.decline,
+                parameters.spacing, depth=depth, sides=parameters.membrane_sides,
+                wall_variation=parameters.wall_variation,
+                missing_walls=parameters.missing_walls, blur=parameters.blur, rng=rng,
+            )
+        )  # fmt: skip
+    if "nuclei" in channels:
+        drawn.append(
+            nuclei_of_cells(
+                labels, parameters.nucleus_size, parameters.decline, depth, rng,
+                parameters.spacing, blur=parameters.blur,
+            )
+        )  # fmt: skip
+    return drawn[0] if len(drawn) == 1 else np.stack(drawn)
 
 
 def _organ(

@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phantomscope.simulate.parameters import SketchType, Volume, quantile
-from phantomscope.simulate.placement import Region, discs, place_by_exclusion
+from phantomscope.simulate.placement import (
+    Region,
+    discs,
+    nearest_distance,
+    place_by_exclusion,
+)
 from phantomscope.simulate.raster import Nuclei, paint
 
 Variant = Literal["paper", "code", "fitted"]
@@ -48,25 +53,38 @@ class Order:
         Most nuclei; None: as many as the organism has in this shape.
     kind : SketchType, optional
         Fitted parameters, for ``fitted``.
+    overlap : float
+        Largest share of a nucleus that others may cover; 0: the paper's exclusion, and
+        no light adds up.
     """
 
     variant: Variant
     shape: Shape
     count: int | None = None
     kind: SketchType | None = None
+    overlap: float = 0.0
 
     @property
     def released(self) -> bool:
         """Whether the released code is followed to the voxel."""
         return self.variant == "code"
 
+    @property
+    def transparent(self) -> float | None:
+        """How nuclei are painted on each other, as `paint` has it."""
+        return self.overlap or None
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Nuclei, and the box that bounds one of them in voxels (z, y, x)."""
+    """Nuclei, and the box that bounds one of them in voxels (z, y, x).
+
+    `region` is where their centres stay when they move; None: anywhere.
+    """
 
     nuclei: Nuclei
     box: Shape
+    region: Region | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +103,9 @@ class Organism:
         Length of a px along y in the units of a plan.
     volume : Volume, optional
         Voxels, of volumes.
+    moves : {"open", "closed"}, optional
+        Of a time series: whether cells enter and leave the field of view, or stay in
+        their region; None: they cannot move.
     """
 
     size: tuple[int, ...]
@@ -92,11 +113,15 @@ class Organism:
     draw: Callable[[Plan, Order], Drawn]
     unit: float = 1.0
     volume: Volume | None = None
+    moves: Literal["open", "closed"] | None = None
 
 
 def draw_plan(plan: Plan, order: Order) -> Drawn:
     """Draw a plan whose nuclei are in the coordinates of the image."""
-    return paint(plan.nuclei, order.shape, plan.box, released=order.released)
+    return paint(
+        plan.nuclei, order.shape, plan.box, released=order.released,
+        overlap=order.transparent,
+    )  # fmt: skip
 
 
 def radii(
@@ -135,15 +160,18 @@ def deformed(limit: float, count: int, rng: np.random.Generator) -> Floats:
     return rng.uniform(-limit, limit, (count, 2, 3, 3))
 
 
-def nucleoli(radius: Floats, rng: np.random.Generator) -> Floats:
-    """Draw dark circles within nuclei of these radii, shape (n, 2, 4)."""
-    n, most = len(radius), NUCLEOLI[1]
-    there = np.arange(most) < rng.integers(NUCLEOLI[0], most + 1, n)[:, None]
+def nucleoli(
+    radius: Floats, rng: np.random.Generator, number: tuple[int, int] = NUCLEOLI,
+    contrast: tuple[float, float] = NUCLEOLUS_FACTOR,
+) -> Floats:  # fmt: skip
+    """Draw dark circles within nuclei of these radii, shape (n, most, 4)."""
+    n, most = len(radius), number[1]
+    there = np.arange(most) < rng.integers(number[0], most + 1, n)[:, None]
     angle = rng.uniform(0, 2 * np.pi, (n, most))
     # Within half of the radius, evenly over the area.
     place = 0.5 * radius[:, None] * np.sqrt(rng.uniform(size=(n, most)))
     size = radius[:, None] * rng.uniform(*NUCLEOLUS_RADIUS, (n, most))
-    factor = rng.uniform(*NUCLEOLUS_FACTOR, (n, most))
+    factor = rng.uniform(*contrast, (n, most))
     return np.stack(
         [place * np.sin(angle), place * np.cos(angle), np.where(there, size, 0.0),
          np.where(there, factor, 1.0)], axis=2,
@@ -192,7 +220,7 @@ def fitted_nuclei(
          across / np.sqrt(elongation) / voxel[1], across * np.sqrt(elongation)
          / voxel[2]], axis=1,
     )  # fmt: skip
-    reach = np.maximum(2 * axes.max(axis=0), 1.0)
+    reach = np.maximum(2 * axes.max(axis=0) * nearest_distance(order.overlap), 1.0)
     centres, _ = place_by_exclusion(region, tuple(reach), count, rng)
     n = len(centres)
     depth = 1.0 if flat else 2 * np.ceil(axes[:, 0].max()) + 1
@@ -204,6 +232,7 @@ def fitted_nuclei(
             np.zeros((n, 0, 4)),
         ),
         odd_box(order, depth, side, side),
+        region,
     )  # fmt: skip
 
 
@@ -227,7 +256,8 @@ def _flat_nuclei(
 ) -> Plan:  # fmt: skip
     """Nuclei of an image; `shapes` gives the shrinking factor along y."""
     low, high = limits
-    reach = (1.0, 2.0 * high, 2.0 * high)
+    near = max(1.0, 2.0 * high * nearest_distance(order.overlap))
+    reach = (1.0, near, near)
     found, exhausted = place_by_exclusion(region, reach, number, rng)
     centres = kept(found, exhausted, number, order)
     n = len(centres)
@@ -275,8 +305,7 @@ def _gowt1(order: Order, rng: np.random.Generator) -> Plan:
         return plan
     axes = plan.nuclei.axes
     dark = nucleoli(np.sqrt(axes[:, 1] * axes[:, 2]), rng)
-    nuclei = Nuclei(**{**vars(plan.nuclei), "nucleoli": dark})
-    return Plan(nuclei, plan.box)
+    return replace(plan, nuclei=replace(plan.nuclei, nucleoli=dark))
 
 
 def _celegans_number(order: Order, rng: np.random.Generator) -> int:
@@ -318,12 +347,12 @@ def _celegans(order: Order, rng: np.random.Generator) -> Plan:
     )
     depth = 2 * most * CE_FLATNESS
     depth = depth if order.released else 2 * np.ceil(most * CE_FLATNESS) + 1
-    return Plan(nuclei, odd_box(order, depth, 3 * most, 3 * most))
+    return Plan(nuclei, odd_box(order, depth, 3 * most, 3 * most), region)
 
 
-HELA = Organism((700, 1100), _hela, draw_plan)
-GOWT1 = Organism((1024, 1024), _gowt1, draw_plan)
+HELA = Organism((700, 1100), _hela, draw_plan, moves="open")
+GOWT1 = Organism((1024, 1024), _gowt1, draw_plan, moves="open")
 CELEGANS = Organism(
     (35, 512, 708), _celegans, draw_plan,
-    volume=Volume(spacing=(1 / CE_FLATNESS, 1.0, 1.0)),
+    volume=Volume(spacing=(1 / CE_FLATNESS, 1.0, 1.0)), moves="closed",
 )  # fmt: skip

@@ -59,11 +59,14 @@ class SketchPatches:
 
         Returns
         -------
-        ndarray, shape (size, 1, [Z,] Y, X)
+        ndarray, shape (size, C, [Z,] Y, X)
             float32, network values.
         """
         drawn = [
             simulate_sketch(self.parameters, self.options, self.seed, number)[0]
             for number in range(step * size, (step + 1) * size)
         ]
-        return unit_to_network(np.stack(drawn)[:, None], self.transform)
+        patches = np.stack(drawn)
+        if len(self.options.channels) == 1:
+            patches = patches[:, None]
+        return unit_to_network(patches, self.transform)

@@ -15,8 +15,10 @@ from typing import Any
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from scipy import optimize
 
 Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 Shape = tuple[int, int, int]
 
 
@@ -82,6 +84,12 @@ class Region:
         row = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
         z, y = np.divmod(row, self.shape[1])
         return np.stack([z, y, self.columns.astype(np.int64)], axis=1)
+
+    def mask(self) -> Mask:
+        """Return the region as a mask, shape (Z, Y, X)."""
+        inside = np.zeros(self.shape, np.bool_)
+        inside[tuple(self.voxels().T)] = True
+        return inside
 
 
 @numba.njit(cache=True, nogil=True)
@@ -227,6 +235,46 @@ def place_by_exclusion(
         np.array(reach, float), count, rng,
     )  # fmt: skip
     return found[0], bool(found[1])
+
+
+def covered_share(
+    distance: Floats | float, first: Floats | float, second: Floats | float
+) -> Floats:
+    """Share of the smaller of two discs that lies on the larger one.
+
+    Parameters
+    ----------
+    distance : ndarray or float
+        Between the centres, px.
+    first, second : ndarray or float
+        Radii above 0, px.
+
+    Returns
+    -------
+    ndarray
+        0 (apart or touching) to 1 (within the other): the area of the lens that two
+        circles have in common by the area of the smaller one.
+    """
+    r, s = np.minimum(first, second), np.maximum(first, second)
+    d = np.clip(distance, np.maximum(s - r, 1e-9 * r), r + s)
+    near = np.arccos(np.clip((d**2 + r**2 - s**2) / (2 * d * r), -1, 1))
+    far = np.arccos(np.clip((d**2 + s**2 - r**2) / (2 * d * s), -1, 1))
+    kite = np.sqrt(np.maximum((r + s - d) * (d + r - s) * (d - r + s) * (d + r + s), 0))
+    return np.asarray((r**2 * near + s**2 * far - kite / 2) / (np.pi * r**2))
+
+
+def nearest_distance(share: float) -> float:
+    """Distance of two equal discs that cover this share of each other, in diameters.
+
+    1 (touching) for a share of 0, and 0 for a share of 1.
+    """
+    if share <= 0:
+        return 1.0
+    if share >= 1:
+        return 0.0
+    return float(
+        optimize.brentq(lambda d: float(covered_share(2 * d, 1.0, 1.0)) - share, 0, 1)
+    )
 
 
 def discs(shape: Shape, count: int, radius: float, rng: np.random.Generator) -> Mask:

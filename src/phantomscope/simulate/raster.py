@@ -121,45 +121,85 @@ def _shade(y, x, box, grey, nucleoli):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True)
 def _paint(  # type: ignore[no-untyped-def]
     labels, sketch, counts, centres, axes, turns, greys, moves, nucleoli, box, wy, wx,
-    released,
+    released, adds, most,
 ):  # fmt: skip
     shape = np.array(labels.shape)
-    bent = len(moves) > 0
     rows = np.zeros((2, 3))
+    # Of each nucleus its voxels, covered or not, and those that the next one covers.
+    whole, hits = np.zeros_like(counts), np.zeros_like(counts)
     for n in range(len(centres)):
-        start = box_start(centres[n], box, shape, released)
-        for y in range(max(0, -start[1]), min(box[1], shape[1] - start[1])):
+        for drawn in range(0 if most < 1.0 else 1, 2):
+            _paint_one(
+                labels, sketch, counts, n, box_start(centres[n], box, shape, released),
+                axes[n], turns[n], greys[n], moves, nucleoli[n], box, wy, wx, released,
+                adds, drawn == 1, whole, hits, rows,
+            )  # fmt: skip
+            if drawn == 0 and _covers(counts, whole, hits, n + 1, most):
+                break
+
+
+@numba.njit(cache=True, nogil=True)
+def _covers(counts, whole, hits, number, most):  # type: ignore[no-untyped-def]
+    """Whether a nucleus lies over more of the others, or of itself, than allowed.
+
+    What it would cover is noted in `hits`, which is emptied.
+    """
+    shared, beyond = 0, False
+    for other in range(1, number):
+        if hits[other] > 0:
+            shared += hits[other]
+            left = counts[other] - hits[other]
+            beyond = beyond or whole[other] - left > most * whole[other]
+            hits[other] = 0
+    beyond = beyond or shared > most * (shared + hits[0])
+    hits[0] = 0
+    return beyond
+
+
+@numba.njit(cache=True, nogil=True)
+def _paint_one(  # type: ignore[no-untyped-def]
+    labels, sketch, counts, n, start, axes, turn, grey_of_it, moves, nucleoli, box,
+    wy, wx, released, adds, draws, whole, hits, rows,
+):  # fmt: skip
+    """Draw one nucleus, or only note what it would cover."""
+    shape = labels.shape
+    bent = len(moves) > 0
+    for y in range(max(0, -start[1]), min(box[1], shape[1] - start[1])):
+        if bent:
+            for axis in range(2):
+                for j in range(3):
+                    rows[axis, j] = (
+                        wy[y, 0] * moves[n, axis, 0, j]
+                        + wy[y, 1] * moves[n, axis, 1, j]
+                        + wy[y, 2] * moves[n, axis, 2, j]
+                    ) * box[1 + axis]
+        for x in range(max(0, -start[2]), min(box[2], shape[2] - start[2])):
+            v, u = float(y), float(x)
             if bent:
-                for axis in range(2):
-                    for j in range(3):
-                        rows[axis, j] = (
-                            wy[y, 0] * moves[n, axis, 0, j]
-                            + wy[y, 1] * moves[n, axis, 1, j]
-                            + wy[y, 2] * moves[n, axis, 2, j]
-                        ) * box[1 + axis]
-            for x in range(max(0, -start[2]), min(box[2], shape[2] - start[2])):
-                v, u = float(y), float(x)
-                if bent:
-                    a, b, c = wx[x, 0], wx[x, 1], wx[x, 2]
-                    v += a * rows[0, 0] + b * rows[0, 1] + c * rows[0, 2]
-                    u += a * rows[1, 0] + b * rows[1, 1] + c * rows[1, 2]
-                    if released:
-                        if v < 0 or u < 0 or v > box[1] - 1 or u > box[2] - 1:
-                            continue
-                        v, u = np.floor(v + 0.5), np.floor(u + 0.5)
-                along, across = lateral(v, u, box, axes[n], turns[n], released)
-                if along + across > 1.0:
-                    continue
-                grey = _shade(y, x, box, greys[n], nucleoli[n])
-                for z in range(max(0, -start[0]), min(box[0], shape[0] - start[0])):
-                    dz = (z - (box[0] - 1) // 2) / axes[n, 0]
-                    if dz * dz + along + across > 1.0:
+                a, b, c = wx[x, 0], wx[x, 1], wx[x, 2]
+                v += a * rows[0, 0] + b * rows[0, 1] + c * rows[0, 2]
+                u += a * rows[1, 0] + b * rows[1, 1] + c * rows[1, 2]
+                if released:
+                    if v < 0 or u < 0 or v > box[1] - 1 or u > box[2] - 1:
                         continue
-                    at = (start[0] + z, start[1] + y, start[2] + x)
-                    counts[labels[at]] -= 1
-                    counts[n + 1] += 1
-                    labels[at] = n + 1
-                    sketch[at] = grey
+                    v, u = np.floor(v + 0.5), np.floor(u + 0.5)
+            along, across = lateral(v, u, box, axes, turn, released)
+            if along + across > 1.0:
+                continue
+            grey = _shade(y, x, box, grey_of_it, nucleoli)
+            for z in range(max(0, -start[0]), min(box[0], shape[0] - start[0])):
+                dz = (z - (box[0] - 1) // 2) / axes[0]
+                if dz * dz + along + across > 1.0:
+                    continue
+                at = (start[0] + z, start[1] + y, start[2] + x)
+                if not draws:
+                    hits[labels[at]] += 1
+                    continue
+                counts[labels[at]] -= 1
+                counts[n + 1] += 1
+                whole[n + 1] += 1
+                labels[at] = n + 1
+                sketch[at] = sketch[at] + grey if adds else grey
 
 
 def label_type(count: int) -> type[np.uint16] | type[np.uint32]:
@@ -169,9 +209,12 @@ def label_type(count: int) -> type[np.uint16] | type[np.uint32]:
 
 def paint(
     nuclei: Nuclei, shape: tuple[int, int, int], box: tuple[int, int, int], *,
-    released: bool,
+    released: bool, overlap: float | None = None,
+    numbers: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[Any]]:  # fmt: skip
-    """Draw nuclei one after the other; the later one covers the earlier one.
+    """Draw nuclei one after the other; the later one lies on the earlier one.
+
+    Where they overlap, the label is that of the later one.
 
     Parameters
     ----------
@@ -184,14 +227,21 @@ def paint(
     released : bool
         Nearest voxels and shifted boxes, as in the released code; else nuclei are
         drawn exactly about their centres (odd boxes) and cut by the edges.
+    overlap : float, optional
+        Nuclei are transparent: where they overlap their light adds up. One is left out
+        that would lie with more than this share of itself on others, or cover more
+        than this share of another (together with those before); from 1 on none is.
+        None: what is covered gives no light.
+    numbers : ndarray, shape (n,), optional
+        Label of each nucleus, in place of 1 ... n.
 
     Returns
     -------
     sketch : ndarray, shape (Z, Y, X)
         float32 unit intensities, 0 outside the nuclei.
     labels : ndarray, shape (Z, Y, X)
-        uint16 or uint32, 1 ... m without gaps. A nucleus of which nothing is seen has
-        no label.
+        uint16 or uint32, 1 ... m without gaps, or `numbers`. A nucleus of which
+        nothing is seen has no label.
     """
     labels = np.zeros(shape, label_type(len(nuclei)))
     sketch = np.zeros(shape, np.float32)
@@ -201,8 +251,12 @@ def paint(
         turns_in_box(nuclei.angles, box), nuclei.greys, nuclei.moves, nuclei.nucleoli,
         np.array(box),
         spline_weights(box[1]), spline_weights(box[2]), released,
+        overlap is not None, 1.0 if overlap is None else float(overlap),
     )  # fmt: skip
-    return sketch, without_gaps(labels, counts)
+    if numbers is None:
+        return sketch, without_gaps(labels, counts)
+    table = np.concatenate([[0], numbers]).astype(label_type(numbers.max(initial=0)))
+    return sketch, table[labels]
 
 
 def without_gaps(labels: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[Any]:

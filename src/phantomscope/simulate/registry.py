@@ -28,6 +28,7 @@ from phantomscope.simulate.organisms import (
     Order,
     Organism,
     Plan,
+    Shape,
     Variant,
 )
 from phantomscope.simulate.parameters import (
@@ -78,6 +79,21 @@ class NucleiDrawer:
         organ: ShapeModel | None = None,
     ) -> Drawn:  # fmt: skip
         """Draw a sketch and its labels; nuclei have no organ."""
+        shape = math.prod(options.size[:-2]), options.size[-2], options.size[-1]
+        plan, order = self.plan(options, kind, shape, rng)
+        sketch, labels = self.organism.draw(plan, order)
+        sketch, labels = sketch.reshape(options.size), labels.reshape(options.size)
+        fitted = options.variant == "fitted"
+        return (finished(sketch, kind, rng) if fitted else sketch), labels
+
+    def plan(
+        self, options: Simulate, kind: SketchType, shape: Shape,
+        rng: np.random.Generator,
+    ) -> tuple[Plan, Order]:  # fmt: skip
+        """Plan the nuclei of a field of this shape (Z, Y, X).
+
+        It may be larger than `options.size`: `objects` is in proportion.
+        """
         fitted = options.variant == "fitted"
         flat = len(options.size) == 2
         if fitted and flat != (kind.volume is None):
@@ -88,13 +104,14 @@ class NucleiDrawer:
                 where="simulate.organism",
                 fix="use `variant: paper`, or fit to images of as many dimensions",
             )
-        shape = math.prod(options.size[:-2]), options.size[-2], options.size[-1]
         count = _number(options.objects, rng)
-        order = Order(options.variant, shape, count, kind if fitted else None)
-        plan = self.organism.plan(order, rng)
-        sketch, labels = self.organism.draw(plan, order)
-        sketch, labels = sketch.reshape(options.size), labels.reshape(options.size)
-        return (finished(sketch, kind, rng) if fitted else sketch), labels
+        if count is not None:
+            count = round(count * math.prod(shape) / math.prod(options.size))
+        order = Order(
+            options.variant, shape, count, kind if fitted else None,
+            options.overlap or 0.0,
+        )  # fmt: skip
+        return self.organism.plan(order, rng), order
 
 
 def _number(

@@ -12,7 +12,9 @@ from phantomscope.config.simulation import Simulate
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import generator
 from phantomscope.simulate.background import finished
+from phantomscope.simulate.organisms import Plan, nucleoli
 from phantomscope.simulate.parameters import SketchParameters, SketchType, quantile
+from phantomscope.simulate.raster import Nuclei
 from phantomscope.simulate.registry import drawer_of
 from phantomscope.simulate.shapes import foreground_region, nucleus_mask, smooth_field
 from phantomscope.simulate.volume import draw_volume, without_slivers
@@ -29,6 +31,15 @@ class _Canvas:
     light: NDArray[np.float64]
     allowed: Mask
     centres: list[tuple[float, float, float]] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, kind: SketchType, options: Simulate, shape: tuple[int, int],
+        rng: np.random.Generator,
+    ) -> _Canvas:  # fmt: skip
+        """Make an empty canvas of this shape."""
+        allowed = foreground_region(rng, shape, options.foreground, kind.radius[3])
+        return cls(np.zeros(shape, np.int32), np.zeros(shape), allowed)
 
     def window(self, centre: tuple[int, int], mask: Mask) -> tuple[slice, slice] | None:
         half = mask.shape[0] // 2
@@ -121,15 +132,20 @@ def _place(
     rng: np.random.Generator,
     kind: SketchType,
     options: Simulate,
-    count: int,
-) -> None:
-    """Place nuclei until the number is reached or nothing fits any more."""
+) -> NDArray[np.float64]:
+    """Place nuclei until the number is reached or nothing fits any more.
+
+    Returns radius, elongation and intensity of those that are placed, shape (n, 3).
+    """
+    density = float(quantile(kind.density, rng.uniform()))
+    count = max(int(rng.poisson(density * canvas.allowed.sum() / 1e6)), 1)
     nuclei = kind.draw(rng, count)
     if options.intensity_jitter:
         spread = np.exp(options.intensity_jitter * rng.standard_normal(count))
         nuclei[:, 2] *= spread
     largest = float(nuclei[:, 0].max(initial=1.0))
-    for radius, elongation, intensity in nuclei:
+    placed = []
+    for n, (radius, elongation, intensity) in enumerate(nuclei):
         mask = nucleus_mask(rng, radius, elongation, options.deformation)
         clustered = bool(rng.uniform() < kind.clustering)
         apart = options.placement == "non_overlapping"
@@ -145,7 +161,9 @@ def _place(
             if canvas.covered(window, mask) <= allowed:
                 light = _light(rng, mask, intensity, radius, options)
                 canvas.add(window, mask, light, radius)
+                placed.append(n)
                 break
+    return np.asarray(nuclei[placed])
 
 
 def draw_sketch(
@@ -176,18 +194,46 @@ def draw_sketch(
     """
     margin = int(np.ceil(kind.radius[-1] * np.sqrt(kind.elongation[-1]))) + 2
     full = (shape[0] + 2 * margin, shape[1] + 2 * margin)
-    canvas = _Canvas(
-        np.zeros(full, np.int32),
-        np.zeros(full),
-        foreground_region(rng, full, options.foreground, kind.radius[3]),
-    )
-    density = float(quantile(kind.density, rng.uniform()))
-    count = int(rng.poisson(density * canvas.allowed.sum() / 1e6))
-    _place(canvas, rng, kind, options, max(count, 1))
+    canvas = _Canvas.of(kind, options, full, rng)
+    _place(canvas, rng, kind, options)
     inner = (slice(margin, -margin),) * 2
     return finished(canvas.light, kind, rng)[inner], without_slivers(
         canvas.labels[inner]
     )
+
+
+def plan_fitted(
+    kind: SketchType, options: Simulate, shape: tuple[int, int],
+    rng: np.random.Generator,
+) -> Plan:  # fmt: skip
+    """Plan nuclei with fitted parameters, placed as `draw_sketch` places them.
+
+    Parameters
+    ----------
+    kind, options, shape, rng
+        As of `draw_sketch`; nothing lies beyond `shape`.
+
+    Returns
+    -------
+    Plan
+        As many as are placed; each has an angle, a bend and nucleoli of its own.
+    """
+    canvas = _Canvas.of(kind, options, shape, rng)
+    radius, elongation, intensity = _place(canvas, rng, kind, options).T
+    count, root = len(radius), np.sqrt(elongation)
+    places = np.asarray(canvas.centres).reshape(count, 3)[:, :2]
+    centres = np.concatenate([np.zeros((count, 1)), np.rint(places)], axis=1)
+    axes = np.stack([np.ones(count), radius / root, radius * root], axis=1)
+    side = int(3 * np.ceil(axes[:, 1:].max(initial=1.0))) | 1
+    # The box is common, but a nucleus is bent relative to its own patch.
+    patch = 2 * np.ceil(axes[:, 2] * (1 + 3 * options.deformation)) + 3
+    bend = rng.uniform(-1, 1, (count, 2, 3, 3)) * options.deformation
+    nuclei = Nuclei(
+        centres.astype(np.int64), axes, rng.uniform(0, 360, count), intensity,
+        bend * (patch / side)[:, None, None, None],
+        nucleoli(radius, rng, options.nucleoli, options.nucleolus_contrast),
+    )  # fmt: skip
+    return Plan(nuclei, (1, side, side))
 
 
 def sketch_identifier(index: int) -> str:
@@ -195,10 +241,20 @@ def sketch_identifier(index: int) -> str:
     return f"sketch-{index:06d}"
 
 
+def choose_type(
+    parameters: SketchParameters, options: Simulate, rng: np.random.Generator
+) -> SketchType:
+    """Return what an organism's own objects are like, or one of the fitted types."""
+    if options.organism != "fitted" and options.variant != "fitted":
+        return drawer_of(options.organism).kind(options)
+    weights = np.array([t.weight for t in parameters.types])
+    return parameters.types[int(rng.choice(len(weights), p=weights / weights.sum()))]
+
+
 def simulate_sketch(
     parameters: SketchParameters, options: Simulate, seed: int, index: int
 ) -> tuple[NDArray[np.float32], NDArray[Any], SketchType]:
-    """Draw the sketch with this number: a pure function of (seed, index).
+    """Draw the still sketch with this number: a pure function of (seed, index).
 
     Parameters
     ----------
@@ -226,12 +282,7 @@ def simulate_sketch(
         images of other dimensions.
     """
     rng = generator(seed, "sketch", index)
-    if options.organism != "fitted" and options.variant != "fitted":
-        drawer = drawer_of(options.organism)
-        kind = drawer.kind(options)
-        return *drawer.draw(options, kind, rng, parameters.organ), kind
-    weights = np.array([t.weight for t in parameters.types])
-    kind = parameters.types[int(rng.choice(len(weights), p=weights / weights.sum()))]
+    kind = choose_type(parameters, options, rng)
     if options.organism != "fitted":
         drawer = drawer_of(options.organism)
         return *drawer.draw(options, kind, rng, parameters.organ), kind
@@ -243,6 +294,20 @@ def draw_fitted(
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[Any]]:  # fmt: skip
     """Draw an image or a volume with fitted parameters."""
+    check_dimensions(kind, shape)
+    if len(shape) == 3:
+        return draw_volume(kind, options, (shape[0], shape[1], shape[2]), rng)
+    return draw_sketch(kind, options, (shape[0], shape[1]), rng)
+
+
+def check_dimensions(kind: SketchType, shape: tuple[int, ...]) -> None:
+    """Make sure that fitted parameters are those of images, or of volumes.
+
+    Raises
+    ------
+    PhantomscopeError
+        If `shape` has another number of dimensions.
+    """
     if (len(shape) == 3) != (kind.volume is not None):
         raise PhantomscopeError(
             f"sketches of {len(shape)} dimensions were asked for, but the parameters "
@@ -251,9 +316,6 @@ def draw_fitted(
             fix="give `size` as many numbers as the images have dimensions: height and "
             "width, or depth, height and width",
         )
-    if len(shape) == 3:
-        return draw_volume(kind, options, (shape[0], shape[1], shape[2]), rng)
-    return draw_sketch(kind, options, (shape[0], shape[1]), rng)
 
 
 def camera(

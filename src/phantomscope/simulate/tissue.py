@@ -114,7 +114,10 @@ class TissueDrawer:
                 "`built_in`",
             )
         if options.variant != "fitted":
-            return draw_meristem(cells, _three(options.size), rng, organ)
+            size = _three(options.size)
+            return draw_meristem(
+                cells, size, rng, organ, channels=options.channels
+            )
         if kind.tissue is None or kind.volume is None:
             raise PhantomscopeError(
                 f"the parameters of {kind.name} are those of nuclei, not of membranes",

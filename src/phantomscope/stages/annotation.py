@@ -61,7 +61,7 @@ class Annotated:
     labels: NDArray[np.integer[Any]]
     radius: float
     spacing: tuple[float, float, float] | None
-    voxel: dict[str, float] = field(default_factory=dict)
+    voxel: dict[str, Any] = field(default_factory=dict)
 
     def cropped(self, options: Appearance) -> Annotated:
         """Return the part that is brought back."""

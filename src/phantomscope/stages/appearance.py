@@ -199,7 +199,7 @@ def _bring_back(
 
 def _add(
     writer: ImageSetWriter, item: Annotated, name: str, image: NDArray[Any],
-    scores: dict[str, float], **columns: Any,
+    scores: dict[str, Any], **columns: Any,
 ) -> None:  # fmt: skip
     """Write one image beside the labels that it should show."""
     writer.add(

@@ -20,6 +20,7 @@ from phantomscope.images.files import check_targets, write_json, write_text
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.noise import generator
 from phantomscope.images.normalise import Normalisation, fit_normalisation
+from phantomscope.images.tracks import carry_tracks, series_columns, write_tracks
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.planning.sharding import shard_count
 from phantomscope.progress import Progress
@@ -28,7 +29,8 @@ from phantomscope.simulate.measured import Measured, measure_images
 from phantomscope.simulate.meristem_shape import ShapeModel
 from phantomscope.simulate.parameters import SketchParameters, SketchType
 from phantomscope.simulate.registry import drawer_of
-from phantomscope.simulate.sketch import camera, simulate_sketch, sketch_identifier
+from phantomscope.simulate.series import Sketches, series_identifier
+from phantomscope.simulate.sketch import camera, sketch_identifier
 from phantomscope.simulate.tissue import fit_tissue
 from phantomscope.stages.arguments import Output
 from phantomscope.stages.organ import learn_organ
@@ -53,15 +55,20 @@ def unannotated(prepared: Path) -> ImageSet:
 
 
 def shard_indices(config: Config, shard: int) -> list[int]:
-    """Numbers of the images of one shard: a block of them, in order."""
-    total, count = config.simulate.images, shard_count(config)
+    """Numbers of the images of one shard: a block of them, in order.
+
+    A time series stays whole.
+    """
+    total, count = config.simulate.series, shard_count(config)
+    frames = config.simulate.frames
     if not 0 <= shard < count:
         raise PhantomscopeError(
             f"there is no shard {shard}: there are {count}",
             where="--shard / simulate.shards",
             fix=f"shards count from 0 to {count - 1}",
         )
-    return list(range(shard * total // count, (shard + 1) * total // count))
+    first, stop = shard * total // count, (shard + 1) * total // count
+    return list(range(first * frames, stop * frames))
 
 
 def kind_of(parameters: SketchParameters, name: str, sketch: Path) -> SketchType:
@@ -297,6 +304,7 @@ def simulate(config: Config, *, sketch: Path, sketches: Output, shard: int = 0) 
         "options": config.simulate.model_dump(exclude=set(DIVISION)),
         "parameters": parameters.model_dump(),
     }
+    drawn = Sketches(parameters, config.simulate, config.seed)
     with (
         ImageSetWriter(sketches, info) as writer,
         Progress("drawing sketches", len(numbers), unit="images") as progress,
@@ -304,14 +312,23 @@ def simulate(config: Config, *, sketch: Path, sketches: Output, shard: int = 0) 
         for number in numbers:
             identifier = sketch_identifier(number)
             if identifier not in writer:
-                image, labels, kind = simulate_sketch(
-                    parameters, config.simulate, config.seed, number
-                )
+                one = drawn.draw(number)
+                columns: dict[str, Any] = {}
+                if one.series is not None:
+                    group = series_identifier(number, config.simulate.frames)
+                    columns = series_columns(group, one.frame)
+                    write_tracks(writer.partial / columns["tracks"], one.series.tracks)
                 writer.add(
-                    identifier, image, labels, seed=config.seed, split="train",
-                    type=kind.name, objects=int(labels.max()),
+                    identifier, one.sketch, one.labels, seed=config.seed,
+                    split="train", type=one.kind.name, objects=one.objects,
+                    channels=len(config.simulate.channels), **columns,
                 )  # fmt: skip
             progress.advance()
+
+
+def exposure(row: dict[str, Any]) -> int:
+    """Return the number that says how a sketch is exposed: all of a series alike."""
+    return int(str(row["group"]).rsplit("-", 1)[1])
 
 
 def raw_limits(
@@ -352,7 +369,7 @@ def photograph(
             rng = generator(config.seed, "camera", number)
             kind = kind_of(parameters, row["type"], sketch)
             unit = camera(part.image(identifier), kind, rng)
-            like = raw_limits(scale, real, row["type"], config.seed, number)
+            like = raw_limits(scale, real, row["type"], config.seed, exposure(row))
             writer.add(
                 identifier,
                 scale.from_unit(unit, like),
@@ -361,5 +378,6 @@ def photograph(
                 seed=config.seed,
                 type=row["type"],
                 limits=like,
+                **carry_tracks(row, part.folder, writer.partial),
             )
             progress.advance()

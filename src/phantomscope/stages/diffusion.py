@@ -47,6 +47,8 @@ from phantomscope.stages.pseudo import PseudoSketches
 from phantomscope.stages.synthesis import (
     bring_back,
     make_sampler,
+    network_sketch,
+    raw_image,
     read_start,
     sketch_values,
 )
@@ -59,13 +61,13 @@ CROPS = 32
 Drawn = tuple[Float, NDArray[np.uint16], SketchType]
 
 
-def _pixels(images: ImageSet, identifier: str) -> Iterator[NDArray[Any]]:
-    """Give an image; of a volume its planes, one by one."""
-    if len(images.shape(identifier)) == 2:
-        yield images.image(identifier)
+def _values(images: ImageSet, scale: Normalisation, identifier: str) -> Iterator[Float]:
+    """Give the network values of an image; of a volume those of its planes."""
+    if len(images.shape(identifier)) == 2 or scale.channels > 1:
+        yield scale.forward_channels(images.channels(identifier), identifier)
     else:
         with images.planes(identifier) as planes:
-            yield from planes
+            yield from (scale.forward(plane, identifier) for plane in planes)
 
 
 def _value_range(images: ImageSet, scale: Normalisation) -> tuple[float, float]:
@@ -73,7 +75,7 @@ def _value_range(images: ImageSet, scale: Normalisation) -> tuple[float, float]:
     extremes = [
         (float(values.min()), float(values.max()))
         for i in images.ids
-        for values in (scale.forward(part, i) for part in _pixels(images, i))
+        for values in _values(images, scale, i)
     ]
     return min(low for low, _ in extremes), max(high for _, high in extremes)
 
@@ -107,6 +109,7 @@ def train_diffusion(
             config.network,
             config.seed,
             images.dims,
+            channels=scale.channels,
             conditions=conditions,
             timesteps=config.process.timesteps,
         ),
@@ -121,6 +124,7 @@ def train_diffusion(
             "seed": config.seed,
             "images": list(images.table["sha256"]),
             "limits": scale.limits,
+            **({"others": scale.others} if scale.others else {}),
             **seen,
         },
         state=state,
@@ -133,6 +137,7 @@ def train_diffusion(
         "value_range": _value_range(images, scale),
         "seed": config.seed,
         "dims": images.dims,
+        "channels": scale.channels,
         "conditions": conditions,
     }
     trainer.save_model(model, about)
@@ -179,17 +184,18 @@ def _real_crops(
 def _cropped(drawn: Drawn, size: Sequence[int], rng: np.random.Generator) -> Drawn:
     """Return a crop of a sketch: of a few the one with the most labelled pixels."""
     sketch, labels, kind = drawn
-    if all(s <= w for s, w in zip(sketch.shape, size, strict=True)):
+    if all(s <= w for s, w in zip(labels.shape, size, strict=True)):
         return drawn
     places = []
     for _ in range(8):
         corner = [
             int(rng.integers(max(s - w, 0) + 1))
-            for s, w in zip(sketch.shape, size, strict=True)
+            for s, w in zip(labels.shape, size, strict=True)
         ]
         places.append(tuple(slice(c, c + w) for c, w in zip(corner, size, strict=True)))
     best = max(places, key=lambda place: np.count_nonzero(labels[place]))
-    return sketch[best], labels[best], kind
+    window: Any = (..., *best)
+    return sketch[window], labels[best], kind
 
 
 def _draw(config: Config, parameters: SketchParameters) -> list[Drawn]:
@@ -240,16 +246,26 @@ def _bring_back(
         for t in times:
             scores = []
             for n, (sketch, labels, kind) in enumerate(drawn):
-                flat = sketch_values(sketch, config.synthesise, scale.transform)
+                flat = network_sketch(
+                    channels_of(sketch, labels), config.synthesise, scale.transform
+                )
                 back = bring_back(sampler, flat, f"start-{n}", t)
                 like = raw_limits(scale, images, kind.name, config.seed, n)
-                raw = scale.inverse(back, like)
-                unit = scale.to_unit(raw, like)
+                raw = raw_image(back, scale, like)
+                unit = scale.to_unit(channels_of(raw, labels)[0], like)
                 scores.append(fidelity_of(unit, labels, kind).f1)
-                writer.add(f"t{t:04d}-{n}", raw, labels, t=t, sketch=n)
+                writer.add(
+                    f"t{t:04d}-{n}", raw, labels, t=t, sketch=n,
+                    channels=scale.channels,
+                )  # fmt: skip
                 bar.advance()
             fidelity.append(float(np.mean(scores)))
     return fidelity
+
+
+def channels_of(image: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+    """Return an image or a sketch with an axis of channels, shape (C, [Z,] Y, X)."""
+    return image if image.ndim > labels.ndim else image[None]
 
 
 def _compared(
@@ -261,9 +277,12 @@ def _compared(
     if config.dims == 2:
         size = (min(size),) * 2
     crops = _real_crops(images, scale, size, config.seed)
+    # Of several channels the first, in which the objects are looked for.
     flat = [
-        sketch_values(sketch, config.synthesise, scale.transform)
-        for sketch, _, _ in drawn
+        sketch_values(
+            channels_of(sketch, labels)[0], config.synthesise, scale.transform
+        )
+        for sketch, labels, _ in drawn
     ]
     return forward_distances(crops, flat, diffusion.process, times)
 
@@ -350,6 +369,8 @@ def distil(
     )
     trainer.train()
     write_text(student_metrics, trainer.metrics_file.read_text())
-    names = ("network", "process", "value_range", "seed", "dims", "conditions")
+    names = (
+        "network", "process", "value_range", "seed", "dims", "channels", "conditions",
+    )  # fmt: skip
     kept = {name: teacher.meta[name] for name in names if name in teacher.meta}
     trainer.save_model(student, {**kept, "distilled": about})

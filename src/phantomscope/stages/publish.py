@@ -19,21 +19,24 @@ from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.checksums import CHECKSUMS, hash_files, write_checksums
 from phantomscope.images.files import (
     check_replaceable,
+    pixel_hash,
     read_json,
     replace_folder,
     write_json,
     write_ome_tiff,
     write_text,
 )
-from phantomscope.images.imageset import ImageSet
+from phantomscope.images.imageset import ImageSet, count_channels
 from phantomscope.images.ome_zarr import Planes, write_ome_zarr
 from phantomscope.images.pack import write_zip
+from phantomscope.images.tracks import carry_tracks, relabelled
 from phantomscope.images.volumes import write_volume
 from phantomscope.images.voxels import VoxelSize, voxel_size
 from phantomscope.images.writer import write_manifest
 from phantomscope.locks import only_writer
 from phantomscope.progress import Progress
 from phantomscope.stages.arguments import Output
+from phantomscope.stages.sequences import Sequences, find_sequences
 from phantomscope.tables.datasheet import Tally, describe
 from phantomscope.tables.datasheet_files import deposit, markdown
 from phantomscope.tables.licence import choose_licence
@@ -67,7 +70,10 @@ def publish(
         partial = published.with_name(f".{published.name}.partial")
         _begin(partial, _identity(images, options, size))
         tally, rows, digests = Tally(), [], {}
-        export = _Export(images, partial, options, size)
+        sequences = None
+        if "ctc" in options.formats:
+            sequences = find_sequences(images, lambda one: _labels_of(images, one))
+        export = _Export(images, partial, options, size, sequences)
         with Progress("publishing", len(images), unit="images") as progress:
             for identifier in images.ids:
                 receipt = _exported(export, identifier)
@@ -78,6 +84,10 @@ def publish(
                           str(receipt["row"].get("type") or ""),
                           list(receipt["bytes"].values()))  # fmt: skip
                 progress.advance()
+        if sequences is not None:
+            digests |= hash_files(partial, *sequences.write(partial))
+        if (partial / "tracks").exists():
+            digests |= hash_files(partial, "tracks")
         content = describe(
             config, source=source, images=images, size=size, tally=tally,
             sketch=read_yaml(sketch) if sketch else None, memorisation=memorisation,
@@ -100,6 +110,13 @@ def _labelled(images: ImageSet) -> ImageSet:
             fix="give the folder of the checked images, such as results/demo/checked",
         )
     _ = images.dims
+    if any(count_channels(images.row(identifier)) > 1 for identifier in images.ids):
+        raise PhantomscopeError(
+            "images of several channels cannot be published yet",
+            where=images.folder / "manifest.csv",
+            fix="leave `publish.formats` empty; the checked set itself is a folder of "
+            "OME-TIFF files with a manifest",
+        )
     return images.having("mask")
 
 
@@ -141,6 +158,7 @@ class _Export:
     partial: Path
     options: Publish
     size: VoxelSize
+    sequences: Sequences | None = None
 
 
 def _exported(export: _Export, identifier: str) -> Receipt:
@@ -171,12 +189,15 @@ def _export_image(export: _Export, identifier: str) -> Receipt:
     with _planes(images, identifier, "mask") as labels:
         sizes = _label_sizes(labels)
     row = {**images.row(identifier), "objects": len(sizes)}
+    row |= carry_tracks(row, images.folder, export.partial)
     row |= {"pixel_size": size[-1], "pixel_unit": "um" if size[-1] else ""}
     if size[-2] != size[-1]:
         row["pixel_size_y"] = size[-2]
     if len(size) == 3 and size[0]:
         row["pixel_size_z"] = size[0]
     parts: list[str] = []
+    if export.sequences is not None:
+        parts += _export_frame(export, identifier, export.sequences, row)
     if "ome_zarr" in options.formats:
         row["ome_zarr"] = f"ome_zarr/{identifier}.ome.zarr"
         row["image"] = row["mask"] = row["ome_zarr"]
@@ -212,6 +233,26 @@ def _export_image(export: _Export, identifier: str) -> Receipt:
     }
 
 
+def _export_frame(
+    export: _Export, identifier: str, sequences: Sequences, row: dict[str, Any]
+) -> list[str]:
+    """Write a frame as the Cell Tracking Challenge has it; return its files."""
+    place = sequences.places[identifier]
+    row |= {"sequence": place.sequence, "time": int(place.time), "image": place.image}
+    with _planes(export.images, identifier, "image") as planes:
+        _write_tiff(export.partial / place.image, planes, export.size)
+    for name in place.masks:
+        with _planes(export.images, identifier, "mask") as planes:
+            numbered = (relabelled(plane, place.labels) for plane in planes.planes)
+            labels = Planes(planes.shape, np.dtype(np.uint16), numbered)
+            digest = _write_tiff(export.partial / name, labels, export.size)
+    if export.options.formats == ["ctc"]:
+        # Of the labels in the other formats it is that of the images given.
+        row["mask_sha256"] = digest
+    row["mask"] = place.masks[0]
+    return [place.image, *place.masks]
+
+
 def _plain(value: Any) -> Any:
     """As JSON has it; an empty cell of a manifest is NaN, and no number."""
     value = value.item() if isinstance(value, np.generic) else value
@@ -230,6 +271,12 @@ def _planes(images: ImageSet, identifier: str, column: str) -> Iterator[Planes]:
     yield Planes(array.shape, array.dtype, [array])
 
 
+def _labels_of(images: ImageSet, identifier: str) -> list[int]:
+    """List the labels that an image shows."""
+    with _planes(images, identifier, "mask") as labels:
+        return list(_label_sizes(labels))
+
+
 def _label_sizes(labels: Planes) -> dict[int, int]:
     """Count the voxels of each object."""
     sizes: Counter[int] = Counter()
@@ -239,16 +286,20 @@ def _label_sizes(labels: Planes) -> dict[int, int]:
     return dict(sorted(sizes.items()))
 
 
-def _write_tiff(path: Path, planes: Planes, size: VoxelSize) -> None:
+def _write_tiff(path: Path, planes: Planes, size: VoxelSize) -> str:
+    """Write an image and return the hash of its pixels."""
     # One number where it holds for all axes, or where only x and y are known.
     length: Any = size[-1] if None in size or len(set(size)) == 1 else size
     if len(planes.shape) == 3:
         depth, height, width = planes.shape
         shape = (depth, height, width)
-        write_volume(path, planes.planes, shape, planes.dtype, pixel_size=length)
-    else:
-        (array,) = planes.planes
-        write_ome_tiff(path, array, pixel_size=length)
+        found = write_volume(
+            path, planes.planes, shape, planes.dtype, pixel_size=length
+        )
+        return str(found["sha256"])
+    (array,) = planes.planes
+    write_ome_tiff(path, array, pixel_size=length)
+    return pixel_hash(array)
 
 
 def _document(

@@ -19,13 +19,14 @@ from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.sample import Sampler
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import read_json
-from phantomscope.images.imageset import ImageSet
+from phantomscope.images.imageset import ImageSet, count_channels
 from phantomscope.images.normalise import Normalisation, unit_to_network
+from phantomscope.images.tracks import carry_tracks
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.planning.sharding import pixels_per_job
 from phantomscope.progress import Progress
 from phantomscope.stages.arguments import Output
-from phantomscope.stages.data import raw_limits, unannotated
+from phantomscope.stages.data import exposure, raw_limits, unannotated
 
 Float = NDArray[np.float32]
 # Where a volume that is being synthesised has its states, in the unfinished set.
@@ -67,6 +68,22 @@ def sketch_values(
     if options.sketch_range == "unit":
         return sketch
     return unit_to_network(sketch, transform)
+
+
+def network_sketch(channels: Float, options: Synthesise, transform: str) -> Float:
+    """Do as `sketch_values` with each channel of a sketch, shape (C, [Z,] Y, X).
+
+    One channel alone has no axis of channels any more.
+    """
+    values = [sketch_values(one, options, transform) for one in channels]
+    return values[0] if len(values) == 1 else np.stack(values)
+
+
+def raw_image(values: Float, scale: Normalisation, like: str) -> NDArray[Any]:
+    """Bring network values, perhaps of several channels, to the units of an image."""
+    if scale.channels == 1:
+        return scale.inverse(values, like)
+    return scale.inverse_channels(values, like)
 
 
 def bring_back(sampler: Sampler, sketch: Float, identifier: str, t: int) -> Float:
@@ -114,28 +131,39 @@ def synthesise(
         for identifier in part.ids:
             if identifier not in writer:
                 row = part.row(identifier)
-                number = int(identifier.rsplit("-", 1)[1])
-                like = raw_limits(scale, real, row["type"], config.seed, number)
+                like = raw_limits(scale, real, row["type"], config.seed, exposure(row))
                 columns = {
                     "split": "train", "seed": config.seed, "type": row["type"],
                     "limits": like, "pixel_size": real.voxel_size(like),
+                    **carry_tracks(row, part.folder, writer.partial),
                 }  # fmt: skip
-                if row["axes"] == "ZYX":
-                    _volume(sampler, part, identifier, t_start, scale, writer, columns)
+                noise = noise_of(row, options)
+                channels = count_channels(row)
+                # Volumes of several channels are in memory.
+                if row["axes"] == "ZYX" and channels == 1:
+                    _volume(
+                        sampler, part, identifier, noise, t_start, scale, writer,
+                        columns,
+                    )  # fmt: skip
                 else:
-                    values = sketch_values(
-                        part.image(identifier), options, scale.transform
-                    )
-                    values = bring_back(sampler, values, identifier, t_start)
-                    raw = scale.inverse(values, like)
-                    writer.add(identifier, raw, part.mask(identifier), **columns)
+                    sketch = part.channels(identifier)
+                    values = network_sketch(sketch, options, scale.transform)
+                    values = bring_back(sampler, values, noise, t_start)
+                    raw = raw_image(values, scale, like)
+                    mask = part.mask(identifier)
+                    writer.add(identifier, raw, mask, channels=channels, **columns)
             progress.advance()
         # Those of a volume that was finished just before a kill are there, too.
         shutil.rmtree(writer.partial / STATES, ignore_errors=True)
 
 
+def noise_of(row: dict[str, Any], options: Synthesise) -> str:
+    """Return the name of the noise field of an image: its id, or its series."""
+    return str(row["group"] if options.series_noise == "shared" else row["id"])
+
+
 def _volume(
-    sampler: Sampler, sketches: ImageSet, identifier: str, t_start: int,
+    sampler: Sampler, sketches: ImageSet, identifier: str, noise: str, t_start: int,
     scale: Normalisation, writer: ImageSetWriter, columns: dict[str, Any],
 ) -> None:  # fmt: skip
     """Synthesise a volume from file to file; killed, it goes on at the next slab."""
@@ -156,9 +184,7 @@ def _volume(
         condition = None
         if sampler.model.conditions:
             condition = RowsField(rows, 1, sketch.shape, sampler.device)
-        field = sampler.stream(
-            rows, sketch.shape, identifier, t_start, scratch, condition
-        )
+        field = sampler.stream(rows, sketch.shape, noise, t_start, scratch, condition)
         raw = (
             scale.inverse(field.read(z, z + 1)[0, 0].numpy(), columns["limits"])
             for z in range(sketch.shape[0])
