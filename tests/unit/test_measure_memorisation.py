@@ -71,8 +71,11 @@ def test_chunks_change_nothing(monkeypatch, all_shifts):
     whole = nearest_patch(samples, PATCHES, all_shifts=all_shifts)
     monkeypatch.setattr(memorisation, "_BUDGET", {"cpu": 2 * 4 * 8 * 15**2})
     monkeypatch.setattr(memorisation, "_SPECTRA", 2 * 4 * 8 * 15**2)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
     parts = nearest_patch(samples, PATCHES, all_shifts=all_shifts)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(threads)
     assert_allclose(parts.score, whole.score, atol=1e-6)
     assert_allclose(parts.by_patch, whole.by_patch, atol=1e-6)
     assert_array_equal(parts.index, whole.index)
