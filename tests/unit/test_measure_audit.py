@@ -8,13 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 
 from phantomscope.errors import PhantomscopeError
-from phantomscope.measure.audit import (
-    alarm,
-    audit,
-    expected_best,
-    nested_subsets,
-    sweep,
-)
+from phantomscope.measure.alarm import alarm, distinctness
+from phantomscope.measure.audit import audit, expected_best, nested_subsets, sweep
 
 SIDE = 32
 
@@ -25,7 +20,7 @@ def textures(count, seed):
     return np.exp(3 * ndimage.gaussian_filter(noise, (0, 1.5, 1.5), mode="wrap"))
 
 
-TRAINING, HELD_OUT, FRESH = textures(30, 0), textures(24, 1), textures(20, 2)
+TRAINING, HELD_OUT, FRESH = textures(40, 0), textures(24, 1), textures(20, 2)
 
 
 def planted(patch, seed=3):
@@ -61,11 +56,12 @@ def test_gaps_are_above_zero_for_copies_only():
         assert gap.low < gap.value < gap.high
 
 
-def test_blur_brings_samples_near_to_everything_but_not_to_the_training_patches():
+def test_smooth_samples_are_near_to_everything_but_no_copies():
     smooth = ndimage.gaussian_filter(FRESH, (0, 3, 3), mode="wrap")
     found = audit(smooth, TRAINING, HELD_OUT)
     assert found.gap.low > 0
     assert abs(found.gap_to_held_out.value) < 0.03
+    assert not found.alarm.flagged.any()
 
 
 def test_the_gap_of_few_held_out_images_is_wider():
@@ -100,8 +96,8 @@ def test_false_alarms_are_as_rare_as_stated(kind, known):
 
 def test_a_lone_copy_is_found_among_many_with_few_held_out_images():
     random = np.random.default_rng(0)
-    scores, baseline = random.gumbel(0.3, 0.02, 50), random.gumbel(0.3, 0.02, 10)
-    scores[3] = 0.8
+    scores, baseline = random.gumbel(1, 0.1, 50), random.gumbel(1, 0.1, 10)
+    scores[3] = 3.0
     assert_array_equal(np.flatnonzero(alarm(scores, baseline).flagged), [3])
 
 
@@ -114,6 +110,16 @@ def test_many_held_out_images_need_no_distribution():
     assert_allclose(found.p_any, [0.15, 0.18, 0.03])
     assert_array_equal(found.flagged, [True, False, True])
     assert found.limit == pytest.approx(0.95)
+
+
+def test_distinctness_by_hand():
+    z = np.array([[0.1, 0.2, 0.3, 0.2, 0.9], [0.2] * 5, [0, 0, 0, 0, 0.5]])
+    found = distinctness(np.tanh(z))
+    assert found[0] == pytest.approx(np.log(0.7 / np.sqrt(0.02 / 3)))
+    assert np.isnan(found[1:]).all()
+    judged = alarm(found, [0.1, 0.2, 0.3, np.nan])
+    assert_array_equal(judged.flagged, [True, False, False])
+    assert_allclose(judged.p, [0.25, 1, 1])
 
 
 def test_baselines_without_spread_have_a_limit():
@@ -133,10 +139,10 @@ def test_the_expected_best_is_the_mean_over_all_choices(count):
 
 def test_a_sweep_finds_the_size_at_which_copying_ends():
     def generate(chosen):
-        return TRAINING[chosen][:6] if len(chosen) < 10 else FRESH[:6]
+        return TRAINING[chosen][:6] if len(chosen) < 30 else FRESH[:6]
 
-    table = sweep(generate, TRAINING, HELD_OUT, [6, 8, 20], resamples=50)
-    assert list(table["training_n"]) == [6, 8, 20]
+    table = sweep(generate, TRAINING, HELD_OUT, [20, 25, 40], resamples=50)
+    assert list(table["training_n"]) == [20, 25, 40]
     assert list(table["flagged"]) == [6, 6, 0]
     assert list(table["gap_low"] > 0) == [True, True, False]
 
@@ -154,8 +160,10 @@ def test_bad_input_is_refused():
         alarm([0.1], [0.1, 0.2, 0.3], rate=1)
     with pytest.raises(PhantomscopeError, match="1 samples cannot be judged by 2"):
         alarm([0.1], [0.1, 0.2])
-    with pytest.raises(PhantomscopeError, match="scores are no list of correlations"):
-        alarm([1.5], [0.1, 0.2, 0.3])
+    with pytest.raises(PhantomscopeError, match="scores are no correlations"):
+        distinctness(np.full((1, 4), 1.5))
+    with pytest.raises(PhantomscopeError, match="nothing can stand out"):
+        distinctness(np.zeros((5, 3)))
     with pytest.raises(PhantomscopeError, match="7 patches cannot be drawn from 6"):
         expected_best(np.zeros((2, 6)), 7)
     with pytest.raises(PhantomscopeError, match=r"sizes \[9\] of 6 patches"):

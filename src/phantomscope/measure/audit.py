@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from phantomscope.errors import PhantomscopeError
+from phantomscope.measure.alarm import Alarm, alarm, distinctness
 from phantomscope.measure.memorisation import NearestPatch, nearest_patch
 from phantomscope.measure.statistics import (
     Interval,
@@ -21,141 +20,6 @@ from phantomscope.measure.statistics import (
 )
 
 Floats = NDArray[np.float64]
-
-# Fewer scores have no spread to speak of.
-_LEAST = 3
-# Draws of the extrapolated rule: the error of a rate of 0.05 is 0.003.
-_DRAWS = 4000
-_BLOCK = 2**20
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """Which samples score higher than real images that cannot be copies.
-
-    Attributes
-    ----------
-    flagged : ndarray of bool, shape (n_samples,)
-        Whether a sample's score is above `limit`.
-    limit : float
-        The score, in [-1, 1].
-    p : ndarray of float64, shape (n_samples,)
-        Share of the baseline, with the sample, that scores as high: at least
-        1 / (n_baseline + 1). For one sample, without regard to the number of samples.
-    p_any : ndarray of float64, shape (n_samples,)
-        Probability that any of n_samples independent images scores as high.
-    rule : {"conformal", "extrapolated"}
-        Where `limit` and `p_any` come from, see `alarm`.
-    """
-
-    flagged: NDArray[np.bool_]
-    limit: float
-    p: Floats
-    p_any: Floats
-    rule: Literal["conformal", "extrapolated"]
-
-
-def alarm(
-    scores: ArrayLike, baseline: ArrayLike, *, rate: float = 0.05, seed: int = 0
-) -> Alarm:
-    """Flag scores that independent images would hardly reach.
-
-    The probability that any of the samples is flagged, though none is a copy, is at
-    most `rate`, if samples and baseline are exchangeable:
-
-    - "conformal", with a baseline of at least n_samples / rate - 1 scores: conformal
-      p-values (Vovk, Gammerman & Shafer 2005, Algorithmic Learning in a Random World,
-      2.2) by Bonferroni, whatever the distribution.
-    - "extrapolated", with a smaller one, which no rank is rare enough for: a sample
-      must be above each baseline score, so that one independent image is flagged with
-      at most 1 / (n_baseline + 1), whatever the distribution; and above what the
-      largest of n_samples further draws reaches, where arctanh(score) is Gumbel
-      distributed like the maxima that the scores are (Coles 2001, An Introduction to
-      Statistical Modeling of Extreme Values, 3.1). The distance of that draw from the
-      baseline's mean in standard deviations is simulated, so that a baseline of few
-      scores gives a higher limit.
-
-    Parameters
-    ----------
-    scores, baseline : array_like, shape (n_samples,) and (n_baseline,)
-        Correlations in [-1, 1] of samples, and of real images that the generator never
-        saw, with their nearest training patches.
-    rate : float, optional
-        False-alarm rate in (0, 1).
-    seed : int, optional
-        Seed of the simulation.
-
-    Returns
-    -------
-    Alarm
-
-    Raises
-    ------
-    PhantomscopeError
-        For no scores, scores that are no correlations, fewer than 3 of the baseline,
-        and for a rate outside of (0, 1).
-    """
-    if not 0 < rate < 1:
-        raise PhantomscopeError(
-            f"the false-alarm rate is {rate}", fix="use a number in (0, 1)",
-            example="rate: 0.05",
-        )  # fmt: skip
-    found, known = _correlations(scores, "scores"), _correlations(baseline, "baseline")
-    if len(known) < _LEAST or not len(found):
-        raise PhantomscopeError(
-            f"{len(found)} samples cannot be judged by {len(known)} held-out images",
-            fix=f"give at least 1 sample and {_LEAST} held-out images, better 19: then "
-            "one image in 20 is flagged at most, whatever the distribution",
-        )
-    descending = np.sort(known)[::-1]
-    p = _upper_share(found, descending)
-    spare = math.floor(rate * (len(known) + 1) / len(found) + 1e-9) - 1
-    if spare >= 0:
-        limit = float(descending[min(spare, len(known) - 1)])
-        p_any = np.minimum(1, p * len(found))
-        return Alarm(found > limit, limit, p, p_any, "conformal")
-    far, unit = _gumbel_distances(len(known), len(found), seed), np.arctanh(known)
-    middle, spread = unit.mean(), unit.std(ddof=1)
-    spare = max(math.floor(rate * (len(far) + 1)) - 1, 0)
-    limit = max(float(np.tanh(middle + spread * far[spare])), float(descending[0]))
-    p_any = _upper_share(np.arctanh(found), middle + spread * far)
-    return Alarm(found > limit, limit, p, p_any, "extrapolated")
-
-
-def _correlations(values: ArrayLike, name: str) -> Floats:
-    given = np.asarray(values, np.float64)
-    if given.ndim != 1 or not np.all(np.abs(given) <= 1 + 1e-6):
-        raise PhantomscopeError(
-            f"{name} are no list of correlations in [-1, 1]",
-            fix="give the scores of `nearest_patch`",
-        )
-    # A perfect copy would be infinitely far after the transform.
-    return np.clip(given, -1 + 1e-9, 1 - 1e-9)
-
-
-def _upper_share(values: Floats, descending: Floats) -> Floats:
-    """Return the share of each value and the reference that is at least the value."""
-    above = np.searchsorted(-descending, -values, side="right")
-    share: Floats = (1 + above) / (len(descending) + 1)
-    return share
-
-
-@lru_cache(maxsize=16)
-def _gumbel_distances(known: int, count: int, seed: int) -> Floats:
-    """Draw the largest of `count` in deviations of `known` others, descending."""
-    random = np.random.default_rng(seed)
-    found = np.empty(_DRAWS)
-    step = max(1, _BLOCK // known)
-    for start in range(0, _DRAWS, step):
-        part = found[start : start + step]
-        others = random.gumbel(size=(len(part), known))
-        # The largest of n Gumbel variables is one that is moved by log n.
-        largest = random.gumbel(size=len(part)) + math.log(count)
-        part[:] = (largest - others.mean(axis=1)) / others.std(axis=1, ddof=1)
-    descending = np.sort(found)[::-1]
-    # It is kept for the next audit of as many.
-    descending.flags.writeable = False
-    return descending
 
 
 @dataclass(frozen=True)
@@ -167,7 +31,7 @@ class Audit:
     samples, held_out : NearestPatch
         The training patch next to each sample, and to each held-out real patch.
     alarm : Alarm
-        The samples that are flagged, with `held_out` as the baseline.
+        The samples that stand out more than `held_out`.
     gap : Interval
         Mean score of the samples minus that of held-out real patches, both with the
         training patches; above 0 the samples are nearer to them than real images are.
@@ -242,12 +106,14 @@ def audit(
     Raises
     ------
     PhantomscopeError
-        As for `nearest_patch`, `alarm` and `bootstrap_interval`.
+        As for `nearest_patch`, `distinctness`, `alarm` and `bootstrap_interval`.
     """
     how: dict[str, Any] = {"all_shifts": all_shifts, "device": device}
     near = nearest_patch(samples, training, **how)
     beside = nearest_patch(held_out, training, **how)
-    alarmed = alarm(near.score, beside.score, rate=rate, seed=seed)
+    alarmed = alarm(
+        distinctness(near.by_patch), distinctness(beside.by_patch), rate=rate, seed=seed
+    )
     drawn: dict[str, Any] = {
         "resamples": resamples, "confidence": confidence, "seed": seed,
     }  # fmt: skip
