@@ -14,7 +14,9 @@ from benchmarks import (
     bad_inputs,
     engine_speed,
     faults,
+    frc,
     invariance,
+    memorisation,
     papers,
     peer_pipelines,
     peers,
@@ -344,6 +346,8 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "synthesis": synthesised,
     "engine_speed": engine_speed.rows,
     "simulators": simulators.rows,
+    "memorisation": memorisation.rows,
+    "frc": frc.rows,
     "eschweiler": eschweiler,
 }
 

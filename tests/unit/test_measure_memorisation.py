@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -32,6 +33,7 @@ def test_a_turned_and_rolled_patch_scores_one(index, symmetry, y, x, gain):
     assert found.index[0] == index
     back = np.roll(turn(sample, found.symmetry[0]), found.shift[0], (0, 1))
     assert_allclose(back, gain * PATCHES[index] - 30)
+    assert_allclose(gain * found.aligned(0, PATCHES[index]) - 30, sample)
 
 
 @pytest.mark.parametrize("side", [6, 7])
@@ -56,7 +58,10 @@ def test_scores_are_those_of_a_plain_search(side):
         assert found.score[i] == pytest.approx(scores.max(), abs=1e-5)
         best = np.unravel_index(scores.argmax(), scores.shape)
         assert (found.index[i], found.symmetry[i], *found.shift[i]) == best
-        assert still.score[i] == pytest.approx(scores[:, :, 0, 0].max(), abs=1e-5)
+        assert_allclose(found.by_patch[i], scores.max(axis=(1, 2, 3)), atol=1e-5)
+        at_zero = scores[:, :, 0, 0]
+        assert still.score[i] == pytest.approx(at_zero.max(), abs=1e-5)
+        assert_allclose(still.by_patch[i], at_zero.max(axis=1), atol=1e-5)
     assert_array_equal(still.shift, 0)
 
 
@@ -65,8 +70,14 @@ def test_chunks_change_nothing(monkeypatch, all_shifts):
     samples = np.random.default_rng(4).normal(size=(5, 15, 15))
     whole = nearest_patch(samples, PATCHES, all_shifts=all_shifts)
     monkeypatch.setattr(memorisation, "_BUDGET", {"cpu": 2 * 4 * 8 * 15**2})
+    monkeypatch.setattr(memorisation, "_SPECTRA", 2 * 4 * 8 * 15**2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
     parts = nearest_patch(samples, PATCHES, all_shifts=all_shifts)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(threads)
     assert_allclose(parts.score, whole.score, atol=1e-6)
+    assert_allclose(parts.by_patch, whole.by_patch, atol=1e-6)
     assert_array_equal(parts.index, whole.index)
     assert_array_equal(parts.symmetry, whole.symmetry)
     assert_array_equal(parts.shift, whole.shift)

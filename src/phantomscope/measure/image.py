@@ -131,6 +131,95 @@ def ssim(
     return float(structural_similarity(a, b, data_range=data_range, **how))
 
 
+def affine_match(truth: ArrayLike, image: ArrayLike) -> Floats:
+    """Return scale * image + offset with the least squared difference to the truth.
+
+    A restored image has a brightness scale of its own; what is left after this is not
+    a matter of brightness (Weigert et al. 2018, Nat. Methods 15:1090, online methods).
+
+    Parameters
+    ----------
+    truth, image : array_like
+        Real images of one shape, any number of axes, any real dtype.
+
+    Returns
+    -------
+    ndarray of float64
+        In the units of the truth; the mean of the truth for a constant image. The scale
+        is negative for an image that is darker where the truth is brighter.
+
+    Raises
+    ------
+    PhantomscopeError
+        For different shapes, or empty, NaN or infinite images.
+    """
+    a, b = _pair(truth, image)
+    centred = b - b.mean()
+    power = float(np.square(centred).sum())
+    # The mean of a constant image is rounded.
+    scale = 0.0 if np.ptp(b) == 0 else float((centred * (a - a.mean())).sum()) / power
+    matched: Floats = scale * centred + a.mean()
+    return matched
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Agreement of an image with the truth whatever its brightness scale.
+
+    Attributes
+    ----------
+    psnr : float
+        Decibels, with the range of the truth as the peak.
+    ssim : float
+        In [-1, 1].
+    nrmse : float
+        Root mean squared error over the range of the truth; at least 0.
+    """
+
+    psnr: float
+    ssim: float
+    nrmse: float
+
+
+def matched_accuracy(
+    truth: ArrayLike, image: ArrayLike, percentiles: tuple[float, float] = (0.1, 99.9)
+) -> Accuracy:
+    """Compare an image with the truth after `affine_match`.
+
+    The truth is mapped so that its percentiles become 0 and 1, and the image matched to
+    it, as Weigert et al. 2018 do it; range and data_range are then 1.
+
+    Parameters
+    ----------
+    truth, image : array_like
+        Real images of one shape, at least 11 pixels along each axis.
+    percentiles : tuple of float, optional
+        The percentiles of the truth that make its range.
+
+    Returns
+    -------
+    Accuracy
+
+    Raises
+    ------
+    PhantomscopeError
+        As for `ssim`, and for a truth without a range between these percentiles.
+    """
+    a, b = _pair(truth, image)
+    low, high = np.percentile(a, percentiles)
+    if not high > low:
+        raise PhantomscopeError(
+            f"the truth is {low} at its percentiles {percentiles[0]} and "
+            f"{percentiles[1]}: it has no range",
+            fix="leave it out, or choose wider percentiles",
+            example="matched_accuracy(truth, image, percentiles=(0, 100))",
+        )
+    unit = (a - low) / (high - low)
+    matched = affine_match(unit, b)
+    error = math.sqrt(mse(unit, matched))
+    return Accuracy(psnr(unit, matched, 1.0), ssim(unit, matched, 1.0), error)
+
+
 @dataclass(frozen=True)
 class Similarity:
     """PSNR in dB, SSIM and mean absolute error of an image against the truth."""

@@ -57,17 +57,33 @@ def radial_power_spectrum(
     # The weighted mean, so that nothing of frequency 0 leaks through the window.
     values = values - np.sum(weight * values) / weight.sum()
     power = np.abs(fft.fftn(values * weight)) ** 2 / np.sum(weight**2)
-    squared = np.zeros(values.shape)
-    for axis, size in enumerate(values.shape):
-        along = [1] * values.ndim
-        along[axis] = size
-        squared = squared + fft.fftfreq(size).reshape(along) ** 2
-    # Steps of the longest axis: each bin holds at least that axis's own frequency.
-    step = np.rint(np.sqrt(squared) * longest).astype(np.int64).ravel()
+    step = frequency_steps(values.shape).ravel()
     count = np.bincount(step)
     total = np.bincount(step, weights=power.ravel())
     kept = np.arange(1, longest // 2 + 1)
     return kept / longest, total[kept] / count[kept]
+
+
+def frequency_steps(shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return the rounded frequency of each coefficient of a Fourier transform.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the image.
+
+    Returns
+    -------
+    ndarray of int64, shape `shape`
+        In steps of the longest axis, so that each step holds that axis's own frequency.
+    """
+    squared = np.zeros(shape)
+    for axis, size in enumerate(shape):
+        along = [1] * len(shape)
+        along[axis] = size
+        squared = squared + fft.fftfreq(size).reshape(along) ** 2
+    steps: NDArray[np.int64] = np.rint(np.sqrt(squared) * max(shape)).astype(np.int64)
+    return steps
 
 
 def _window(shape: tuple[int, ...], name: str) -> Floats:
