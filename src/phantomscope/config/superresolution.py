@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from phantomscope.config.option import Section, option
 
 Photons = Annotated[float, Field(gt=0, le=1e9)]
+Ratio = Annotated[float, Field(gt=0, le=1000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Formula = Literal["thompson", "mortensen", "rieger"]
 
@@ -276,8 +277,8 @@ class Blinking(Section):
     )
     formula: Formula = option(
         "mortensen",
-        "How precision follows from photons: Thompson et al. 2002 (too good by a "
-        "third at low background), Mortensen et al. 2010 (least squares), or Rieger & "
+        "How precision follows from photons: Thompson et al. 2002 (a quarter too good "
+        "for least squares), Mortensen et al. 2010 (least squares), or Rieger & "
         "Stallinga 2014 (maximum likelihood).",
     )
     false_density: float = option(
@@ -365,20 +366,20 @@ class Optics(Section):
         1.0, "Counts per electron.", unit="counts / electron", gt=0, le=1000
     )
     offset: float = option(100.0, "Counts in the dark.", unit="counts", ge=0, le=60_000)
-    snr: float | None = option(
+    snr: tuple[Ratio, Ratio] | None = option(
         None,
-        "Signal-to-noise ratio that every image gets in place of `photons`, so that "
-        "arms of an experiment match: mean signal of the brightest tenth of the pixels "
-        "by the standard deviation of their noise.",
-        gt=0,
-        le=1000,
-        paper="matched, number unstated",
+        "Least and largest signal-to-noise ratio, of which each image draws one in "
+        "place of `photons`, so that arms of an experiment match: mean signal of the "
+        "brightest tenth of the pixels by the standard deviation of their noise.",
+        paper="matched, numbers unstated",
     )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.photons[0] > self.photons[1]:
             raise ValueError("`photons` needs [least, largest], such as [50, 500]")
+        if self.snr is not None and self.snr[0] > self.snr[1]:
+            raise ValueError("`snr` needs [least, largest], such as [5, 15]")
         if not 0 <= self.perlin[0] <= self.perlin[1] <= 10:
             raise ValueError("`perlin` needs [least, largest], such as [0, 0.2]")
         return self
