@@ -3,15 +3,20 @@
 import gzip
 import os
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phantomscope.acquire import localisations
-from phantomscope.acquire.localisations import localisation_chunks, read_localisations
+from phantomscope.acquire.localisations import (
+    localisation_chunks,
+    read_localisations,
+    text,
+)
 from phantomscope.errors import PhantomscopeError
+from phantomscope.images.localisations import table as table_module
 
 HEADER = '"id","frame","x [nm]","y [nm]","intensity [photon]","uncertainty [nm]"\n'
 ROWS = "1,1,7057.682,31836.993,4933.5,9.476\n2,7,17271.25,1422.428,148.889,14.641\n"
@@ -135,7 +140,7 @@ def test_any_table_is_read_exactly(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("any")
     path = table(folder, pack(end.join(lines).encode()), "any.csv")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(localisations, "BLOCK", data.draw(st.integers(1, 200)))
+        patch.setattr(text, "BLOCK", data.draw(st.integers(1, 200)))
         found = read_localisations(path)
     np.testing.assert_array_equal(found.x, [row[0] for row in rows])
     np.testing.assert_array_equal(found.y, [row[1] for row in rows])
@@ -144,7 +149,7 @@ def test_any_table_is_read_exactly(data, tmp_path_factory):
 
 
 def test_parts_need_little_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(localisations, "BLOCK", 1 << 16)
+    monkeypatch.setattr(text, "BLOCK", 1 << 16)
     row = "123.456,7890.123,55\n"
     content = "x [nm],y [nm],frame\n" + row * 200_000
     path = table(tmp_path, gzip.compress(content.encode()))
@@ -225,7 +230,7 @@ def test_bad_tables_name_file_line_and_column(tmp_path, content, parts):
 @pytest.mark.parametrize(
     ("options", "where"),
     [
-        ({"columns": {"z": "z"}}, "columns"),
+        ({"columns": {"colour": "z"}}, "columns"),
         ({"columns": {"x": "nowhere"}}, "table.csv"),
         ({"unit": "furlong"}, "unit"),
         ({"unit": "um"}, "table.csv"),  # the header says nm
@@ -255,9 +260,11 @@ def test_a_given_extent_overrides_the_guess(tmp_path):
 
 
 def test_a_table_that_does_not_fit_into_memory(tmp_path, monkeypatch):
-    def full(*_):
+    def full(_):
         raise MemoryError
 
-    monkeypatch.setattr(localisations.np, "concatenate", full)
+    # Only the name in this module: pandas joins arrays as well.
+    numpy = SimpleNamespace(concatenate=full)
+    monkeypatch.setattr(table_module, "np", numpy)
     with pytest.raises(PhantomscopeError, match="localisation_chunks"):
         read_localisations(table(tmp_path, TABLE))

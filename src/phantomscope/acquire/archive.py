@@ -35,7 +35,7 @@ _TAR_MODES: dict[bytes, Literal["r:gz", "r:bz2", "r:xz"]] = {
     b"\xfd7zXZ\0": "r:xz",
 }
 _OTHERS = {b"7z\xbc\xaf": "a 7z archive", b"Rar!": "a RAR archive", b"%PDF": "a PDF"}
-_DAMAGED = "delete it and run the same command again: it is downloaded anew"
+DAMAGED = "delete it and run the same command again: it is downloaded anew"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _explain_damage(path: Path) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise PhantomscopeError(
-            f"this archive is damaged or cut short ({reason})", where=path, fix=_DAMAGED
+            f"this archive is damaged or cut short ({reason})", where=path, fix=DAMAGED
         ) from error
 
 

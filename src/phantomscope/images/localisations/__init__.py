@@ -1,0 +1,1 @@
+"""Tables of localised molecules: what they are, how they are filtered and drawn."""
