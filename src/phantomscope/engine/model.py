@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from phantomscope.config.load import make_config
 from phantomscope.engine.checkpoint import load_checkpoint
 from phantomscope.engine.networks import UNet, make_network
@@ -95,6 +98,26 @@ class DiffusionModel:
     def channels(self) -> int:
         """Channels of the images."""
         return self.network.spec.outputs
+
+    def with_channels(self, sketch: NDArray[Any]) -> NDArray[np.float32]:
+        """Return a sketch with its axis of channels, shape (C, [Z,] Y, X), float32.
+
+        Raises
+        ------
+        PhantomscopeError
+            If it has other channels or dimensions than the model.
+        """
+        rows = np.ascontiguousarray(sketch, np.float32)
+        if self.channels == 1:
+            rows = rows[None]
+        if rows.ndim != 1 + self.dims or len(rows) != self.channels:
+            raise PhantomscopeError(
+                f"a sketch of shape {sketch.shape} was given to a model of "
+                f"{self.channels} channels in {self.dims} dimensions",
+                fix="draw sketches with as many channels as the training images have "
+                "(`simulate.channels`)",
+            )
+        return rows
 
     @property
     def dims(self) -> int:

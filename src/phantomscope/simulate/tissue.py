@@ -115,9 +115,7 @@ class TissueDrawer:
             )
         if options.variant != "fitted":
             size = _three(options.size)
-            return draw_meristem(
-                cells, size, rng, organ, channels=options.channels
-            )
+            return draw_meristem(cells, size, rng, organ, channels=options.channels)
         if kind.tissue is None or kind.volume is None:
             raise PhantomscopeError(
                 f"the parameters of {kind.name} are those of nuclei, not of membranes",
