@@ -104,11 +104,6 @@ class Sampler:
         -------
         ndarray, shape ([Z,] Y, X), or (C, ...) with several channels
             Network values, float32.
-
-        Raises
-        ------
-        PhantomscopeError
-            If the sketch has other channels than the model.
         """
         rows = self.model.with_channels(sketch)
         return self._in_memory(
