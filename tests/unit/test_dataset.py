@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import shutil
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as imageio
 import numpy as np
 import pytest
-import tifffile
 import yaml
-from numpy.typing import NDArray
+from tests.archives import (
+    ID,
+    SHIPPED,
+    Place,
+    bbbc038,
+    dsb2018,
+    nuclei,
+    png,
+    rgba,
+    tiff,
+    zipped,
+)
 from tests.server import Server, cut
 
 from phantomscope.acquire.dataset import (
@@ -25,7 +31,6 @@ from phantomscope.acquire.dataset import (
 )
 from phantomscope.acquire.samples import find_samples
 from phantomscope.acquire.source import fetch
-from phantomscope.config import datasets
 from phantomscope.config.data import Source
 from phantomscope.config.datasets import load_registry
 from phantomscope.config.layout import Layout
@@ -34,128 +39,6 @@ from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.stages import data as stages
-
-ROOT = Path(__file__).parents[2]
-SHIPPED = ROOT / "config/datasets.yaml"
-Array = NDArray[Any]
-Files = dict[str, bytes]
-
-
-def png(array: Array) -> bytes:
-    return imageio.imwrite("<bytes>", array, extension=".png")
-
-
-def tiff(array: Array) -> bytes:
-    stream = io.BytesIO()
-    tifffile.imwrite(stream, array, photometric="minisblack")
-    return stream.getvalue()
-
-
-def zipped(files: Files) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return stream.getvalue()
-
-
-def nuclei(seed: int, shape: tuple[int, int] = (40, 48)) -> tuple[Array, Array]:
-    """A dark image with two bright squares that overlap, and their masks (2, Y, X)."""
-    masks = np.zeros((2, *shape), bool)
-    masks[0, 5:20, 5:20] = masks[1, 15:30, 15:30] = True
-    noise = np.random.default_rng(seed).integers(5, 15, shape)
-    return (noise + 150 * masks.any(0)).astype(np.uint8), masks
-
-
-def rgba(*channels: Array) -> Array:
-    return np.stack([*channels, np.full_like(channels[0], 255)], axis=-1)
-
-
-ID = "{:064x}"  # names are SHA-256 in the published set, too
-
-
-def bbbc038() -> Files:
-    """Build three fluorescence images, stained tissue and a bright field."""
-    files: Files = {}
-    for number, shape in enumerate([(40, 48), (40, 48), (64, 64)]):
-        image, masks = nuclei(number, shape)
-        name = ID.format(number)
-        files[f"{name}/"] = b""
-        files[f"{name}/images/"] = files[f"{name}/masks/"] = b""
-        files[f"{name}/images/{name}.png"] = png(rgba(image, image, image))
-        for letter, mask in zip("ba", masks, strict=True):
-            files[f"{name}/masks/{letter * 64}.png"] = png(mask * np.uint8(255))
-    image, masks = nuclei(7)
-    for number, channels in ((8, (255 - image, image, image)), (9, [255 - image] * 3)):
-        name = ID.format(number)
-        files[f"{name}/images/{name}.png"] = png(rgba(*channels))
-        files[f"{name}/masks/{'c' * 64}.png"] = png(masks[0] * np.uint8(255))
-    return files
-
-
-def dsb2018() -> Files:
-    files: Files = {"dsb2018/README.md": b"about"}
-    for split, names in (("train", ["a1", "a10", "a9"]), ("test", ["a1"])):
-        for name in names:
-            image, masks = nuclei(len(files))
-            labels = masks[0] * np.uint16(3) + masks[1] * np.uint16(300) * ~masks[0]
-            kind = np.uint8 if name == "a9" else np.uint16
-            folder = f"dsb2018/{split}"
-            files[f"{folder}/images/{name}.tif"] = tiff(image.astype(kind))
-            files[f"{folder}/masks/{name}.tif"] = tiff(labels.astype(np.uint16))
-    return files
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as running:
-        yield running
-
-
-class Place:
-    """A folder with a registry of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.registry = folder / "datasets.yaml"
-        self.downloads = folder / "data"
-
-    def register(self, name: str, url: str, **changes: Any) -> None:
-        """Take a shipped entry over, with another address and no known hash."""
-        entry = yaml.safe_load(SHIPPED.read_text())[name]
-        entry["files"][0] |= {"url": url, "sha256": None}
-        entry["layout"] |= changes
-        self.registry.write_text(yaml.safe_dump({name: entry}))
-
-    def source(self, name: str, **options: Any) -> Source:
-        return Source(
-            kind="dataset", dataset=name, registry=str(self.registry),
-            downloads=str(self.downloads), **options,
-        )  # fmt: skip
-
-    def put(self, name: str, files: Files, **changes: Any) -> None:
-        """Put an archive where downloads go."""
-        self.register(name, "https://example.invalid/x.zip", **changes)
-        path = Path(self.source(name).downloaded[0])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(zipped(files))
-
-    def acquire(self, name: str, **options: Any) -> ImageSet:
-        acquire_dataset(self.source(name, **options), [], self.folder / "set")
-        return ImageSet.open(self.folder / "set")
-
-    def failure(self, name: str, **options: Any) -> str:
-        with pytest.raises(PhantomscopeError) as caught:
-            self.acquire(name, **options)
-        assert not (self.folder / "set").exists()
-        assert caught.value.fix
-        return str(caught.value)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
-
 
 # From the server to the image set
 
@@ -401,131 +284,3 @@ def test_the_earlier_mask_keeps_shared_pixels() -> None:
     assert (labels == 1).sum() == masks[0].sum()
     assert (labels == 2).sum() == (masks[1] & ~masks[0]).sum()
     assert number_masks(iter(()), (2, 2), 65536).dtype == np.uint32
-
-
-# The registry
-
-
-def test_the_shipped_registry_is_whole() -> None:
-    found = load_registry(str(SHIPPED))
-    assert list(found) == [
-        "bbbc038", "dsb2018_stardist", "ctc_ce", "ctc_tric", "ctc_gowt1", "ctc_hela",
-        "ath_meristem", "bbbc050",
-    ]  # fmt: skip
-    for name in found:
-        config = make_config({"source": {"kind": "dataset", "dataset": name}})
-        assert config.has_labels
-        assert "annotated" in config.arms
-
-
-def test_a_set_without_labels(place: Place) -> None:
-    place.register("bbbc038", "https://example.invalid/x.zip", labels=None)
-    config = make_config({"source": place.source("bbbc038").model_dump()})
-    assert not config.has_labels
-    assert config.arms == ["synthetic", "sketch"]
-
-
-def test_where_the_registry_is_looked_for(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(place.folder)
-    assert datasets.find_registry() == SHIPPED
-    place.register("bbbc038", "https://example.invalid/x.zip")
-    (place.folder / "config").mkdir()
-    shutil.copy(place.registry, "config/datasets.yaml")
-    assert datasets.find_registry() == Path("config/datasets.yaml")
-    assert list(load_registry()) == ["bbbc038"]
-    assert datasets.find_registry("x.yaml") == Path("x.yaml")
-    Path("config/datasets.yaml").unlink()
-    monkeypatch.setattr(datasets, "CHECKOUT", place.folder / "none")
-    with pytest.raises(PhantomscopeError, match="there is no registry"):
-        load_registry()
-
-
-def test_an_edited_registry_is_read_again(place: Place) -> None:
-    place.register("bbbc038", "https://example.invalid/1.zip")
-    before = load_registry(str(place.registry))
-    place.register("bbbc038", "https://example.invalid/2.zip")
-    after = load_registry(str(place.registry))
-    assert before["bbbc038"].files[0].url != after["bbbc038"].files[0].url
-
-
-FILE = {"name": "a.zip", "url": "https://example.invalid/a.zip"}
-ENTRY = {
-    "title": "t", "licence": "l", "citation": "c", "homepage": "h",
-    "files": [FILE], "layout": {"images": "{id}.tif"},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"titel": "t"}, "unknown key `mine.titel`"),
-        ({"titel": "t"}, "did you mean `title`?"),
-        ({"files": [FILE | {"ulr": "x"}]}, "unknown key `mine.files.0.ulr`"),
-        ({"files": [FILE | {"ulr": "x"}]}, "did you mean `url`?"),
-        ({"layout": {"images": "{id}", "axis": "YX"}}, "did you mean `axes`?"),
-        ({"qqqqqq": 1}, "known here: title, files"),
-        ({"title": ""}, "bad value of `mine.title`"),
-        ({"files": []}, "bad value of `mine.files`"),
-        ({"files": [FILE, FILE]}, "`files` names a file twice"),
-        ({"files": [FILE | {"name": "a/b.zip"}]}, "not the name of a file"),
-        ({"files": [FILE | {"name": "..zip"}]}, "not the name of a file"),
-        ({"files": [FILE | {"url": "ftp://a/b"}]}, "begins with https://"),
-        ({"files": [FILE | {"sha256": "ABC"}]}, "bad value of `mine.files.0.sha256`"),
-        ({"files": [FILE | {"size": 0}]}, "bad value of `mine.files.0.size`"),
-        ({"layout": {"images": "a.tif"}}, "`images` needs {id} exactly once"),
-        ({"layout": {"images": "{id}", "labels": "x"}}, "`labels` needs {id}"),
-        ({"layout": {"images": "{id}", "labels": "{split}{id}"}}, "`images` has none"),
-        ({"layout": {"images": "{split}{id}{split}"}}, "has {split} twice"),
-        ({"layout": {"images": "{id}", "axes": "CYX"}}, "`channel` go together"),
-        ({"layout": {"images": "{id}", "axes": "TYX"}}, "'TYX' are not supported"),
-        (
-            {"layout": {"images": "{id}", "axes": "CYX", "channel": 0,
-                        "keep": "fluorescence"}},
-            "needs the axes YX or YXC",
-        ),
-    ],
-)  # fmt: skip
-def test_a_registry_with_a_mistake(
-    change: dict[str, Any], message: str, place: Place
-) -> None:
-    registry = place.registry
-    registry.write_text(yaml.safe_dump({"mine": ENTRY | change}))
-    with pytest.raises(PhantomscopeError) as caught:
-        load_registry(str(registry))
-    assert message in str(caught.value)
-    assert caught.value.where == str(registry)
-
-
-def test_all_mistakes_are_told_at_once(place: Place) -> None:
-    entries = {"Bad Name": ENTRY, "mine": ENTRY | {"title": 3, "x": 1}}
-    place.registry.write_text(yaml.safe_dump(entries))
-    with pytest.raises(PhantomscopeError, match="3 entries are wrong") as caught:
-        load_registry(str(place.registry))
-    for key in ("`Bad Name`", "`mine.title`", "`mine.x`"):
-        assert key in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"kind": "dataset", "dataset": "bbbc38"}, "did you mean `bbbc038`?"),
-        ({"kind": "dataset", "dataset": "qqqq"}, "known here: bbbc038"),
-        ({"kind": "dataset"}, "`kind: dataset` needs `dataset`"),
-        ({"dataset": "bbbc038"}, "belong to `kind: dataset`"),
-        ({"mirror": "x"}, "belong to `kind: dataset`"),
-        ({"kind": "dataset", "dataset": "bbbc038", "path": "x"}, "`kind: folder`"),
-        (
-            {"kind": "dataset", "dataset": "bbbc038", "axes": "YXC", "channel": 1},
-            "the registry says `axes`",
-        ),
-        ({"downloads": "{x}"}, "braces are wildcards"),
-        ({"downloads": ""}, "at least 1 character"),
-        ({"kind": "dataset", "dataset": "a", "registry": "no.yaml"}, "no such file"),
-    ],
-)
-def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(PhantomscopeError) as caught:
-        make_config({"source": options})
-    assert message in str(caught.value)

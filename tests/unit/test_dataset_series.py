@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -193,12 +192,6 @@ def test_some_frames(frames: dict[str, Any], left: list[int], place: Place) -> N
 
 
 # Members out of a huge archive
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as running:
-        yield running
 
 
 def test_only_what_is_used_is_fetched(

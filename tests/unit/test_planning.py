@@ -11,6 +11,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.runs import PACKAGE, UNLABELLED, planned
 
 from phantomscope.config.diffusion import STRIDES, Network
 from phantomscope.config.load import load_config, make_config
@@ -34,7 +35,6 @@ SHIPPED = sorted(
     path for path in (ROOT / "config").glob("*/*.yaml")
     if path.parent.name not in PAPERS
 )  # fmt: skip
-PACKAGE = source_images(Config(), Path("nowhere"))
 HUNDRED = Images(Counter({(512, 512): 100}), "uint16", 100)
 # As Snakemake's dry run counts them.
 DEMO = Counter(
@@ -44,12 +44,6 @@ DEMO = Counter(
     predict_generalist=1, evaluate=8, tabulate=1, draw_figures=1, draw_segmentations=1,
     report=1,
 )  # fmt: skip
-UNLABELLED = {"kind": "folder", "path": "my images"}
-
-
-def planned(options: dict[str, Any] | Config, images: Images = PACKAGE) -> list[Work]:
-    config = options if isinstance(options, Config) else make_config(options)
-    return works(resolved(config), images)
 
 
 def jobs(work: list[Work]) -> Counter[str]:
