@@ -91,6 +91,16 @@ class DiffusionModel:
                 fix="use a model of the same `condition.kind`",
             )
 
+    def check_sketch(self, shape: tuple[int, ...]) -> None:
+        """Raise an error unless a sketch (C, [Z,] Y, X) is like the images."""
+        if len(shape) != 1 + self.dims or shape[0] != self.channels:
+            raise PhantomscopeError(
+                f"a sketch of shape {shape} was given to a model of {self.channels} "
+                f"channels in {self.dims} dimensions",
+                fix="draw sketches with as many dimensions and channels as the "
+                "training images have (`simulate.size`, `simulate.channels`)",
+            )
+
     @property
     def channels(self) -> int:
         """Channels of the images."""

@@ -26,7 +26,6 @@ from phantomscope.engine.resume import Journal
 from phantomscope.engine.samplers import Step, combine, plan_steps
 from phantomscope.engine.streams import Streams
 from phantomscope.engine.sweep import Tiling, make_tiling
-from phantomscope.errors import PhantomscopeError
 from phantomscope.images.tiles import Tile
 from phantomscope.progress import Progress
 
@@ -105,22 +104,10 @@ class Sampler:
         -------
         ndarray, shape ([Z,] Y, X), or (C, ...) with several channels
             Network values, float32.
-
-        Raises
-        ------
-        PhantomscopeError
-            If the sketch has other channels than the model.
         """
         rows = np.ascontiguousarray(sketch, np.float32)
-        if self.channels == 1:
-            rows = rows[None]
-        if rows.ndim != 1 + self.model.dims or len(rows) != self.channels:
-            raise PhantomscopeError(
-                f"a sketch of shape {sketch.shape} was given to a model of "
-                f"{self.channels} channels in {self.model.dims} dimensions",
-                fix="draw sketches with as many channels as the training images have "
-                "(`simulate.channels`)",
-            )
+        rows = rows[None] if self.channels == 1 else rows
+        self.model.check_sketch(rows.shape)
         return self._in_memory(
             rows.shape[1:], identifier, start, lambda a, b: rows[:, a:b], condition
         )
