@@ -108,7 +108,12 @@ def test_sketches_and_images_need_as_many_channels():
     with pytest.raises(PhantomscopeError, match="twice"):
         make_config({"source": source})
     source["channel"] = [1, 0]
-    make_config({"source": source, "simulate": given}).check_sketches()
+    both = {"source": source, "simulate": given}
+    make_config(both).check_sketches()
+    for more in ({"condition": {"kind": "sketch"}},
+                 {"publish": {"formats": ["tiff"], "creators": ["Doe"]}}):  # fmt: skip
+        with pytest.raises(PhantomscopeError, match="not of several yet"):
+            make_config({**both, **more}).check_sketches()
 
 
 def test_a_set_keeps_all_channels_and_shows_the_first(tmp_path):

@@ -12,10 +12,13 @@ from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import read_array, write_json
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.join import relative_to
+from phantomscope.images.noise import generator
 from phantomscope.images.normalise import fit_normalisation
 from phantomscope.images.tracks import check_tracks, read_tracks
 from phantomscope.images.writer import ImageSetWriter, write_manifest
 from phantomscope.simulate.parameters import SketchParameters, SketchType
+from phantomscope.simulate.raster import Nuclei, paint
+from phantomscope.simulate.registry import drawer_of
 from phantomscope.simulate.series import Sketches, simulate_series
 from phantomscope.simulate.sketch import simulate_sketch
 from phantomscope.stages import data
@@ -159,6 +162,26 @@ def test_overlapping_cells_keep_to_the_share(organism):
     assert a[0].max() < 0.95 < b[0].max()
 
 
+def test_no_nucleus_is_covered_by_more_than_the_share():
+    given = Simulate(organism="hela", size=(220, 240), objects=80, overlap=0.3)
+    drawer = drawer_of("hela")
+    plan, order = drawer.plan(given, drawer.kind(given), (1, 220, 240), generator("o"))
+    n = len(plan.nuclei)
+    how = {"shape": (1, 220, 240), "box": plan.box, "released": False}
+    numbers = np.arange(1, n + 1)
+    _, labels = paint(plan.nuclei, **how, overlap=order.overlap, numbers=numbers)
+    visible = np.bincount(labels.ravel(), minlength=n + 1)[1:]
+    covered = []
+    for k in np.flatnonzero(visible):
+        nuclei = plan.nuclei
+        alone = Nuclei(**{name: v[k : k + 1] for name, v in vars(nuclei).items()})
+        whole = np.count_nonzero(paint(alone, **how)[1])
+        covered.append(1 - visible[k] / whole)
+    assert max(covered) <= 0.3
+    assert max(covered) > 0.15
+    assert 0 < len(covered) < n  # some were left out
+
+
 # From sketches to what is published
 
 
@@ -292,6 +315,7 @@ def test_what_a_check_leaves_is_published_with_valid_tracks(tmp_path, organism):
     out = tmp_path / "published"
     publish(config, prepared=tmp_path / "prepared", checked=tmp_path / "checked",
             published=out)  # fmt: skip
+    assert "ctc/NN_GT/TRA/man_track.txt" in (out / "datasheet.md").read_text()
     names = sorted(path.name for path in (out / "ctc").iterdir())
     assert names == [f"{n:02d}{end}" for n in (1, 2, 3, 4) for end in ("", "_GT")]
     lengths = {"01": 6, "02": 3, "03": 2, "04": 6}

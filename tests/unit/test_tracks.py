@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.tracks import (
@@ -33,6 +35,25 @@ def test_a_gap_begins_a_new_track_whose_parent_is_the_old_one():
 def test_a_parent_that_is_never_seen_is_none():
     tracks, _ = tracks_of([{2}, {2, 3}], {2: 1, 3: 1})
     assert {t.parent for t in tracks} == {0}
+
+
+@given(
+    st.lists(st.sets(st.integers(1, 9)), min_size=1, max_size=8),
+    st.dictionaries(st.integers(5, 9), st.integers(1, 4)),
+)
+def test_whatever_is_seen_gives_tracks_that_the_format_allows(present, parents):
+    tracks, tables = tracks_of(present, parents)
+    for labels, table in zip(present, tables, strict=True):
+        assert set(table) == labels
+        assert len(set(table.values())) == len(labels)
+    check_tracks(tracks, "here", [table.values() for table in tables])
+    assert sum(t.end - t.begin + 1 for t in tracks) == sum(map(len, present))
+    # What was derived once stays as it is.
+    again, _ = tracks_of(
+        [set(table.values()) for table in tables],
+        {t.label: t.parent for t in tracks if t.parent},
+    )
+    assert again == tracks
 
 
 @pytest.mark.parametrize(

@@ -141,12 +141,17 @@ class Config(Section):
                 fix="leave `ctc` out, or give the number of frames",
                 example="simulate:\n  frames: 16",
             )
-        if self.condition.kind == "sketch" and len(self.simulate.channels) > 1:
-            raise PhantomscopeError(
-                "a model that sees sketches sees one channel of them",
-                where="condition.kind",
-                fix="use `none` with sketches of several channels",
-            )
+        for where, wrong in (
+            ("condition.kind", self.condition.kind == "sketch"),
+            ("appearance.organism", bool(self.appearance.organism)),
+            ("publish.formats", bool(self.publish.formats)),
+        ):
+            if wrong and len(self.simulate.channels) > 1:
+                raise PhantomscopeError(
+                    "this takes images of one channel, not of several yet",
+                    where=where,
+                    fix="leave it out, or use one of `simulate.channels`",
+                )
         if (drawn := len(self.simulate.channels)) != (real := self.source.channels):
             raise PhantomscopeError(
                 f"sketches have {drawn} channels, of the images {real} are used",

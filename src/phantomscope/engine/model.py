@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from phantomscope.config.load import make_config
 from phantomscope.engine.checkpoint import load_checkpoint
 from phantomscope.engine.networks import UNet, make_network
@@ -94,30 +91,20 @@ class DiffusionModel:
                 fix="use a model of the same `condition.kind`",
             )
 
+    def check_sketch(self, shape: tuple[int, ...]) -> None:
+        """Raise an error unless a sketch (C, [Z,] Y, X) is like the images."""
+        if len(shape) != 1 + self.dims or shape[0] != self.channels:
+            raise PhantomscopeError(
+                f"a sketch of shape {shape} was given to a model of {self.channels} "
+                f"channels in {self.dims} dimensions",
+                fix="draw sketches with as many dimensions and channels as the "
+                "training images have (`simulate.size`, `simulate.channels`)",
+            )
+
     @property
     def channels(self) -> int:
         """Channels of the images."""
         return self.network.spec.outputs
-
-    def with_channels(self, sketch: NDArray[Any]) -> NDArray[np.float32]:
-        """Return a sketch with its axis of channels, shape (C, [Z,] Y, X), float32.
-
-        Raises
-        ------
-        PhantomscopeError
-            If it has other channels or dimensions than the model.
-        """
-        rows = np.ascontiguousarray(sketch, np.float32)
-        if self.channels == 1:
-            rows = rows[None]
-        if rows.ndim != 1 + self.dims or len(rows) != self.channels:
-            raise PhantomscopeError(
-                f"a sketch of shape {sketch.shape} was given to a model of "
-                f"{self.channels} channels in {self.dims} dimensions",
-                fix="draw sketches with as many channels as the training images have "
-                "(`simulate.channels`)",
-            )
-        return rows
 
     @property
     def dims(self) -> int:

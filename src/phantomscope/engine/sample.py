@@ -105,7 +105,9 @@ class Sampler:
         ndarray, shape ([Z,] Y, X), or (C, ...) with several channels
             Network values, float32.
         """
-        rows = self.model.with_channels(sketch)
+        rows = np.ascontiguousarray(sketch, np.float32)
+        rows = rows[None] if self.channels == 1 else rows
+        self.model.check_sketch(rows.shape)
         return self._in_memory(
             rows.shape[1:], identifier, start, lambda a, b: rows[:, a:b], condition
         )

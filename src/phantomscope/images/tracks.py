@@ -68,24 +68,23 @@ def tracks_of(
         for label in labels:
             seen.setdefault(int(label), []).append(frame)
     free = itertools.count(max((*seen, *parents, 0)) + 1)
-    tracks: list[Track] = []
+    pieces: dict[int, list[Track]] = {}
     tables: list[Relabelling] = [{} for _ in present]
-    last: dict[int, Track] = {}
     for label in sorted(seen):
-        track = None
+        own = pieces[label] = []
         for begin, end in _runs(seen[label]):
-            if track is None:
-                before = last.get(parents.get(label, 0))
-                parent = before.label if before and before.end < begin else 0
-                track = Track(label, begin, end, parent)
-            else:
-                track = Track(next(free), begin, end, track.label)
-            tracks.append(track)
+            track = Track(label, begin, end)
+            if own:
+                track = Track(next(free), begin, end, own[-1].label)
+            own.append(track)
             for frame in range(begin, end + 1):
                 tables[frame][label] = track.label
-        assert track is not None
-        last[label] = track
-    return sorted(tracks), tables
+    for label, own in pieces.items():
+        mother = pieces.get(parents.get(label, 0), [])
+        ended = [track.label for track in mother if track.end < own[0].begin]
+        if ended:
+            own[0] = own[0]._replace(parent=ended[-1])
+    return sorted(track for own in pieces.values() for track in own), tables
 
 
 def check_tracks(
