@@ -27,13 +27,14 @@ from phantomscope.images.imageset import ImageSet
 from phantomscope.images.noise import generator
 from phantomscope.images.normalise import Normalisation
 from phantomscope.images.writer import ImageSetWriter
+from phantomscope.measure.audit import Audit, audit
 from phantomscope.measure.distribution import (
     bhattacharyya_distance,
     shared_histograms,
     wasserstein,
 )
 from phantomscope.measure.instance import object_records, score_image
-from phantomscope.measure.memorisation import nearest_patch
+from phantomscope.measure.memorisation import NearestPatch, nearest_patch
 from phantomscope.measure.spectral import radial_power_spectrum, spectral_distance
 from phantomscope.stages.arguments import Output, Place
 from phantomscope.stages.data import unannotated
@@ -226,7 +227,7 @@ def _patches(images: Sequence[Float], step: int, side: int) -> Float:
     return np.stack(found) if found else np.empty((0, side, side), np.float32)
 
 
-def _pick(patches: Float, count: int, rng: np.random.Generator) -> Float:
+def _pick(patches: NDArray[Any], count: int, rng: np.random.Generator) -> NDArray[Any]:
     if len(patches) <= count:
         return patches
     return patches[np.sort(rng.choice(len(patches), count, replace=False))]
@@ -246,37 +247,69 @@ def _memorisation(
     sides = [min(image.shape) for image in (*real, *synthetic, *held_out)]
     side = min([PATCH, *sides])
     training = _pick(_patches(real, 24, side), 600, rng)
+    samples = _pick(_patches(synthetic, side, side), 40, rng)
+    others = _patches(held_out, side, side)
+    kept = _pick(np.arange(len(others)), 40, rng)
+    groups = [str(n) for n, i in enumerate(held_out) for _ in _patches([i], side, side)]
+    parts = {"synthetic": samples, "held_out": others[kept]}
+    found = None
+    if len(samples) and _textured(training) >= 4 and _textured(others[kept]) >= 3:
+        of_kept = [groups[n] for n in kept]
+        found = audit(samples, training, others[kept], held_out_groups=of_kept)
     rows: list[dict[str, Any]] = []
-    shown: list[tuple[float, Float, Float]] = []
-    for kind, images in (("synthetic", synthetic), ("held_out", held_out)):
-        samples = _pick(_patches(images, side, side), 40, rng)
-        if not len(samples) or not len(training):
-            continue
-        nearest = nearest_patch(samples, training, all_shifts=True)
-        at_zero = nearest_patch(samples, training, all_shifts=False)
-        for n in range(len(samples)):
-            row: dict[str, Any] = {
-                "id": f"{kind}-{n:03d}",
-                "kind": kind,
-                "score": float(nearest.score[n]),
-                "score_zero_lag": float(at_zero.score[n]),
-                "patch": int(nearest.index[n]),
-                "patch_y": int(nearest.shift[n][0]),
-                "patch_x": int(nearest.shift[n][1]),
-                "symmetry": int(nearest.symmetry[n]),
-            }
-            rows.append(row)
-            if kind == "synthetic":
-                patch = training[at_zero.index[n]]
-                shown.append((row["score_zero_lag"], samples[n], patch))
-    columns = ["id", "kind", "score", "score_zero_lag", "patch", "patch_y", "patch_x",
-               "symmetry"]  # fmt: skip
-    write_text(table, pd.DataFrame(rows, columns=columns).to_csv(index=False))
-    shown.sort(key=lambda item: -item[0])
     with ImageSetWriter(pairs, {"stage": "measure_realism"}) as writer:
-        for n, (score, sample, patch) in enumerate(shown[:6]):
-            writer.add(f"pair-{n:02d}-sample", sample, score=score)
-            writer.add(f"pair-{n:02d}-patch", patch, score=score)
+        for kind, images in parts.items():
+            if not len(images) or not len(training):
+                continue
+            near = nearest_patch(images, training) if found is None else (
+                found.samples if kind == "synthetic" else found.held_out)  # fmt: skip
+            at_zero = nearest_patch(images, training, all_shifts=False)
+            rows += _nearest_rows(kind, near, at_zero, found)
+            if kind == "synthetic":
+                _write_pairs(writer, images, training, near)
+    columns = ["id", "kind", "score", "score_zero_lag", "patch", "patch_y", "patch_x",
+               "symmetry", "flagged", "gap", "gap_low", "gap_high"]  # fmt: skip
+    write_text(table, pd.DataFrame(rows, columns=columns).to_csv(index=False))
+
+
+def _write_pairs(
+    writer: ImageSetWriter, samples: Float, training: Float, near: NearestPatch
+) -> None:
+    """Write the most similar pairs, the training patch laid onto the sample."""
+    for number, n in enumerate(np.argsort(-near.score, kind="stable")[:6]):
+        patch = np.ascontiguousarray(near.aligned(n, training[near.index[n]]))
+        for kind, image in (("sample", samples[n]), ("patch", patch)):
+            name = f"pair-{number:02d}-{kind}"
+            writer.add(name, image, score=float(near.score[n]))
+
+
+def _textured(patches: Float) -> int:
+    """Count the patches that are not constant."""
+    return int(np.count_nonzero(np.ptp(patches, axis=(1, 2)))) if len(patches) else 0
+
+
+def _nearest_rows(
+    kind: str, near: NearestPatch, at_zero: NearestPatch, found: Audit | None
+) -> list[dict[str, Any]]:
+    """Return a row per patch; synthetic ones hold what the audit says of them."""
+    rows: list[dict[str, Any]] = []
+    for n, score in enumerate(near.score):
+        row: dict[str, Any] = {
+            "id": f"{kind}-{n:03d}",
+            "kind": kind,
+            "score": float(score),
+            "score_zero_lag": float(at_zero.score[n]),
+            "patch": int(near.index[n]),
+            "patch_y": int(near.shift[n][0]),
+            "patch_x": int(near.shift[n][1]),
+            "symmetry": int(near.symmetry[n]),
+        }
+        if found is not None and kind == "synthetic":
+            gap = found.gap_to_held_out
+            row |= {"flagged": bool(found.alarm.flagged[n]), "gap": gap.value,
+                    "gap_low": gap.low, "gap_high": gap.high}  # fmt: skip
+        rows.append(row)
+    return rows
 
 
 def write_config(config: Config, *, resolved: Output) -> None:

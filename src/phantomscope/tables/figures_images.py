@@ -24,6 +24,7 @@ from phantomscope.tables.artefacts import (
     read_table,
     shards,
 )
+from phantomscope.tables.copies import draw_pairs
 from phantomscope.tables.figures_curves import step
 from phantomscope.tables.figures_volumes import as_plane, choose_cut
 from phantomscope.tables.rows import load_methods
@@ -256,46 +257,8 @@ def plot_memorisation(root: Path, config: Config, out: Path) -> None:
     axes.grid(axis="y", color=GRID, lw=0.8)
     legend(axes, loc="upper left")
     if sets and len(sets[0]):
-        _pairs(right, sets[0])
+        draw_pairs(right, sets[0])
     save(figure, out)
-
-
-def _pairs(part: SubFigure, images: ImageSet) -> None:
-    """Show pairs: sample, training patch, and both in two colours."""
-    numbers = sorted({i.rsplit("-", 1)[0] for i in images.ids})[:4]
-    grid = part.subplots(3, len(numbers), squeeze=False)
-    for axes, title in zip(
-        grid[:, 0], ("synthetic", "training", "overlay"), strict=True
-    ):
-        axes.set_ylabel(title, fontsize=8.5)
-    for column, name in zip(grid.T, numbers, strict=True):
-        both = (
-            as_plane(images.image(f"{name}-{kind}")) for kind in ("sample", "patch")
-        )
-        sample, patch = (_stretched(image) for image in both)
-        patch = _aligned(sample, patch)
-        show(column[0], sample)
-        show(column[1], patch)
-        # Magenta and green rather than red and green: any colour vision sees both.
-        column[2].imshow(np.stack([sample, patch, sample], axis=-1))
-        bare(column[2])
-        bare(column[0])
-    title = "nearest pairs; overlay: magenta synthetic, green training, white both"
-    part.suptitle(title, x=0.02, ha="left", fontsize=8.5, color=MUTED)  # fmt: skip
-
-
-def _stretched(image: Array) -> Array:
-    low, high = np.percentile(image, [1, 99.5])
-    scaled: Array = np.clip((image - low) / max(float(high - low), 1e-9), 0, 1)
-    return scaled
-
-
-def _aligned(sample: Array, patch: Array) -> Array:
-    """Return the patch under the flip or quarter turn that is most like the sample."""
-    turned = [np.rot90(base, k) for base in (patch, patch.T) for k in range(4)]
-    fitting = [one for one in turned if one.shape == sample.shape]
-    likeness = [float(((one - one.mean()) * sample).sum()) for one in fitting]
-    return fitting[int(np.argmax(likeness))] if fitting else patch
 
 
 def check_table(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -197,4 +197,20 @@ def copying(root: Path) -> tuple[float, str] | None:
     return share, (
         f"{share:.0%} of the synthetic patches are nearer to a training patch than 95% "
         f"of the real held-out patches are (5% would be expected): {verdict}."
+        + _flagged(table)
+    )
+
+
+def _flagged(table: pd.DataFrame) -> str:
+    """Say how many samples stand out as copies, and the gap to held-out images."""
+    judged = table[table["kind"] == "synthetic"]
+    if "flagged" not in judged or judged["flagged"].isna().all():
+        return ""
+    flags = judged["flagged"].astype(str) == "True"
+    gap = judged.iloc[0]
+    return (
+        f" Flagged as copies: {flags.sum()} of {len(flags)}, where 5% of the runs "
+        "without any copy would flag one. The samples are nearer to training than to "
+        f"as many held-out patches by {gap['gap']:.3f} in correlation (95% interval "
+        f"{gap['gap_low']:.3f} to {gap['gap_high']:.3f})."
     )

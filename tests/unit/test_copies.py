@@ -1,0 +1,68 @@
+"""The table of nearest patches tells copies, and pictures lay them over each other."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+from PIL import Image
+from scipy import ndimage
+
+from phantomscope.errors import PhantomscopeError
+from phantomscope.images.imageset import ImageSet
+from phantomscope.stages.analysis import PATCH, _memorisation
+from phantomscope.tables.copies import overlay, plot_copies
+from phantomscope.tables.headline import copying
+
+
+def images(count, seed, side=2 * PATCH):
+    noise = np.random.default_rng(seed).normal(size=(count, side, side))
+    found = np.exp(3 * ndimage.gaussian_filter(noise, (0, 2, 2)))
+    return list(found.astype(np.float32))
+
+
+def test_the_stage_flags_a_copied_image(tmp_path):
+    real, held_out, synthetic = images(3, 0), images(2, 1), images(2, 2)
+    # A patch of the stage's grid, turned.
+    synthetic[0][:PATCH, :PATCH] = np.rot90(real[1][24 : 24 + PATCH, :PATCH])
+    _memorisation(
+        real, synthetic, held_out, 0, tmp_path / "memorisation.csv", tmp_path / "pairs"
+    )
+    table = pd.read_csv(tmp_path / "memorisation.csv")
+    flagged = table.loc[table["flagged"].astype(str) == "True", "id"]
+    assert list(flagged) == ["synthetic-000"]
+    assert list(table["kind"].value_counts()) == [8, 8]
+    assert table["gap"].notna().sum() == 8
+    share, sentence = copying(tmp_path)
+    assert share > 0
+    assert "Flagged as copies: 1 of 8" in sentence
+    pairs = ImageSet.open(tmp_path / "pairs")
+    assert len(pairs.ids) == 12
+    assert_allclose(pairs.image("pair-00-patch"), pairs.image("pair-00-sample"))
+
+
+@pytest.mark.parametrize("held_out", [[], [np.zeros((PATCH, PATCH), np.float32)]])
+def test_without_a_baseline_nothing_is_judged(tmp_path, held_out):
+    place = tmp_path / "memorisation.csv"
+    _memorisation(images(2, 0), images(1, 1), held_out, 0, place, tmp_path / "pairs")
+    table = pd.read_csv(place)
+    assert table["flagged"].isna().all()
+    assert (table["kind"] == "synthetic").sum() == 4
+
+
+def test_overlays_are_white_or_yellow_where_both_are_bright():
+    square = np.zeros((8, 8))
+    square[2:6, 2:6] = 3
+    assert_allclose(overlay(square, square + 1)[3, 3], 1)
+    assert_allclose(overlay(square, square, red=True)[3, 3], [1, 1, 0])
+    assert_allclose(overlay(square, np.zeros((8, 8)))[3, 3], [1, 0, 1])
+
+
+def test_each_sample_is_drawn(tmp_path):
+    samples, patches = images(7, 3, 32), images(7, 4, 32)
+    flags = [False] * 6 + [True]
+    out = tmp_path / "copies.png"
+    plot_copies(samples, patches, np.linspace(0, 1, 7), flags, out, columns=4)
+    with Image.open(out) as picture:
+        assert picture.size[0] > 500
+    with pytest.raises(PhantomscopeError, match="7 samples come with 6 patches"):
+        plot_copies(samples, patches[:6], np.zeros(7), flags, out)
