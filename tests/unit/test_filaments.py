@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.spatial import KDTree
 
-from phantomscope.config.superresolution import Filaments
+from phantomscope.config.structures import Filaments
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import generator
 from phantomscope.simulate.cell import Cell

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.spatial import KDTree
 
-from phantomscope.config.superresolution import Mitochondria
+from phantomscope.config.structures import Mitochondria
 from phantomscope.images.noise import generator
 from phantomscope.simulate.mitochondria import (
     Network,
@@ -19,7 +19,12 @@ from phantomscope.simulate.polylines import Polylines
 
 SMALL = Mitochondria(cell_diameter=20, length=5)
 LONELY = SMALL.model_copy(
-    update={"branching": 0.0, "fusion": 0.0, "crossing": 0.0, "fission": 0.0}
+    update={
+        "branching": 0.0,
+        "fusion_chance": 0.0,
+        "crossing_chance": 0.0,
+        "fission": 0.0,
+    }
 )
 
 
@@ -102,7 +107,7 @@ def test_divided_tubes_are_apart():
 
 def test_fusion_makes_one_of_many():
     def largest(fusion):
-        net = grown_network(changed(fusion=fusion, fission=0.0), generator(8))
+        net = grown_network(changed(fusion_chance=fusion, fission=0.0), generator(8))
         ids = divided(net, changed(fission=0.0), generator(9)).lines
         size = np.bincount(ids.ids, weights=ids.lengths())
         return size.max() / size.sum(), len(net.junctions)
@@ -114,7 +119,7 @@ def test_fusion_makes_one_of_many():
 
 
 def test_fission_and_loops_obey_euler():
-    net = grown_network(changed(fusion=1.0), generator(10))
+    net = grown_network(changed(fusion_chance=1.0), generator(10))
     pieces = divided(net, changed(fission=0.2), generator(11))
     count = len(set(pieces.lines.ids))
     # Components = tubes - junctions + loops, and loops are not negative.
@@ -134,7 +139,7 @@ def test_radii_vary_as_asked():
 
 
 def test_the_nucleus_is_empty():
-    net = grown_network(changed(nucleus=0.5, fusion=0.0), generator(12))
+    net = grown_network(changed(nucleus=0.5, fusion_chance=0.0), generator(12))
     distance = np.hypot(*np.concatenate(net.tubes).T)
     assert distance.min() >= 0.5 * 10_000
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
-from phantomscope.config.superresolution import Mitochondria
+from phantomscope.config.structures import Mitochondria
 from phantomscope.images.noise import generator
 from phantomscope.simulate.cell import Cell
 from phantomscope.simulate.filaments import MARGIN, NM, heading, worm_like_chain
@@ -162,12 +162,12 @@ class _Growth:
             other = int(near[place]) - 1
             if other + 1 == passed:
                 continue
-            if self.rng.uniform() < self.options.fusion:
+            if self.rng.uniform() < self.options.fusion_chance:
                 tube = self.net.tubes[other]
                 point = int(np.argmin(((tube - line[place]) ** 2).sum(axis=1)))
                 bridge = self._bridge(line[place], tube[point])
                 return np.concatenate([line[: place + 1], bridge]), (other, point)
-            if self.rng.uniform() >= self.options.crossing:
+            if self.rng.uniform() >= self.options.crossing_chance:
                 return line[:place], None
             passed = other + 1
         return line, None

@@ -34,6 +34,7 @@ from phantomscope.simulate.parameters import (
     Background,
     SketchType,
 )
+from phantomscope.simulate.structures import StructureDrawer
 from phantomscope.simulate.tissue import TissueDrawer
 from phantomscope.simulate.tribolium import TRIBOLIUM
 
@@ -155,6 +156,8 @@ DRAWERS: Mapping[str, Drawer] = {
         )
     },
     "meristem": TissueDrawer(),
+    "microtubules": StructureDrawer("microtubules"),
+    "mitochondria": StructureDrawer("mitochondria"),
 }
 
 
