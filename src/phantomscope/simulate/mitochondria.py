@@ -20,7 +20,7 @@ from phantomscope.images.noise import generator
 from phantomscope.simulate.cell import Cell
 from phantomscope.simulate.filaments import MARGIN, NM, heading, worm_like_chain
 from phantomscope.simulate.polylines import Polylines, Structure
-from phantomscope.simulate.tubes import tube_maps
+from phantomscope.simulate.tubes import tube_labels
 
 Floats = NDArray[np.float64]
 # Tubes in a row that found no room: the cell is full.
@@ -75,7 +75,7 @@ class _Room:
         window = self.owner[y, x]
         line = Polylines.of([tube + self.half - low * self.pitch], [self.reach])
         field = window.shape[0] * self.pitch, window.shape[1] * self.pitch
-        near, _ = tube_maps(line, field, self.pitch)
+        near = tube_labels(line, field, self.pitch)
         window[(near > 0) & (window == 0)] = number + 1
 
 

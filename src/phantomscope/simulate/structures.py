@@ -16,7 +16,7 @@ from phantomscope.simulate.mitochondria import mitochondria
 from phantomscope.simulate.parameters import LEVELS, Background, SketchType
 from phantomscope.simulate.polylines import Structure
 from phantomscope.simulate.raster import label_type
-from phantomscope.simulate.tubes import length_map, tube_maps
+from phantomscope.simulate.tubes import length_map, tube_labels, tube_maps
 
 Float = NDArray[np.float32]
 NM = 1000.0  # per um
@@ -56,7 +56,7 @@ def drawn_structure(
     field, pixel = structure.field, options.pixel
     if kind == "lines":
         radius = options.label_width / 2
-        labels, _ = tube_maps(structure.lines, field, pixel, radius=radius)
+        labels = tube_labels(structure.lines, field, pixel, radius)
         sharp = length_map(structure.lines, field, pixel)
         length = ndimage.gaussian_filter(sharp, BLUR)
         # Across a straight line the blur leaves this peak of its length per pixel.
