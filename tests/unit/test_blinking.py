@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from phantomscope.config.superresolution import Blinking, Filaments, Labelling
+from phantomscope.config.structures import Filaments
+from phantomscope.config.superresolution import Blinking, Labelling
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import generator
 from phantomscope.simulate.blinking import (

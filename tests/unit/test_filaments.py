@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.spatial import KDTree
 
-from phantomscope.config.superresolution import Filaments
+from phantomscope.config.structures import Filaments
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import generator
 from phantomscope.simulate.cell import Cell
@@ -17,7 +17,7 @@ from phantomscope.simulate.filaments import (
     worm_like_chain,
 )
 from phantomscope.simulate.polylines import Polylines, crossings
-from phantomscope.simulate.tubes import length_map, tube_maps
+from phantomscope.simulate.tubes import length_map, tube_labels, tube_maps
 
 SMALL = Filaments(cell_diameter=15, length=8, density=2)
 
@@ -160,7 +160,7 @@ def test_a_tube_holds_its_volume_and_wall():
     assert matter[:, 3].sum() * 10 == pytest.approx(np.pi * 150**2, rel=1e-5)
     _, wall = tube_maps(tube, (1000, 1000), 10, profile="surface")
     assert wall[:, 3].sum() * 10 == pytest.approx(2 * np.pi * 150, rel=1e-5)
-    assert tube_maps(tube, (1000, 1000), 10, radius=55)[0].any(axis=1).sum() == 12
+    assert tube_labels(tube, (1000, 1000), 10, 55).any(axis=1).sum() == 12
 
 
 def test_a_field_needs_whole_pixels():

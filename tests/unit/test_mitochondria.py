@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.spatial import KDTree
 
-from phantomscope.config.superresolution import Mitochondria
+from phantomscope.config.structures import Mitochondria
 from phantomscope.images.noise import generator
 from phantomscope.simulate.mitochondria import (
     Network,
@@ -19,7 +19,12 @@ from phantomscope.simulate.polylines import Polylines
 
 SMALL = Mitochondria(cell_diameter=20, length=5)
 LONELY = SMALL.model_copy(
-    update={"branching": 0.0, "fusion": 0.0, "crossing": 0.0, "fission": 0.0}
+    update={
+        "branching": 0.0,
+        "fusion_chance": 0.0,
+        "crossing_chance": 0.0,
+        "fission": 0.0,
+    }
 )
 
 
@@ -72,7 +77,7 @@ def test_branches_of_a_tree_are_counted():
 
 def test_branching_is_a_rate():
     options = LONELY.model_copy(update={"branching": 0.2, "gap": 0.0, "radius": 50.0})
-    nets = [grown_network(options, generator("rate", i)) for i in range(4)]
+    nets = [grown_network(options, generator("rate", i)) for i in range(2)]
     length = sum(lengths(net).sum() for net in nets) / 1000
     found = sum(len(net.junctions) for net in nets)
     # A few find no room.
@@ -82,9 +87,9 @@ def test_branching_is_a_rate():
 def test_fission_is_a_rate():
     net = grown_network(LONELY, generator(6))
     options = LONELY.model_copy(update={"fission": 0.5, "gap": 0.0})
-    cuts = [divided(net, options, generator("cuts", i)).cuts for i in range(50)]
+    cuts = [divided(net, options, generator("cuts", i)).cuts for i in range(20)]
     wanted = 0.5 * lengths(net).sum() / 1000
-    assert np.mean(cuts) == pytest.approx(wanted, abs=4 * (wanted / 50) ** 0.5)
+    assert np.mean(cuts) == pytest.approx(wanted, abs=4 * (wanted / 20) ** 0.5)
 
 
 def test_divided_tubes_are_apart():
@@ -102,7 +107,7 @@ def test_divided_tubes_are_apart():
 
 def test_fusion_makes_one_of_many():
     def largest(fusion):
-        net = grown_network(changed(fusion=fusion, fission=0.0), generator(8))
+        net = grown_network(changed(fusion_chance=fusion, fission=0.0), generator(8))
         ids = divided(net, changed(fission=0.0), generator(9)).lines
         size = np.bincount(ids.ids, weights=ids.lengths())
         return size.max() / size.sum(), len(net.junctions)
@@ -114,7 +119,7 @@ def test_fusion_makes_one_of_many():
 
 
 def test_fission_and_loops_obey_euler():
-    net = grown_network(changed(fusion=1.0), generator(10))
+    net = grown_network(changed(fusion_chance=1.0), generator(10))
     pieces = divided(net, changed(fission=0.2), generator(11))
     count = len(set(pieces.lines.ids))
     # Components = tubes - junctions + loops, and loops are not negative.
@@ -124,17 +129,17 @@ def test_fission_and_loops_obey_euler():
 
 
 def test_radii_vary_as_asked():
-    options = changed(radius_spread=0.2, density=2.0)
-    nets = [grown_network(options, generator("radii", i)) for i in range(3)]
+    options = changed(radius_spread=0.2, density=1.0)
+    nets = [grown_network(options, generator("radii", i)) for i in range(2)]
     logs = [np.log(r / options.radius) for net in nets for r in net.radii]
     every = np.concatenate(logs)
     assert every.std() == pytest.approx(0.2, rel=0.15)
-    means = np.array([r.mean() for r in logs if len(r) > 100])
+    means = np.array([r.mean() for r in logs if len(r) > 60])
     assert means.std() == pytest.approx(0.2 / 2**0.5, rel=0.3)
 
 
 def test_the_nucleus_is_empty():
-    net = grown_network(changed(nucleus=0.5, fusion=0.0), generator(12))
+    net = grown_network(changed(nucleus=0.5, fusion_chance=0.0), generator(12))
     distance = np.hypot(*np.concatenate(net.tubes).T)
     assert distance.min() >= 0.5 * 10_000
 

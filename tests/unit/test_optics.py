@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 from scipy import special
 
-from phantomscope.config.superresolution import Filaments, Mitochondria, Optics
+from phantomscope.config.structures import Filaments, Mitochondria
+from phantomscope.config.superresolution import Optics
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import generator
 from phantomscope.simulate.filaments import numbered_microtubules

@@ -16,16 +16,22 @@ from pydantic import (
 from phantomscope.config.meristem import Channel, Meristem
 from phantomscope.config.motion import Motion
 from phantomscope.config.option import Section, option
+from phantomscope.config.structures import Structures
 
 Size = Annotated[int, Field(ge=16, le=65536)]
 Depth = Annotated[int, Field(ge=1, le=65536)]
 Shards = Annotated[int, Field(ge=1)]
 Objects = Annotated[int, Field(ge=1, le=1_000_000)]
 VoxelSide = Annotated[float, Field(gt=0, le=1000)]
-Organism = Literal["fitted", "hela", "gowt1", "celegans", "tribolium", "meristem"]
+Organism = Literal[
+    "fitted", "hela", "gowt1", "celegans", "tribolium", "meristem",
+    "microtubules", "mitochondria",
+]  # fmt: skip
 FLAT = ("hela", "gowt1")
 # Organisms whose cells can move, and, in images, lie on one another.
 MOVING = ("fitted", *FLAT, "celegans")
+# Lines and tubes in nm, of super-resolution images.
+STRUCTURES = ("microtubules", "mitochondria")
 
 
 def _kind_of_size(value: Any) -> str:
@@ -131,7 +137,8 @@ class Simulate(Section):
         "the images, by the options `placement` to `texture` below. The others follow "
         "Eschweiler & Stegmaier, and those options do not touch them: colonies of HeLa "
         "cells, mouse stem cells (`gowt1`), a C. elegans embryo, nuclei of a Tribolium "
-        "embryo in cartographic projection, membranes of a meristem.",
+        "embryo in cartographic projection, membranes of a meristem. And structures "
+        "of super-resolution images: `microtubules`, `mitochondria`.",
         paper="one data set each",
     )
     variant: Literal["paper", "code", "fitted"] = option(
@@ -162,6 +169,11 @@ class Simulate(Section):
         min_length=1,
         max_length=2,
         paper="[membrane]",
+    )
+    structures: Structures = option(
+        Structures,
+        "Of `organism: microtubules` or `mitochondria`. The check of synthetic images "
+        "does not tell filaments apart that cross: use `check: {min_agreement: 0}`.",
     )
     shards: Literal["auto"] | Shards = option(
         "auto",
@@ -317,7 +329,12 @@ class Simulate(Section):
         return fitted if self.overlap is None else self.overlap
 
     def _check_dimensions(self) -> None:
-        flat = self.organism in FLAT
+        flat = self.organism in (*FLAT, *STRUCTURES)
+        if self.organism in STRUCTURES and self.variant == "fitted":
+            raise ValueError(
+                f"`organism: {self.organism}` is not fitted to images: leave out "
+                "`variant`, and set `structures`"
+            )
         if self.organism == "fitted" or flat == (len(self.size) == 2):
             return
         kind, example = (

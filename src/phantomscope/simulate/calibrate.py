@@ -50,8 +50,8 @@ class Measured:
     precision : float
         Median, nm.
     background : float
-        Variance per pixel (photons^2) with which the formula of precision gives that
-        median.
+        Variance per pixel (photons^2) with which the formula of precision, for a spot
+        of `psf_sigma`, gives that median; 0 if it is below what photons alone give.
     psf_sigma : float
         Median, nm; as given if the table has none.
     blinks, on, off : float
@@ -199,9 +199,7 @@ def _blinking(
     )
 
 
-def _background(
-    photons: Floats, wanted: float, sigma: float | Floats, base: Blinking
-) -> float:
+def _background(photons: Floats, wanted: float, sigma: float, base: Blinking) -> float:
     """Find the background with which the median precision is as measured."""
 
     def median(background: float) -> float:
@@ -277,7 +275,8 @@ def measure_table(
             fix="leave them out",
         )
     sigma = _column(table, "sigma")
-    wide = base.psf_sigma if sigma is None else sigma
+    # One spot for all, as the simulator has it.
+    wide = base.psf_sigma if sigma is None else float(np.median(sigma))
     precision = float(np.median(columns["precision"]))
     points = np.column_stack([columns["y"], columns["x"]])
     blinks, on, off = _blinking(points, frame, columns["precision"], longest_dark)
@@ -287,5 +286,5 @@ def measure_table(
         photon_spread=spread, photon_distribution=kind,
         least_photons=float(np.quantile(photons, 0.01)), precision=precision,
         background=_background(photons, precision, wide, base),
-        psf_sigma=float(np.median(wide)), blinks=blinks, on=on, off=off,
+        psf_sigma=wide, blinks=blinks, on=on, off=off,
     )  # fmt: skip

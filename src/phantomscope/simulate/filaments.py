@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from phantomscope.config.superresolution import Filaments
+from phantomscope.config.structures import Filaments
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import generator
 from phantomscope.simulate.cell import Cell

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
-from phantomscope.config.superresolution import Mitochondria
+from phantomscope.config.structures import Mitochondria
 from phantomscope.images.noise import generator
 from phantomscope.simulate.cell import Cell
 from phantomscope.simulate.filaments import MARGIN, NM, heading, worm_like_chain
 from phantomscope.simulate.polylines import Polylines, Structure
-from phantomscope.simulate.tubes import tube_maps
+from phantomscope.simulate.tubes import tube_labels
 
 Floats = NDArray[np.float64]
 # Tubes in a row that found no room: the cell is full.
@@ -75,7 +75,7 @@ class _Room:
         window = self.owner[y, x]
         line = Polylines.of([tube + self.half - low * self.pitch], [self.reach])
         field = window.shape[0] * self.pitch, window.shape[1] * self.pitch
-        near, _ = tube_maps(line, field, self.pitch)
+        near = tube_labels(line, field, self.pitch)
         window[(near > 0) & (window == 0)] = number + 1
 
 
@@ -162,12 +162,12 @@ class _Growth:
             other = int(near[place]) - 1
             if other + 1 == passed:
                 continue
-            if self.rng.uniform() < self.options.fusion:
+            if self.rng.uniform() < self.options.fusion_chance:
                 tube = self.net.tubes[other]
                 point = int(np.argmin(((tube - line[place]) ** 2).sum(axis=1)))
                 bridge = self._bridge(line[place], tube[point])
                 return np.concatenate([line[: place + 1], bridge]), (other, point)
-            if self.rng.uniform() >= self.options.crossing:
+            if self.rng.uniform() >= self.options.crossing_chance:
                 return line[:place], None
             passed = other + 1
         return line, None

@@ -36,6 +36,7 @@ from phantomscope.simulate.parameters import (
     Background,
     SketchType,
 )
+from phantomscope.simulate.structures import StructureDrawer
 from phantomscope.simulate.tissue import TissueDrawer
 from phantomscope.simulate.tribolium import TRIBOLIUM
 
@@ -176,6 +177,8 @@ DRAWERS: Mapping[str, Drawer] = {
         )
     },
     "meristem": TissueDrawer(),
+    "microtubules": StructureDrawer("microtubules"),
+    "mitochondria": StructureDrawer("mitochondria"),
 }
 
 

@@ -145,9 +145,53 @@ def _depth(
     return np.asarray((area(high) - area(low)) * radius**2)
 
 
+def _nearest(
+    lines: Polylines, field: tuple[float, float], pixel: float, radius: float | None
+) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
+    """Labels, distance to the nearest centre line by its radius, and radius in px."""
+    shape = grid_of(field, pixel)
+    first = lines.segments()
+    owner = lines.ids[np.searchsorted(lines.starts, first, side="right") - 1]
+    many = lines.ids.max(initial=0) > np.iinfo(np.uint16).max
+    labels = np.zeros(shape, np.uint32 if many else np.uint16)
+    nearest, thick = np.full(shape, np.inf), np.ones(shape)
+    radii = lines.radii if radius is None else np.full(len(lines.radii), float(radius))
+    _stamp(
+        first, lines.points, np.maximum(radii, 1e-3), owner, float(pixel), nearest,
+        thick, labels,
+    )  # fmt: skip
+    return labels, nearest, thick
+
+
+def tube_labels(
+    lines: Polylines, field: tuple[float, float], pixel: float,
+    radius: float | None = None,
+) -> NDArray[Any]:  # fmt: skip
+    """Return which tube each pixel shows.
+
+    Parameters
+    ----------
+    lines, field, pixel
+        As in `tube_maps`.
+    radius : float, optional
+        Of all tubes, nm, in place of theirs: for lines that are thinner than a pixel.
+
+    Returns
+    -------
+    ndarray, shape (Y, X)
+        The labels of `tube_maps`.
+
+    Raises
+    ------
+    PhantomscopeError
+        If the field is no whole number of pixels.
+    """
+    return _nearest(lines, field, pixel, radius)[0]
+
+
 def tube_maps(
     lines: Polylines, field: tuple[float, float], pixel: float, *,
-    profile: Profile = "volume", radius: float | None = None,
+    profile: Profile = "volume",
 ) -> tuple[NDArray[Any], NDArray[np.float32]]:  # fmt: skip
     """Draw lines as round tubes.
 
@@ -162,9 +206,6 @@ def tube_maps(
     profile : {"volume", "surface"}
         Whether `matter` is the thickness of the tube, or the area of its wall. The
         nearest centre line counts, so that a branched tube is one body.
-    radius : float, optional
-        Of all tubes, nm, in place of theirs: for labels of lines that are thinner than
-        a pixel.
 
     Returns
     -------
@@ -182,17 +223,7 @@ def tube_maps(
     PhantomscopeError
         If the field is no whole number of pixels.
     """
-    shape = grid_of(field, pixel)
-    first = lines.segments()
-    owner = lines.ids[np.searchsorted(lines.starts, first, side="right") - 1]
-    wide = lines.ids.max(initial=0) > np.iinfo(np.uint16).max
-    labels = np.zeros(shape, np.uint32 if wide else np.uint16)
-    nearest, thick = np.full(shape, np.inf), np.ones(shape)
-    radii = lines.radii if radius is None else np.full(len(lines.radii), float(radius))
-    _stamp(
-        first, lines.points, np.maximum(radii, 1e-3), owner, float(pixel), nearest,
-        thick, labels,
-    )  # fmt: skip
+    labels, nearest, thick = _nearest(lines, field, pixel, None)
     surface = profile == "surface"
     matter = _depth(nearest, thick, surface) * (1.0 if surface else pixel)
     return labels, matter.astype(np.float32)

@@ -14,7 +14,7 @@ from phantomscope.acquire import split
 from phantomscope.acquire.source import acquire as acquire_source
 from phantomscope.acquire.source import fetch
 from phantomscope.config.model import Config
-from phantomscope.config.simulation import DIVISION
+from phantomscope.config.simulation import DIVISION, STRUCTURES
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import check_targets, write_json, write_text
 from phantomscope.images.imageset import ImageSet
@@ -234,8 +234,9 @@ def _found(
         )
         kinds = [result.kind for result in results]
         return SketchParameters(types=kinds), results, skipped
-    # Membranes are no objects that the classical segmentation could measure.
+    # Membranes and lines are no objects that the classical segmentation could measure.
     nuclei = all(kind.tissue is None for kind in parameters.types)
+    nuclei &= options.organism not in STRUCTURES
     return parameters, _compared(parameters, loaded, config) if nuclei else [], {}
 
 
