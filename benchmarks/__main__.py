@@ -21,6 +21,7 @@ from benchmarks import (
     quality,
     quality_ap50,
     rates,
+    rendering,
     resume,
     scale,
     seams,
@@ -344,6 +345,7 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "synthesis": synthesised,
     "engine_speed": engine_speed.rows,
     "simulators": simulators.rows,
+    "rendering": rendering.rows,
     "eschweiler": eschweiler,
 }
 
