@@ -23,6 +23,7 @@ from benchmarks import (
     quality,
     quality_ap50,
     rates,
+    rendering,
     resume,
     scale,
     seams,
@@ -348,6 +349,7 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "simulators": simulators.rows,
     "memorisation": memorisation.rows,
     "frc": frc.rows,
+    "rendering": rendering.rows,
     "eschweiler": eschweiler,
 }
 

@@ -25,12 +25,14 @@ def test_the_shipped_registry_is_whole() -> None:
     found = load_registry(str(SHIPPED))
     assert list(found) == [
         "bbbc038", "dsb2018_stardist", "ctc_ce", "ctc_tric", "ctc_gowt1", "ctc_hela",
-        "ath_meristem", "bbbc050",
+        "ath_meristem", "bbbc050", "shareloc_tubulin_nocodazole", "shareloc_tubulin",
+        "shareloc_tom22",
     ]  # fmt: skip
     for name in found:
         config = make_config({"source": {"kind": "dataset", "dataset": name}})
-        assert config.has_labels
-        assert "annotated" in config.arms
+        assert config.source.of_tables == name.startswith("shareloc")
+        assert config.has_labels != config.source.of_tables
+        assert ("annotated" in config.arms) == config.has_labels
 
 
 def test_a_set_without_labels(place: Place) -> None:

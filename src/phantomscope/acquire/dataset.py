@@ -45,18 +45,23 @@ def entry_of(source: Source) -> Dataset:
     return source.entry
 
 
+def member_names(archives: Sequence[Archive]) -> dict[str, tuple[Archive, str]]:
+    """Return where the files of a data set are: names as layouts have them."""
+    several = len(archives) > 1
+    return {
+        f"{archive.path.name}/{name}" if several else name: (archive, name)
+        for archive in archives
+        for name, member in archive.members.items()
+        if not member.is_folder
+    }
+
+
 class _Reader:
     """Reads images out of archives; `scratch` holds one of their files at a time."""
 
     def __init__(self, archives: Sequence[Archive], layout: Layout, scratch: Path):
         self.layout, self._scratch = layout, scratch
-        several = len(archives) > 1
-        self._holder = {
-            f"{archive.path.name}/{name}" if several else name: (archive, name)
-            for archive in archives
-            for name, member in archive.members.items()
-            if not member.is_folder
-        }
+        self._holder = member_names(archives)
         self.names = list(self._holder)
 
     def _decode(self, name: str, read: Callable[[Path], T]) -> T:
@@ -206,7 +211,22 @@ def _paths(source: Source, entry: Dataset, files: Sequence[Path]) -> list[Path]:
     return [by_name[name] for name in names]
 
 
-def _info(
+def checked_downloads(
+    source: Source, entry: Dataset, files: Sequence[Path]
+) -> tuple[list[Path], dict[str, str]]:
+    """Return the downloaded files, in the order of the registry, and their hashes."""
+    paths = _paths(source, entry, files)
+    hashes = {
+        # Of a part, size and hash stand in the record beside it.
+        file.name: verify(path)
+        if source.in_parts
+        else verify(path, size=file.size, sha256=file.sha256)
+        for file, path in zip(entry.files, paths, strict=True)
+    }
+    return paths, hashes
+
+
+def describe_dataset(
     source: Source, entry: Dataset, hashes: Mapping[str, str], counts: Mapping[str, int]
 ) -> dict[str, Any]:
     """Everything that shapes the set, and where it comes from."""
@@ -261,14 +281,7 @@ def acquire_dataset(source: Source, files: Sequence[Path], folder: Path) -> None
         used. Then no set is left.
     """
     entry = entry_of(source)
-    paths = _paths(source, entry, files)
-    hashes = {
-        # Of a part, size and hash stand in the record beside it.
-        file.name: verify(path)
-        if source.in_parts
-        else verify(path, size=file.size, sha256=file.sha256)
-        for file, path in zip(entry.files, paths, strict=True)
-    }
+    paths, hashes = checked_downloads(source, entry, files)
     with _opened(paths, entry.layout) as reader:
         every = find_samples(
             reader.names, entry.layout, paths[0], source.chosen_truth,
@@ -279,7 +292,8 @@ def acquire_dataset(source: Source, files: Sequence[Path], folder: Path) -> None
         samples = select(samples, source, paths[0])
         labelled = sum(bool(sample.labels) for sample in samples)
         counts = {"files": len(samples), "labelled": labelled, "left_out": left_out}
-        with ImageSetWriter(folder, _info(source, entry, hashes, counts)) as writer:
+        info = describe_dataset(source, entry, hashes, counts)
+        with ImageSetWriter(folder, info) as writer:
             _fill(writer, source, reader, samples)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from phantomscope.acquire.dataset import acquire_dataset, entry_of
 from phantomscope.acquire.download import download
 from phantomscope.acquire.folder import acquire_folder
+from phantomscope.acquire.localisations.images import acquire_localisations
 from phantomscope.acquire.package import acquire_package
 from phantomscope.acquire.remote_zip import fetch_members
 from phantomscope.acquire.samples import find_samples, select
@@ -31,10 +32,13 @@ def acquire(source: Source, folder: Path, files: Sequence[Path] = ()) -> None:
     Raises
     ------
     PhantomscopeError
-        As `acquire_package`, `acquire_folder` and `acquire_dataset`.
+        As `acquire_package`, `acquire_folder`, `acquire_dataset` and
+        `acquire_localisations`.
     """
     if source.kind == "package":
         acquire_package(folder)
+    elif source.of_tables:
+        acquire_localisations(source, folder, files)
     elif source.kind == "dataset":
         acquire_dataset(source, files, folder)
     else:

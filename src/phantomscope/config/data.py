@@ -17,6 +17,7 @@ from phantomscope.config.datasets import (
     suggestion,
 )
 from phantomscope.config.layout import Truth, VoxelSize, known_axes
+from phantomscope.config.localisations import Localisations
 from phantomscope.config.option import Section, option
 
 FrameNumber = Annotated[int, Field(ge=0)]
@@ -67,14 +68,17 @@ class Frames(Section):
 class Source(Section):
     """Where the images come from."""
 
-    kind: Literal["package", "folder", "dataset"] = option(
+    kind: Literal["package", "folder", "dataset", "localisations"] = option(
         "package",
         "`package`: the real fluorescence nuclei that come inside the StarDist "
         "package; `folder`: your own TIFF or PNG images; `dataset`: a public data set, "
-        "which is downloaded.",
+        "which is downloaded; `localisations`: your own tables of localised "
+        "molecules, each of which is drawn as an image.",
     )
     path: str | None = option(
-        None, "Folder of images (only for `folder`); relative to where you run."
+        None,
+        "Folder of images (only for `folder`), or a table or a folder of tables (only "
+        "for `localisations`); relative to where you run.",
     )
     labels: str | None = option(
         None,
@@ -138,6 +142,11 @@ class Source(Section):
     frames: Frames = option(
         Frames, "Which frames of a data set of time series to use. By default all."
     )
+    localisations: Localisations = option(
+        Localisations,
+        "How tables of localised molecules are read and drawn: for `localisations`, "
+        "and data sets of such tables.",
+    )
     download: Literal["auto", "members", "whole"] = option(
         "auto",
         "`members`: fetch only the images and labels that are used out of a zip, by "
@@ -185,8 +194,14 @@ class Source(Section):
     def _consistent(self) -> Self:
         if self.kind == "folder" and not self.path:
             raise ValueError("`kind: folder` needs `path`, the folder of your images")
-        if self.kind != "folder" and (self.path or self.labels):
-            raise ValueError("`path` and `labels` belong to `kind: folder`")
+        if self.kind == "localisations" and not self.path:
+            raise ValueError(
+                "`kind: localisations` needs `path`, a table or a folder of tables"
+            )
+        if self.kind in ("package", "dataset") and self.path:
+            raise ValueError("`path` belongs to `kind: folder` and `localisations`")
+        if self.kind != "folder" and self.labels:
+            raise ValueError("`labels` belongs to `kind: folder`")
         if self.kind == "dataset" and not self.dataset:
             raise ValueError("`kind: dataset` needs `dataset`, the name of a data set")
         if self.kind != "dataset" and (self.dataset or self.mirror):
@@ -213,6 +228,18 @@ class Source(Section):
     def channels(self) -> int:
         """Channels of each image that are used."""
         return len(self.channel) if isinstance(self.channel, list) else 1
+
+    @model_validator(mode="after")
+    def _tables_or_not(self) -> Self:
+        if not self.of_tables and self.localisations != Localisations():
+            raise ValueError("`localisations` belongs to sources of such tables")
+        image_only = (self.axes, self.channel, self.pixel_size_um, self.labelled)
+        if self.of_tables and image_only != ("", None, None, False):
+            raise ValueError(
+                "`axes`, `channel`, `pixel_size_um` and `labelled` are of images; "
+                "tables are drawn as `localisations` says"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fits_the_data_set(self) -> Self:
@@ -243,6 +270,12 @@ class Source(Section):
         return load_registry(self.registry)[self.dataset] if self.dataset else None
 
     @property
+    def of_tables(self) -> bool:
+        """Whether the images are drawn from tables of localised molecules."""
+        entry = self.entry
+        return entry.layout.of_tables if entry else self.kind == "localisations"
+
+    @property
     def has_labels(self) -> bool:
         """Whether annotation comes with the images."""
         if self.entry is not None:
@@ -258,6 +291,8 @@ class Source(Section):
     @property
     def voxel_size_um(self) -> VoxelSize | None:
         """Size of a pixel in um, by this section or else by the registry."""
+        if self.of_tables:
+            return self.localisations.pixel_size_nm / 1000
         if self.pixel_size_um is None and self.entry is not None:
             return self.entry.layout.pixel_size_um
         return self.pixel_size_um

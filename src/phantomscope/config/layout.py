@@ -17,6 +17,10 @@ Truth = Literal["gold", "silver"]
 # Parts of a path that tell images apart, and one that tells planes of a volume apart.
 FIELDS = ("split", "group", "id", "frame")
 PLANE = "plane"
+# Suffixes of tables of localised molecules.
+TABLES = (
+    ".smlm", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".hdf5", ".h5",
+)  # fmt: skip
 
 
 def known_axes(axes: str) -> str:
@@ -46,7 +50,8 @@ class Layout(Section):
         its number in a time series; ``{group}`` for what it belongs to (video, plant:
         the unit of statistics), ``{split}`` for the published split and ``*`` for any
         part of a name. In a set of several archives, a path begins with the name of
-        its archive.
+        its archive. If it ends in ``.smlm``, ``.csv`` or another suffix of `TABLES`,
+        members are tables of localised molecules, of which images are drawn.
     labels : dict, optional
         Name of the truth to patterns like that of `images`; a single pattern is the
         only truth, without a name. ``{plane}`` is the number, from 0, of the one plane
@@ -96,6 +101,11 @@ class Layout(Section):
         return (self.labels or {}).get(truth, [])
 
     @property
+    def of_tables(self) -> bool:
+        """Whether members are tables of localised molecules."""
+        return self.images.lower().endswith(TABLES)
+
+    @property
     def by_frame(self) -> bool:
         """Whether images are frames of time series."""
         return "frame" in fields_of(self.images)
@@ -120,6 +130,16 @@ class Layout(Section):
             raise ValueError("`keep: fluorescence` needs the axes YX or YXC")
         if isinstance(self.pixel_size_um, tuple) and "Z" not in self.axes:
             raise ValueError("`pixel_size_um: [z, y, x]` needs `axes` with a Z")
+        return self
+
+    @model_validator(mode="after")
+    def _tables_are_plain(self) -> Self:
+        strange = sorted(self.model_fields_set - {"images"})
+        if self.of_tables and strange:
+            raise ValueError(
+                f"`{strange[0]}` is of images: tables of localisations are drawn as "
+                "`source.localisations` says"
+            )
         return self
 
     @model_validator(mode="after")

@@ -378,4 +378,7 @@ def sections(config: Config, *names: str) -> dict[str, Any]:
     for section, option in RUNTIME_OPTIONS:
         if section in chosen:
             chosen[section].pop(option, None)
+    if "source" in chosen and not config.source.of_tables:
+        # They are at their defaults then, and shape nothing.
+        chosen["source"].pop("localisations", None)
     return chosen

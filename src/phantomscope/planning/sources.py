@@ -90,7 +90,7 @@ def source_images(
         return _acquired(manifest)
     if config.source.kind == "package":
         return Images(Counter({PACKAGED: 1}), "uint16", 1)
-    if config.source.path is not None and Path(config.source.path).is_dir():
+    if config.source.kind == "folder" and Path(config.source.path or "").is_dir():
         return _listed(config)
     if (entry := config.source.entry) and (extent := entry.extent):
         count = min(extent.images, config.source.limit or extent.images)

@@ -13,6 +13,7 @@ from phantomscope.config.simulation import Simulate
 from phantomscope.config.structures import Structures
 from phantomscope.simulate.filaments import microtubules
 from phantomscope.simulate.mitochondria import mitochondria
+from phantomscope.simulate.meristem_shape import ShapeModel
 from phantomscope.simulate.parameters import LEVELS, Background, SketchType
 from phantomscope.simulate.polylines import Structure
 from phantomscope.simulate.raster import label_type
@@ -106,9 +107,10 @@ class StructureDrawer:
         )
 
     def draw(
-        self, options: Simulate, kind: SketchType, rng: np.random.Generator
-    ) -> tuple[Float, NDArray[Any]]:
-        """Draw a sketch and its labels."""
+        self, options: Simulate, kind: SketchType, rng: np.random.Generator,
+        organ: ShapeModel | None = None,
+    ) -> tuple[Float, NDArray[Any]]:  # fmt: skip
+        """Draw a sketch and its labels; structures have no organ."""
         given = options.structures
         height, width = (side * given.pixel for side in options.size[-2:])
         if self.name == "microtubules":
