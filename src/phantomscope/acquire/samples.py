@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from phantomscope.acquire.folder import spread
 from phantomscope.acquire.listing import natural_key
-from phantomscope.config.data import Frames, Source
+from phantomscope.config.data import Source
+from phantomscope.config.frames import Frames
 from phantomscope.config.layout import FIELDS, Layout, fields_of
 from phantomscope.errors import PhantomscopeError
 

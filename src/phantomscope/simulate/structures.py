@@ -12,8 +12,8 @@ from scipy import ndimage
 from phantomscope.config.simulation import Simulate
 from phantomscope.config.structures import Structures
 from phantomscope.simulate.filaments import microtubules
-from phantomscope.simulate.mitochondria import mitochondria
 from phantomscope.simulate.meristem_shape import ShapeModel
+from phantomscope.simulate.mitochondria import mitochondria
 from phantomscope.simulate.parameters import LEVELS, Background, SketchType
 from phantomscope.simulate.polylines import Structure
 from phantomscope.simulate.raster import label_type

@@ -26,7 +26,7 @@ from phantomscope.tables.artefacts import (
 )
 from phantomscope.tables.copies import draw_pairs
 from phantomscope.tables.figures_curves import step
-from phantomscope.tables.figures_volumes import as_plane, choose_cut
+from phantomscope.tables.figures_volumes import choose_cut
 from phantomscope.tables.rows import load_methods
 from phantomscope.tables.style import (
     FALSE,
