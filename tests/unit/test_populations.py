@@ -32,8 +32,10 @@ from phantomscope.stages.populations import (
     _windows,
     measure_populations,
 )
+from phantomscope.tables.artefacts import origin
 from phantomscope.tables.figures import FIGURES
 from phantomscope.tables.figures_populations import source_of, table_rows
+from phantomscope.tables.headline import cautions
 
 
 def objects(count, groups, seed, shift=0.0):
@@ -238,3 +240,16 @@ def test_membranes_without_annotation_are_not_measured(tmp_path):
     assert not len(table)
     assert content["absent"] == "membranes without labels"
     assert not table_rows(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [("real", "real"), ("stand-in", "stand-in"), ("simulated", "simulated source")],
+)
+def test_source_images_are_called_what_they_are(kind, word, tmp_path):
+    config = make_config({"appearance": {"organism": "hela", "data_kind": kind}})
+    assert origin(config) == word
+    assert origin(make_config({"appearance": {"data_kind": kind}})) == "real"
+    said = " ".join(cautions(tmp_path, config, []))
+    assert ("computed" in said) == (kind == "simulated")
+    assert ("stand in" in said) == (kind == "stand-in")

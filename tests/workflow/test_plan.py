@@ -205,6 +205,18 @@ def test_variations(name, snakemake, tmp_path):
     assert work(process) == changed(DEMO, changes)
 
 
+def test_a_learnt_shape_lies_beside_the_sketch_parameters(snakemake, tmp_path):
+    tissue = {"organism": "meristem", "size": [16, 64, 64], "shards": 2}
+    listed = {}
+    for model in ("learnt", "built_in"):
+        simulate = {**tissue, "meristem": {"shape_model": model}}
+        path = write(tmp_path / "mine.yaml", {"source": LABELLED, "simulate": simulate})
+        process = snakemake(tmp_path, "--summary", "--configfile", path)
+        assert process.returncode == 0, process.stderr
+        listed[model] = "/shape_model.npz" in process.stdout
+    assert listed == {"learnt": True, "built_in": False}
+
+
 def test_a_name_alone_runs_the_demo_under_it(snakemake, tmp_path):
     process = snakemake(tmp_path, "--dry-run", "--config", "experiment=other")
     assert work(process) == DEMO

@@ -62,7 +62,7 @@ def _panel(
     axes: Axes, name: str, shares: Mapping[str, Any], row: Mapping[str, Any], real: str
 ) -> None:
     edges = np.asarray(shares["edges"], float)
-    sides = (("real", "real", real), ("synthetic", "simulated", "simulated"))
+    sides = (("real", "real", real), ("synthetic", "simulated", "synthetic"))
     for kind, key, word in sides:
         label = f"{word}, n = {row[f'n_{key}']:,}"
         step(axes, edges, np.asarray(shares[key], float), kind, label)
