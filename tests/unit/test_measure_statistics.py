@@ -8,7 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phantomscope.errors import PhantomscopeError
-from phantomscope.measure.statistics import bootstrap_interval, paired_bootstrap_ratio
+from phantomscope.measure.statistics import (
+    bootstrap_difference,
+    bootstrap_interval,
+    paired_bootstrap_ratio,
+)
 
 
 def mean(units):
@@ -93,3 +97,17 @@ def test_bad_input_is_refused():
         bootstrap_interval([1.0, 2.0], mean, confidence=95)
     with pytest.raises(PhantomscopeError, match="2 units cannot be paired with 1"):
         paired_bootstrap_ratio([1.0, 2.0], [1.0], mean)
+
+
+def test_a_difference_of_independent_sets():
+    a, b = [3.0, 5.0] * 40, [1.0, 3.0] * 60
+    found = bootstrap_difference(a, b, mean)
+    # The standard error is sqrt(1 / 80 + 1 / 120).
+    half = 1.96 * np.sqrt(1 / 80 + 1 / 120)
+    assert found.value == 2
+    assert found.low == pytest.approx(2 - half, abs=0.05)
+    assert found.high == pytest.approx(2 + half, abs=0.05)
+    assert (found.n, found.n_groups) == (80, 80)
+    grouped = bootstrap_difference(a, b, mean, groups_b=["one"] * 120)
+    assert np.isnan(grouped.low)
+    assert grouped.n_groups == 1

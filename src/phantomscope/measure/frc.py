@@ -77,7 +77,7 @@ def ring_correlation(
         NanoJ-SQUIRREL has it; a cosine over the side; or none, for periodic images.
         A window spreads what is common over the rings nearby: a sharp cut-off is found
         2 steps of the transform too far out with "tukey" where signal has 10 times the
-        power of noise, 5 steps where it has 100 times; with "hann" at most 2 or 3.
+        power of noise, 5 steps where it has 100 times; with "hann" about 2 steps.
     pad : bool, optional
         Pad with zeros to squares of the next power of two, as NanoJ-SQUIRREL does:
         rings are narrower, and neither more nor less is known.
