@@ -301,15 +301,16 @@ def test_limits_of_volumes_one_at_a_time(
     images = make(tmp_path / "set", {"a": (3, 20, 20), "b": (4, 30, 20), "c": SHAPE})
     arrays = {identifier: images.image(identifier) for identifier in images}
     alive: list[Any] = []
-    read = ImageSet.image
+    read = ImageSet.channels
 
     def counted(self: ImageSet, identifier: str) -> Any:
         assert all(earlier() is None for earlier in alive)
         array = read(self, identifier)
-        alive.append(weakref.ref(array))
+        # What is given is a view of the pixels.
+        alive.append(weakref.ref(array.base))
         return array
 
-    monkeypatch.setattr(ImageSet, "image", counted)
+    monkeypatch.setattr(ImageSet, "channels", counted)
     options = Normalise(scope=scope, low_percentile=1, high_percentile=99)
     scale = fit_normalisation(images, images.select(id="none"), options)
     for identifier, array in arrays.items():
@@ -317,3 +318,4 @@ def test_limits_of_volumes_one_at_a_time(
         values = of if scope == "dataset" else array
         expected = tuple(np.percentile(values, [1, 99]))
         assert scale.limits[identifier] == pytest.approx(expected, rel=1e-6)
+    assert len(alive) == len(arrays)

@@ -92,8 +92,12 @@ class DiffusionModel:
             )
 
     def check_sketch(self, shape: tuple[int, ...]) -> None:
-        """Raise an error unless a sketch (C, [Z,] Y, X) is like the images."""
-        if len(shape) != 1 + self.dims or shape[0] != self.channels:
+        """Raise an error unless a sketch has the channels of the images.
+
+        Of one channel its dimensions tell, which are checked with the tiles.
+        """
+        like = len(shape) == 1 + self.dims and shape[0] == self.channels
+        if self.channels > 1 and not like:
             raise PhantomscopeError(
                 f"a sketch of shape {shape} was given to a model of {self.channels} "
                 f"channels in {self.dims} dimensions",
