@@ -84,6 +84,12 @@ def test_branching_is_a_rate():
     assert 0.6 * 0.2 * length < found < 0.2 * length + 3 * (0.2 * length) ** 0.5
 
 
+def test_branches_without_end_stop_at_the_density():
+    options = changed(branching=5.0, crossing_chance=1.0, fusion_chance=0.0)
+    total = lengths(grown_network(options, generator(13))).sum() / 1000
+    assert total == pytest.approx(options.density * np.pi * 10**2, rel=0.2)
+
+
 def test_fission_is_a_rate():
     net = grown_network(LONELY, generator(6))
     options = LONELY.model_copy(update={"fission": 0.5, "gap": 0.0})

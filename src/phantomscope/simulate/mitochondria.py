@@ -9,6 +9,7 @@ tip, tip to side, and fission; here they also have a place.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -88,6 +89,7 @@ class _Growth:
         self.cell, self.options, self.rng = cell, options, rng
         self.room = _Room(cell, options)
         self.net = Network()
+        self.waiting = deque[tuple[Floats, float, Junction]]()
         self.length = 0.0
 
     def run(self) -> Network:
@@ -95,17 +97,19 @@ class _Growth:
         wanted = self.options.density / NM * self.cell.area()
         failed = 0
         while self.length < wanted and failed < PATIENCE:
-            start = self.cell.point(self.rng)
-            if self.room.at(start[None])[0]:
-                failed += 1
-                continue
-            angle = float(self.rng.uniform(-np.pi, np.pi))
-            grown = self.tube(start, angle, None)
+            # Side tubes wait in a queue: with many of each tube they have no end.
+            if self.waiting:
+                grown = self.tube(*self.waiting.popleft())
+            else:
+                start = self.cell.point(self.rng)
+                angle = float(self.rng.uniform(-np.pi, np.pi))
+                free = not self.room.at(start[None])[0]
+                grown = free and self.tube(start, angle, None)
             failed = 0 if grown else failed + 1
         return self.net
 
     def tube(self, start: Floats, angle: float, parent: Junction | None) -> bool:
-        """Grow a tube and its side tubes; tell whether there was room."""
+        """Grow a tube and let its side tubes wait; tell whether there was room."""
         options, rng = self.options, self.rng
         length = max(rng.exponential(options.length * NM), options.step)
         line = worm_like_chain(
@@ -127,16 +131,16 @@ class _Growth:
         grown = float(np.hypot(*np.diff(line, axis=0).T).sum())
         self.length += grown
         for _ in range(rng.poisson(options.branching / NM * grown)):
-            self._branch(number)
+            self.waiting.append(self._branch(number))
         return True
 
-    def _branch(self, number: int) -> None:
-        """Start a side tube somewhere on a tube, 60 to 90 degrees to it."""
+    def _branch(self, number: int) -> tuple[Floats, float, Junction]:
+        """Begin a side tube somewhere on a tube, 60 to 90 degrees to it."""
         line, rng = self.net.tubes[number], self.rng
         point = int(rng.integers(len(line) - 1))
         side = float(rng.choice([-1.0, 1.0]) * rng.uniform(np.pi / 3, np.pi / 2))
         angle = heading(line[point : point + 2]) + side
-        self.tube(line[point], angle, Junction(-1, 0, number, point))
+        return line[point], angle, Junction(-1, 0, number, point)
 
     def _until_contact(
         self, line: Floats, parent: int | None
