@@ -1,4 +1,4 @@
-"""Bad tables of localisations; no command reads them yet, so the reader is called."""
+"""Bad tables of localisations: the reader is called, as `acquire` calls it."""
 
 from __future__ import annotations
 
