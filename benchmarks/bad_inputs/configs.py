@@ -89,7 +89,7 @@ CONFIGS = [
     config_case("folder-without-path", "source: {kind: folder}\n", "`source`",
                 "needs `path`"),
     config_case("path-without-folder", "source: {path: x}\n", "`source`",
-                "belong to `kind: folder`"),
+                "belongs to `kind: folder`"),
     config_case("axes-without-channel",
                 "source: {kind: folder, path: x, axes: CYX}\n", "`source`",
                 "say which channel"),

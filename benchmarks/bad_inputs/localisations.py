@@ -1,9 +1,10 @@
-"""Bad tables of localisations; no command reads them yet, so the reader is called."""
+"""Bad tables of localisations: the reader is called, as `acquire` calls it."""
 
 from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -64,6 +65,21 @@ def _numpy_objects(path: Path) -> None:
 def _zip(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("table.csv", GOOD)
+
+
+def _smlm(rows: int = 2, precision: float = 9.5, more: str = "extra.txt") -> bytes:
+    """Return a table of ShareLoc that says it has this many rows."""
+    names = ["x", "y", "precision"]
+    table = np.array([[7057, 1836, 9.5], [7271, 1422, precision]], "<f4")
+    layout = {"mode": "binary", "headers": names, "dtype": ["float32"] * 3}
+    file = {"name": "table.bin", "type": "table", "format": "f", "rows": rows}
+    manifest = {"format_version": "0.2", "formats": {"f": layout}, "files": [file]}
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("manifest.json", json.dumps(manifest))
+        archive.writestr("table.bin", table.tobytes())
+        archive.writestr(more, b"x")
+    return stream.getvalue()
 
 
 AGAIN = "export the table again"
@@ -180,4 +196,15 @@ CELLS = [
                unit="px", pixel_size=0.0),
 ]  # fmt: skip
 
-LOCALISATIONS = [*FILES, *COLUMNS, *CELLS]
+SHARELOC = [
+    table_case("smlm-cut", _smlm()[:-30], "data.smlm", "damaged or cut short",
+               "copy or download", file="data.smlm"),
+    table_case("smlm-traversal", _smlm(more="../evil"), "data.smlm", "'../evil'",
+               "leads out of the folder", file="data.smlm"),
+    table_case("smlm-rows-missing", _smlm(rows=3), "data.smlm", "24 bytes",
+               "3 rows of 12 bytes", "download it again", file="data.smlm"),
+    table_case("smlm-precision-negative", _smlm(precision=-2), "data.smlm", "row 2",
+               "`precision`", "an uncertainty of -2", DROP, file="data.smlm"),
+]  # fmt: skip
+
+LOCALISATIONS = [*FILES, *COLUMNS, *CELLS, *SHARELOC]
