@@ -176,7 +176,7 @@ def test_every_job_left_a_log_and_its_costs(results):
         for kind in ("logs", "benchmarks")
     }  # fmt: skip
     assert stems["logs"] == stems["benchmarks"]
-    assert len(stems["logs"]) == 44
+    assert len(stems["logs"]) == 45
 
 
 def test_a_second_run_does_nothing(smoke, finished):
