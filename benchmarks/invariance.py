@@ -19,6 +19,8 @@ from phantomscope.engine.sample import Sampler
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.normalise import Normalisation, unit_to_network
 from phantomscope.measure.image import psnr
+from phantomscope.simulate.parameters import SketchParameters
+from phantomscope.simulate.sketch import simulate_sketch
 from phantomscope.stages import data
 
 
@@ -97,9 +99,8 @@ def synthesise_once(
     """Synthesise one image of a size with some options; network values."""
     config = lab.config.synthesise.model_copy(update=options)
     simulate = lab.config.simulate.model_copy(update={"size": shape})
-    sketch, _, _ = data.simulate_sketch(
-        data.SketchParameters.load(lab.sketch), simulate, lab.config.seed, 0
-    )
+    parameters = SketchParameters.load(lab.sketch)
+    sketch, _, _ = simulate_sketch(parameters, simulate, lab.config.seed, 0)
     scale = Normalisation.load(lab.normalisation)
     sampler = Sampler(DiffusionModel.load(lab.model), config, lab.config.seed)
     return sampler.from_sketch(unit_to_network(sketch, scale.transform), "image", 300)

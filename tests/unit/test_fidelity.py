@@ -14,7 +14,7 @@ from phantomscope.engine.start import (
     relative_fidelity,
 )
 from phantomscope.measure import morphology
-from phantomscope.measure.fidelity import check_fidelity
+from phantomscope.measure.fidelity import check_fidelity, wall_contrast
 
 
 def scene(dim: bool = False, phantom: bool = False):
@@ -63,6 +63,18 @@ def test_an_image_without_objects_is_consistent():
     found = check_fidelity(image, np.zeros((64, 64), int), 10)
     assert found.agreement == 1
     assert len(found.objects) == 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_contrast_of_walls():
+    labels = np.repeat([1, 2, 0], 20)[None].repeat(30, 0)
+    walls = ndimage.gaussian_filter(1.0 * (np.abs(np.arange(60) - 19.5) < 1), 1)
+    image = walls + np.random.default_rng(0).normal(0, 0.01, labels.shape)
+    found = wall_contrast(image, labels, np.array([1, 2, 7]))
+    # The second cell's other wall is dark.
+    assert found[0] > found[1] > 10
+    # There is nothing to see of a label that is not there.
+    assert found[2] == np.inf
 
 
 def test_classical_segmentation_and_measures():

@@ -57,11 +57,27 @@ def test_a_fit_recovers_size_and_light_of_the_cells():
     assert kind.radius[3] == pytest.approx(cell_diameter(labels) / 2, rel=0.35)
     assert kind.background.level == pytest.approx(0.1, abs=0.05)
     assert kind.intensity[-1] == pytest.approx(0.7, rel=0.4)
+    assert kind.tissue.membrane_radius == pytest.approx(1.5, abs=0.6)
     drawn, found, _ = simulate_sketch(
         SketchParameters(types=[kind]), options(variant="fitted"), 0, 0
     )
     assert drawn.shape == SIZE
     assert found.max() == pytest.approx(labels.max(), rel=0.6)
+
+
+def test_thick_walls_are_fitted_thick():
+    thick = {"meristem": BLOCK | {"membrane_radius": 5}}
+    drawn = options(**thick)
+    parameters = SketchParameters(types=[drawer_of("meristem").kind(drawn)])
+    sketch, _, _ = simulate_sketch(parameters, drawn, 0, 0)
+    image = np.asarray(0.1 + 0.7 * sketch, np.float32)
+    # What the config says about walls counts for `paper` only.
+    kind = fit_tissue([image], Fit(), options(variant="fitted"), 0)
+    assert kind.tissue.membrane_radius == pytest.approx(5, abs=1.5)
+    found, _, _ = simulate_sketch(
+        SketchParameters(types=[kind]), options(variant="fitted"), 0, 0
+    )
+    assert (found > 0.3).mean() == pytest.approx((image > 0.4).mean(), abs=0.1)
 
 
 def test_nothing_to_fit_is_said():

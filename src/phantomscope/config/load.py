@@ -211,7 +211,10 @@ def _explain_unknown(location: tuple[int | str, ...], where: str) -> Phantomscop
     plain = name.lower().replace("-", "_")
     beside = key.removesuffix(name)
     similar = difflib.get_close_matches(plain[:_LONGEST_VALUE], known, 1, 0.5)
-    close = _full_keys(name) or [beside + other for other in similar]
+    # A slip of the pen is likelier than a key of this very name in another section.
+    slips = difflib.get_close_matches(plain[:_LONGEST_VALUE], similar, 1, 0.85)
+    close = [beside + other for other in slips] + _full_keys(name)
+    close = close or [beside + other for other in similar]
     if close:
         fix = "did you mean " + " or ".join(f"`{other}`" for other in close) + "?"
     else:

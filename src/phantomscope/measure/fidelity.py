@@ -117,20 +117,21 @@ def wall_contrast(
     ndarray, shape (n,)
         (Mean of its voxels within 1.5 px of another label - mean of those further
         inside) / standard deviation of the latter over all cells; infinite for a cell
-        without an inside.
+        without an inside or a wall.
     """
     border = find_boundaries(labels, mode="thick")
     depth = ndimage.distance_transform_edt(~border, spacing)
     wall = np.where(depth <= 1.5, labels, 0)
     inner = np.where(depth > 1.5, labels, 0)
-    outer = ndimage.mean(image, wall, numbers)
-    counts = ndimage.sum_labels(np.ones_like(image), inner, numbers)
-    there = counts > 0
+    ones = np.ones_like(image)
+    there = np.asarray(ndimage.sum_labels(ones, inner, numbers)) > 0
+    there &= np.asarray(ndimage.sum_labels(ones, wall, numbers)) > 0
     contrast = np.full(len(numbers), np.inf)
+    outer = ndimage.mean(image, wall, numbers[there])
     within = ndimage.mean(image, inner, numbers[there])
     residual = ndimage.standard_deviation(image, inner, numbers[there])
     spread = float(np.median(residual)) if there.any() else 1.0
-    contrast[there] = (np.asarray(outer)[there] - within) / max(spread, 1e-9)
+    contrast[there] = (np.asarray(outer) - within) / max(spread, 1e-9)
     return contrast
 
 

@@ -86,6 +86,9 @@ class Tissue(Section):
     cell_diameter: float = Field(
         gt=1, description="as of the simulator's option, in px of x"
     )
+    membrane_radius: float | None = Field(
+        None, gt=0, description="likewise; empty: that of the config"
+    )
 
 
 class SketchType(Section):

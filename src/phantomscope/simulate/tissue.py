@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.filters import threshold_otsu
 
-from phantomscope.config.meristem import Meristem
+from phantomscope.config.meristem import Meristem, Shape3
 from phantomscope.config.simulation import Fit, Simulate
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import generator
 from phantomscope.measure.membranes import ball_volume
 from phantomscope.measure.morphology import background_model
 from phantomscope.simulate.background import finished
+from phantomscope.simulate.membrane import membrane_sketch
 from phantomscope.simulate.meristem import draw_meristem
 from phantomscope.simulate.meristem_fit import (
     cell_diameter,
@@ -40,6 +42,10 @@ Mask = NDArray[np.bool_]
 SURFACE = 5
 # Of a drawing that only tells sizes: px per cluster of candidates.
 COARSE = 8.0
+# Blur of fitted walls, px of x.
+EDGE = 1.0
+# A block of so many voxels (z, y, x) tells how wide walls are.
+WALLS = (64, 160, 160)
 
 
 def _type(
@@ -64,7 +70,9 @@ def _type(
         edge=edge,
         background=background,
         volume=Volume(spacing=relative, edge=edge / relative[0]),
-        tissue=Tissue(cell_diameter=cells.cell_diameter),
+        tissue=Tissue(
+            cell_diameter=cells.cell_diameter, membrane_radius=cells.membrane_radius
+        ),
     )
 
 
@@ -122,9 +130,11 @@ class TissueDrawer:
                 where="simulate.organism",
                 fix="fit them anew with `organism: meristem`",
             )
+        radius = kind.tissue.membrane_radius
         cells = cells.model_copy(
             update={
                 "cell_diameter": kind.tissue.cell_diameter,
+                "membrane_radius": radius or cells.membrane_radius,
                 "spacing": per_x(kind.volume.spacing),
             }
         )
@@ -147,7 +157,7 @@ def fit_tissue(
     images: Sequence[Float], options: Fit, simulate: Simulate, seed: int,
     organ: ShapeModel | None = None,
 ) -> SketchType:  # fmt: skip
-    """Fit size of the cells, light of the walls and background to images.
+    """Fit size of the cells, width and light of the walls, background to images.
 
     Parameters
     ----------
@@ -169,7 +179,7 @@ def fit_tissue(
     """
     spacing = per_x(options.spacing)
     cells = simulate.meristem.model_copy(update={"spacing": spacing})
-    diameters, lights, backgrounds, problem = [], [], [], None
+    diameters, shares, lights, backgrounds, problem = [], [], [], [], None
     for image in images:
         inside = None
         if cells.organ == "meristem":
@@ -186,6 +196,7 @@ def fit_tissue(
             image, walls.astype(np.int32), diameter / 2, options.spacing
         )
         diameters.append(diameter)
+        shares.append(_bright_share(image, inside, spacing))
         backgrounds.append(model)
         lights.append(np.maximum(image[walls] - model.level, 0))
     if not diameters:
@@ -197,6 +208,9 @@ def fit_tissue(
     diameter = float(np.median(diameters))
     rng = generator(seed, "tissue")
     cells = fitted(cells, diameter, _three(simulate.size), rng, organ)
+    share = float(np.median(shares))
+    width = _wall_radius(share, cells, _three(simulate.size), diameter, rng, organ)
+    cells = cells.model_copy(update={"membrane_radius": width})
     light = np.quantile(np.concatenate(lights), LEVELS)
     middle = {
         name: float(np.median([getattr(one, name) for one in backgrounds]))
@@ -206,7 +220,41 @@ def fit_tissue(
         level=middle["level"], variation=middle["variation"],
         read_noise=middle["read"], shot_noise=middle["gain"],
     )  # fmt: skip
-    return _type(diameter, cells, [float(v) for v in light], background, 1.0)
+    return _type(diameter, cells, [float(v) for v in light], background, EDGE)
+
+
+def _bright_share(image: Float, inside: Mask | None, spacing: Sequence[float]) -> float:
+    """Share of the tissue that is brighter than Otsu's threshold."""
+    smooth = ndimage.gaussian_filter(image, tuple(0.7 / np.asarray(spacing)))
+    values = smooth if inside is None else smooth[inside]
+    return float(np.mean(values > threshold_otsu(values)))
+
+
+def _wall_radius(
+    share: float, cells: Meristem, size: Shape3, diameter: float,
+    rng: np.random.Generator, organ: ShapeModel | None,
+) -> float:  # fmt: skip
+    """Radius with which the drawn walls take this share of the tissue.
+
+    The same threshold tells both shares, so that what it misses of dark walls cancels.
+    """
+    if cells.organ == "block":  # as many cells as needed, however large the volume
+        deep, high, wide = WALLS
+        size = min(size[0], deep), min(size[1], high), min(size[2], wide)
+    _, labels = draw_meristem(cells, size, rng, organ)
+    inside = labels > 0 if cells.organ == "meristem" else None
+    thin, thick = 1.0, diameter / 3
+    for _ in range(8):
+        radius = (thin + thick) / 2
+        drawn = membrane_sketch(
+            labels, radius, cells.decline, cells.spacing, sides=cells.membrane_sides
+        )
+        drawn = ndimage.gaussian_filter(drawn, tuple(EDGE / np.asarray(cells.spacing)))
+        if _bright_share(drawn, inside, cells.spacing) < share:
+            thin = radius
+        else:
+            thick = radius
+    return (thin + thick) / 2
 
 
 def _walls(image: Float, diameter: float, spacing: Sequence[float]) -> Mask:
