@@ -14,6 +14,15 @@ from phantomscope.config.option import Section, option
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+def _check_step(step: float, persistence: float) -> None:
+    """Refuse steps (nm) over a tenth of the persistence length (um)."""
+    if step > 100 * persistence:
+        raise ValueError(
+            f"`step` ({step:g} nm) must be at most a tenth of `persistence` "
+            f"({persistence:g} um)"
+        )
+
+
 class Filaments(Section):
     """Microtubules of a flat cell: worm-like chains.
 
@@ -87,11 +96,7 @@ class Filaments(Section):
         low, high = self.bundle_distance
         if not 0 <= low <= high:
             raise ValueError("`bundle_distance` needs [least, largest], as [30, 80]")
-        if self.step > 100 * self.persistence:
-            raise ValueError(
-                f"`step` ({self.step:g} nm) must be at most a tenth of `persistence` "
-                f"({self.persistence:g} um)"
-            )
+        _check_step(self.step, self.persistence)
         return self
 
 
@@ -174,11 +179,7 @@ class Mitochondria(Section):
                 f"`step` ({self.step:g} nm) must not exceed `radius` "
                 f"({self.radius:g} nm)"
             )
-        if self.step > 100 * self.persistence:
-            raise ValueError(
-                f"`step` ({self.step:g} nm) must be at most a tenth of `persistence` "
-                f"({self.persistence:g} um)"
-            )
+        _check_step(self.step, self.persistence)
         return self
 
 
