@@ -366,3 +366,32 @@ def membrane_sketch(
         sigma = [blur / s for s in spacing]
         ndimage.gaussian_filter(sketch, sigma, output=sketch)
     return sketch
+
+
+def light_at_depth(
+    labels: Labels, decline: float = 0.8, spacing: Spacing = (1, 1, 1)
+) -> NDArray[np.float32]:
+    """Return the light that a wall has, or would have, in each voxel.
+
+    That of `membrane_sketch` without random walls.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (Z, Y, X)
+        Instance labels, 0 is background.
+    decline, spacing
+        See `membrane_sketch`.
+
+    Returns
+    -------
+    ndarray, shape (Z, Y, X)
+        float32 in [0, 1].
+    """
+    depth = surface_depth(labels, spacing)
+    light = np.zeros(labels.shape, np.float32)
+    labels = np.ascontiguousarray(labels, np.int64)
+    _render(
+        labels, labels + 1, depth.values, depth.factors, depth.origin, float(decline),
+        0.0, 0.0, np.uint64(0), light,
+    )  # fmt: skip
+    return light

@@ -19,6 +19,7 @@ from pydantic import (
 from scipy import special
 
 from phantomscope.config.load import read_yaml
+from phantomscope.config.meristem import Sides
 from phantomscope.config.option import Section
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import write_text
@@ -89,6 +90,14 @@ class Tissue(Section):
     membrane_radius: float | None = Field(
         None, gt=0, description="likewise; empty: that of the config"
     )
+    membrane_sides: Sides | None = Field(
+        None, description="likewise; empty: that of the config"
+    )
+    light: float | None = Field(
+        None, gt=0, le=100,
+        description="of a wall at the surface, before the blur; empty: the 90 percent "
+        "quantile of `intensity`",
+    )  # fmt: skip
 
 
 class SketchType(Section):

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import astuple
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from skimage.filters import threshold_otsu
 
-from phantomscope.config.meristem import Meristem, Shape3
+from phantomscope.config.meristem import Meristem
 from phantomscope.config.simulation import Fit, Simulate
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import generator
 from phantomscope.measure.membranes import ball_volume
 from phantomscope.measure.morphology import background_model
 from phantomscope.simulate.background import finished
-from phantomscope.simulate.membrane import membrane_sketch
 from phantomscope.simulate.meristem import draw_meristem
 from phantomscope.simulate.meristem_fit import (
     cell_diameter,
@@ -35,22 +33,18 @@ from phantomscope.simulate.parameters import (
     Tissue,
     Volume,
 )
+from phantomscope.simulate.wall_fit import Look, Walls, fit_walls, look, wall_mask
 
 Float = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 # The quantile of the walls' light that a wall at the surface has.
 SURFACE = 5
 # Of a drawing that only tells sizes: px per cluster of candidates.
 COARSE = 8.0
-# Blur of fitted walls, px of x.
-EDGE = 1.0
-# A block of so many voxels (z, y, x) tells how wide walls are.
-WALLS = (64, 160, 160)
 
 
 def _type(
     diameter: float, cells: Meristem, intensity: Sequence[float],
-    background: Background, edge: float,
+    background: Background, walls: Walls,
 ) -> SketchType:  # fmt: skip
     """Describe cells of this mean diameter (px of x), with walls of these lights."""
     depth, height, width = cells.spacing
@@ -67,11 +61,14 @@ def _type(
         density=[1e6 / voxels * one for one in same],
         clustering=1.0,
         overlap=0.0,
-        edge=edge,
+        edge=walls.lateral / side,
         background=background,
-        volume=Volume(spacing=relative, edge=edge / relative[0]),
+        volume=Volume(spacing=relative, edge=walls.axial),
         tissue=Tissue(
-            cell_diameter=cells.cell_diameter, membrane_radius=cells.membrane_radius
+            cell_diameter=cells.cell_diameter,
+            membrane_radius=walls.radius,
+            membrane_sides=cells.membrane_sides,
+            light=walls.light,
         ),
     )
 
@@ -106,7 +103,8 @@ class TissueDrawer:
         light = [1 - cells.decline * (1 - level) for level in LEVELS]
         diameter = cells.cell_diameter * _mean_diameter(cells.model_dump_json())
         dark = Background(level=0.0, read_noise=0.0)
-        return _type(diameter, cells, light, dark, 0)
+        walls = Walls(cells.membrane_radius, lateral=0, axial=0, light=1)
+        return _type(diameter, cells, light, dark, walls)
 
     def draw(
         self, options: Simulate, kind: SketchType, rng: np.random.Generator,
@@ -130,16 +128,18 @@ class TissueDrawer:
                 where="simulate.organism",
                 fix="fit them anew with `organism: meristem`",
             )
-        radius = kind.tissue.membrane_radius
+        tissue = kind.tissue
         cells = cells.model_copy(
             update={
-                "cell_diameter": kind.tissue.cell_diameter,
-                "membrane_radius": radius or cells.membrane_radius,
+                "cell_diameter": tissue.cell_diameter,
+                "membrane_radius": tissue.membrane_radius or cells.membrane_radius,
+                "membrane_sides": tissue.membrane_sides or cells.membrane_sides,
                 "spacing": per_x(kind.volume.spacing),
             }
         )
         sketch, labels = draw_meristem(cells, _three(options.size), rng, organ)
-        return finished(sketch * kind.intensity[SURFACE], kind, rng), labels
+        light = tissue.light or kind.intensity[SURFACE]
+        return finished(sketch * np.float32(light), kind, rng), labels
 
 
 def per_x(spacing: Sequence[float]) -> tuple[float, float, float]:
@@ -157,7 +157,10 @@ def fit_tissue(
     images: Sequence[Float], options: Fit, simulate: Simulate, seed: int,
     organ: ShapeModel | None = None,
 ) -> SketchType:  # fmt: skip
-    """Fit size of the cells, width and light of the walls, background to images.
+    """Fit size of the cells, walls (width, blur, light) and background to images.
+
+    Fitted walls lie in the middle of the borders of their cells, where annotators put
+    these, not on one side as the published ones: with walls of 10 px that matters.
 
     Parameters
     ----------
@@ -178,8 +181,10 @@ def fit_tissue(
         If no image shows a whole cell.
     """
     spacing = per_x(options.spacing)
-    cells = simulate.meristem.model_copy(update={"spacing": spacing})
-    diameters, shares, lights, backgrounds, problem = [], [], [], [], None
+    cells = simulate.meristem.model_copy(
+        update={"spacing": spacing, "membrane_sides": "both"}
+    )
+    diameters, looks, lights, backgrounds, problem = [], [], [], [], None
     for image in images:
         inside = None
         if cells.organ == "meristem":
@@ -189,16 +194,17 @@ def fit_tissue(
         except PhantomscopeError as error:
             problem = error
             continue
-        walls = _walls(image, diameter, spacing)
+        bright = wall_mask(image, diameter, spacing)
         if inside is not None:
-            walls &= inside
+            bright &= inside
         model = background_model(
-            image, walls.astype(np.int32), diameter / 2, options.spacing
+            image, bright.astype(np.int32), diameter / 2, options.spacing
         )
         diameters.append(diameter)
-        shares.append(_bright_share(image, inside, spacing))
+        above = np.asarray(image - model.level, np.float32)
+        looks.append(look(above, bright, spacing, inside))
         backgrounds.append(model)
-        lights.append(np.maximum(image[walls] - model.level, 0))
+        lights.append(np.maximum(above[bright], 0))
     if not diameters:
         raise problem or PhantomscopeError(
             "there is no image to fit the cells to",
@@ -208,9 +214,6 @@ def fit_tissue(
     diameter = float(np.median(diameters))
     rng = generator(seed, "tissue")
     cells = fitted(cells, diameter, _three(simulate.size), rng, organ)
-    share = float(np.median(shares))
-    width = _wall_radius(share, cells, _three(simulate.size), diameter, rng, organ)
-    cells = cells.model_copy(update={"membrane_radius": width})
     light = np.quantile(np.concatenate(lights), LEVELS)
     middle = {
         name: float(np.median([getattr(one, name) for one in backgrounds]))
@@ -220,46 +223,10 @@ def fit_tissue(
         level=middle["level"], variation=middle["variation"],
         read_noise=middle["read"], shot_noise=middle["gain"],
     )  # fmt: skip
-    return _type(diameter, cells, [float(v) for v in light], background, EDGE)
-
-
-def _bright_share(image: Float, inside: Mask | None, spacing: Sequence[float]) -> float:
-    """Share of the tissue that is brighter than Otsu's threshold."""
-    smooth = ndimage.gaussian_filter(image, tuple(0.7 / np.asarray(spacing)))
-    values = smooth if inside is None else smooth[inside]
-    return float(np.mean(values > threshold_otsu(values)))
-
-
-def _wall_radius(
-    share: float, cells: Meristem, size: Shape3, diameter: float,
-    rng: np.random.Generator, organ: ShapeModel | None,
-) -> float:  # fmt: skip
-    """Radius with which the drawn walls take this share of the tissue.
-
-    The same threshold tells both shares, so that what it misses of dark walls cancels.
-    """
-    if cells.organ == "block":  # as many cells as needed, however large the volume
-        deep, high, wide = WALLS
-        size = min(size[0], deep), min(size[1], high), min(size[2], wide)
-    _, labels = draw_meristem(cells, size, rng, organ)
-    inside = labels > 0 if cells.organ == "meristem" else None
-    thin, thick = 1.0, diameter / 3
-    for _ in range(8):
-        radius = (thin + thick) / 2
-        drawn = membrane_sketch(
-            labels, radius, cells.decline, cells.spacing, sides=cells.membrane_sides
-        )
-        drawn = ndimage.gaussian_filter(drawn, tuple(EDGE / np.asarray(cells.spacing)))
-        if _bright_share(drawn, inside, cells.spacing) < share:
-            thin = radius
-        else:
-            thick = radius
-    return (thin + thick) / 2
-
-
-def _walls(image: Float, diameter: float, spacing: Sequence[float]) -> Mask:
-    """Voxels brighter than what is around them, at the scale of a cell."""
-    voxel = np.asarray(spacing)
-    smooth = ndimage.gaussian_filter(image, tuple(0.7 / voxel))
-    wide = ndimage.gaussian_filter(smooth, tuple(diameter / 2 / voxel))
-    return np.asarray(smooth > wide)
+    seen = Look(*np.median([astuple(one) for one in looks], axis=0).tolist())
+    noise = math.hypot(middle["read"], math.sqrt(middle["gain"] * seen.light))
+    relative = noise / max(seen.light, noise, 1e-6)
+    walls = fit_walls(
+        seen, cells, _three(simulate.size), diameter, relative, rng, organ
+    )
+    return _type(diameter, cells, [float(v) for v in light], background, walls)
