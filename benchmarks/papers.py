@@ -108,4 +108,8 @@ def pilot_rows(preset: str = "best") -> list[Row]:
             PILOT / name, target, dirs_exist_ok=True,
             ignore=shutil.ignore_patterns("*.provenance.json"),
         )  # fmt: skip
+        # Simulated against real objects stand in the results of each organism.
+        for root in roots:
+            for path in sorted((root / name).glob("populations.*[!n]")):
+                shutil.copyfile(path, target / f"{path.stem}-{root.name}{path.suffix}")
     return rows

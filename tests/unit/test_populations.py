@@ -206,7 +206,7 @@ def test_larger_objects_are_told_in_images(tmp_path):
     shown = table_rows(tmp_path)
     assert shown[0]["quantity"] == "size: radius"
     assert "[" in shown[0]["relative"]
-    assert source_of(tmp_path)["units"] == "3 (image group)"
+    assert source_of(tmp_path)["units"] == "6 (image group)"
 
 
 def test_volumes_are_measured_in_space(tmp_path):
@@ -223,7 +223,8 @@ def test_of_single_annotated_planes_the_cells_are_cut_on_both_sides(tmp_path):
     assert content["single_planes"]
     # Cross-sections, some of them of caps.
     assert 4 < table.loc["radius", "median_real"] < 8.1
-    assert table.loc["radius", "n_real"] == 3 * 2 * 9
+    # Three images of either part, two planes each.
+    assert table.loc["radius", "n_real"] == 2 * 3 * 2 * 9
     assert table.loc["radius", "n_simulated"] > 0
 
 

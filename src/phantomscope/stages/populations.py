@@ -38,7 +38,8 @@ from phantomscope.stages.data import unannotated
 MOST_IMAGES, MOST_VOXELS = 60, 200_000_000
 # Planes of a volume that are looked at, where annotation is of single planes.
 MOST_PLANES = 8
-ANNOTATED = "annotation of the held-out test part"
+ANNOTATED = "annotation of all images"
+HELD_OUT = "annotation of the held-out test part"
 CLASSICAL = "classical segmentation of the unannotated training part"
 LABELS = "labels of the synthetic images that passed the checks"
 LEARNT = " (shape of the organ learnt from the annotation of the training part)"
@@ -80,11 +81,15 @@ def measure_populations(
     """Compare size, shape, distance and intensity of simulated and real objects."""
     check_targets(populations, histograms)
     scale, parameters = Normalisation.load(normalisation), SketchParameters.load(sketch)
-    real, drawn = _real_part(prepared), ImageSet.open(checked, most=MOST_IMAGES)
+    learnt = parameters.shape_model is not None
+    real = _real_part(prepared, learnt)
+    drawn = ImageSet.open(checked, most=MOST_IMAGES)
     labelled = any(real.has_mask(i) for i in real.ids)
     tissue = any(kind.tissue is not None for kind in parameters.types)
-    drawn_as = LABELS + (LEARNT if parameters.shape_model else "")
-    sides = (ANNOTATED, drawn_as) if labelled else (CLASSICAL, SAME_WAY)
+    if labelled:
+        sides = (HELD_OUT, LABELS + LEARNT) if learnt else (ANNOTATED, LABELS)
+    else:
+        sides = (CLASSICAL, SAME_WAY)
     if tissue and not labelled:
         # The classical segmentation is one of bright objects.
         _write(populations, histograms, config, (), sides, "membranes without labels")
@@ -96,13 +101,18 @@ def measure_populations(
     _write(populations, histograms, config, tables, sides, way=way)
 
 
-def _real_part(prepared: Path) -> ImageSet:
-    """Open the annotated test part; without any annotation the training part."""
-    test = ImageSet.open(prepared).select(split="test")
-    labelled = [i for i in test.ids if test.has_mask(i)]
+def _real_part(prepared: Path, learnt: bool) -> ImageSet:
+    """Open the annotated images; without any annotation the training part.
+
+    Synthesis sees no annotation, so that of both parts may be compared with, except
+    where the shape of an organ was learnt from that of the training part.
+    """
+    images = ImageSet.open(prepared)
+    images = images.select(split="test") if learnt else images
+    labelled = [i for i in images.ids if images.has_mask(i)]
     if not labelled:
         return unannotated(prepared)
-    return _only(test, labelled)
+    return _only(images, labelled)
 
 
 def _only(images: ImageSet, identifiers: Sequence[str]) -> ImageSet:
