@@ -248,7 +248,7 @@ def figure_6(parts: Sequence[Part]) -> Figure:
         for axes, method in zip(line[2:], arms, strict=False):
             folder = f"predictions/{tool}/{method.arm}/seed{method.seeds[0]}"
             found = shown.labels(ImageSet.open(part.root / folder), name)
-            word = {"synthetic": "synthetic images", "annotated": "real annotation"}
+            word = {"synthetic": "synthetic images", "annotated": "annotated ones"}
             title = f"{TOOLS.get(tool, tool)},\ntrained on {word[method.arm]}"
             _panel(axes, shown, labels=found, title=title)
     figure.supxlabel("outlines: objects in the plane that is shown", fontsize=8,
