@@ -29,6 +29,7 @@ from phantomscope.simulate.parameters import (
 from phantomscope.stages.populations import (
     ANNOTATED,
     CLASSICAL,
+    CUT,
     _windows,
     measure_populations,
 )
@@ -216,6 +217,16 @@ def test_volumes_are_measured_in_space(tmp_path):
     assert table.loc["nearest_neighbour", "median_real"] == pytest.approx(25, abs=2)
     assert content["window"] == [78, 78, 78]
     assert not content["single_planes"]
+
+
+def test_where_few_objects_are_whole_cut_ones_count_on_both_sides(tmp_path):
+    # One plane of balls, which the last plane cuts: all of them are cut.
+    table, content = write_experiment(tmp_path, (16, 78, 78))
+    assert content["real"] == ANNOTATED + CUT
+    assert content["simulated"].endswith(CUT)
+    assert table.loc["radius", "n_real"] == 2 * 3 * 9
+    assert table.loc["radius", "relative"] < 1
+    assert table.loc["radius", "median_real"] < 7
 
 
 def test_of_single_annotated_planes_the_cells_are_cut_on_both_sides(tmp_path):

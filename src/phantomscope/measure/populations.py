@@ -69,7 +69,9 @@ def nearest_neighbours(
     return np.asarray(distances[:, 1])
 
 
-def population(pairs: Iterable[Pair], spacing: Spacing | None = None) -> pd.DataFrame:
+def population(
+    pairs: Iterable[Pair], spacing: Spacing | None = None, *, cut: bool = False
+) -> pd.DataFrame:
     """Measure the objects of some labelled images.
 
     Parameters
@@ -78,13 +80,15 @@ def population(pairs: Iterable[Pair], spacing: Spacing | None = None) -> pd.Data
         Of shape ([Z,] Y, X) each; unit intensities. Taken one at a time.
     spacing : tuple of float, optional
         Voxel along z, y and x of volumes.
+    cut : bool, optional
+        Whether objects that an edge cuts are there as well; `border` tells them.
 
     Returns
     -------
     pandas.DataFrame
-        One row per object that no edge cuts: image (its number), radius,
-        nearest_neighbour (px of y), elongation, intensity (median above the median of
-        what has no label).
+        One row per object: image (its number), radius, nearest_neighbour (px of y),
+        elongation, intensity (median above the median of what has no label); with
+        `cut` also border.
     """
     tables = []
     for number, (labels, image) in enumerate(pairs):
@@ -96,8 +100,8 @@ def population(pairs: Iterable[Pair], spacing: Spacing | None = None) -> pd.Data
             table["intensity"] -= float(np.median(image[outside]))
         table["nearest_neighbour"] = nearest_neighbours(labels, spacing)
         table["image"] = number
-        tables.append(table[~table["border"]])
-    columns = ["image", *PROPERTIES]
+        tables.append(table if cut else table[~table["border"]])
+    columns = ["image", *PROPERTIES, *(["border"] if cut else [])]
     if not tables:
         return pd.DataFrame(columns=columns, dtype=float)
     return pd.concat(tables, ignore_index=True)[columns]

@@ -24,6 +24,7 @@ from phantomscope.images.voxels import voxel_size
 from phantomscope.measure.edges import Spacing
 from phantomscope.measure.morphology import segment
 from phantomscope.measure.populations import (
+    FEWEST_OBJECTS,
     Pair,
     compare_populations,
     population,
@@ -43,6 +44,7 @@ HELD_OUT = "annotation of the held-out test part"
 CLASSICAL = "classical segmentation of the unannotated training part"
 LABELS = "labels of the synthetic images that passed the checks"
 LEARNT = " (shape of the organ learnt from the annotation of the training part)"
+CUT = ", those that an edge cuts included, since too few are whole"
 SAME_WAY = "the same classical segmentation of the synthetic images"
 DEFINITION = (
     "relative: first Wasserstein distance by the interquartile range of the real "
@@ -98,7 +100,11 @@ def measure_populations(
     way = _way(real, drawn, parameters, classical=not labelled)
     with Progress("measuring objects", len(real) + len(drawn), unit="images") as clock:
         tables = [_objects(one, scale, way, clock) for one in (real, drawn)]
-    _write(populations, histograms, config, tables, sides, way=way)
+    whole = [table[~table["border"].astype(bool)] for table in tables]
+    if min(map(len, whole)) < FEWEST_OBJECTS:
+        # Windows of one size cut as many objects of both sides.
+        whole, sides = tables, (sides[0] + CUT, sides[1] + CUT)
+    _write(populations, histograms, config, whole, sides, way=way)
 
 
 def _real_part(prepared: Path, learnt: bool) -> ImageSet:
@@ -153,13 +159,14 @@ def _objects(
     tables = []
     for identifier in images.ids:
         group = str(images.row(identifier)["group"] or identifier)
-        found = population(_parts(images, identifier, scale, way), way.spacing)
+        parts = _parts(images, identifier, scale, way)
+        found = population(parts, way.spacing, cut=True)
         tables.append(found.assign(image=identifier, group=group))
         progress.advance()
     some = [table for table in tables if len(table)]
     if some:
         return pd.concat(some, ignore_index=True)
-    return population([]).assign(group="")
+    return population([], cut=True).assign(group="")
 
 
 def _parts(
