@@ -94,9 +94,10 @@ def lay_out(data: Path, folder: Path) -> None:
 
 
 # Real tables by ThunderSTORM: LacY-eYFP in E. coli, Smit et al., PLOS ONE 2019. Their
-# camera multiplies electrons and has pixels of 80 nm.
+# camera multiplies electrons and has pixels of 80 nm; the median of their column of
+# sigma is the width of the spot.
 TABLES = "C-colicoords-lacY-eYFP-smlm"
-CAMERA = {"pixel": 80.0, "excess": 2.0}
+CAMERA = {"pixel": 80.0, "excess": 2.0, "psf_sigma": 98.0}
 # As many tables, and pixels of the images, as in Saguy et al.; TOM22 is all over the
 # wall of a mitochondrion, whose circumference is 13 times that of a microtubule.
 LOCALISED: dict[str, dict[str, Any]] = {

@@ -62,10 +62,16 @@ def _calibrated(config: Config, path: Path) -> _Movie:
         measured = measure_table({k: v[bright] for k, v in columns.items()}, base)
     except PhantomscopeError as error:
         raise PhantomscopeError(error.what, where=path, fix=error.fix) from error
+    if measured.background == 0:
+        print(
+            f"warning: {path.name} is more precise than its photons allow with a spot "
+            f"of {base.psf_sigma:g} nm; simulated tables are not: give the true one as "
+            "`simulate.structures.blinking.psf_sigma`"
+        )
     options = measured.options(base)
     found = asdict(measured)
     source = {
-        # The table has no column of it: that of the config.
+        # The column of it is not read.
         name: "calibration" if name in found and name != "psf_sigma" else "config"
         for name in Blinking.model_fields
     }
