@@ -337,6 +337,16 @@ def test_tables_are_calibrated_on_real_ones_in_turn(tmp_path):
         assert new.photons.mean() == pytest.approx(old.photons.mean(), rel=0.1)
 
 
+def test_a_spot_that_contradicts_the_precision_is_named(tmp_path, capsys):
+    real = tmp_path / "real.csv"
+    write_table(real, molecules(localised()[2]))
+    for sigma, warned in ((130.0, False), (260.0, True)):
+        blinking = {**SMALL["blinking"], "psf_sigma": sigma}
+        config = config_of(images=1, structures={**SMALL, "blinking": blinking})
+        simulate_tables(config, tables=tmp_path / "out", calibrate=[real])
+        assert ("more precise than" in capsys.readouterr().out) == warned
+
+
 def test_what_cannot_be_simulated_is_refused(tmp_path):
     target = tmp_path / "out"
     nuclei = config_of("hela", structures={})
