@@ -170,7 +170,7 @@ def _transform_milliseconds(side: int) -> float:
 
 def counted(
     side: int = 64, patches: int = 200, planted: int = 20, pool: int = 800,
-    sets: int = 20, audits: int = 50,
+    sets: int = 16, audits: int = 60,
 ) -> list[Row]:  # fmt: skip
     """Plant copies, and judge independent images."""
     rates = {
