@@ -10,6 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from phantomscope.acquire.localisations.smlm import MANIFEST
+from phantomscope.acquire.localisations.write import (
+    LAYOUT,
+    ROWS,
+    manifest_of,
+    packed_rows,
+)
+
 Columns = dict[str, Any]
 
 THUNDERSTORM = (
@@ -51,36 +59,16 @@ def write_smlm(
     **entry: Any,
 ) -> Path:
     """Write one table as ShareLoc does; `change` replaces entries of the manifest."""
-    arrays = {name: np.asarray(values) for name, values in columns.items()}
-    names = list(arrays)
-    row = np.dtype(
-        [(n, a.dtype.newbyteorder("<"), a.shape[1:]) for n, a in arrays.items()]
-    )
-    packed = np.empty(len(arrays[names[0]]), row)
-    for name, array in arrays.items():
-        packed[name] = array
-    layout = {
-        "name": "smlm-table(binary)", "type": "table", "mode": "binary",
-        "extension": ".bin", "columns": len(names), "headers": names,
-        "dtype": [str(a.dtype) for a in arrays.values()],
-        "shape": [list(a.shape[1:]) or 1 for a in arrays.values()],
-        "units": units or [],
-    }  # fmt: skip
-    table = {
-        "name": "table.bin", "type": "table", "format": "smlm-table(binary)",
-        "channel": "alexa647", "rows": len(packed), "offset": {},
-        "min": {}, "max": {}, "avg": {}, "exposure": 20,
-    } | entry  # fmt: skip
-    manifest: dict[str, Any] = {
-        "format_version": "0.2", "formats": {"smlm-table(binary)": layout},
-        "files": [table, {"name": "t.png", "type": "image", "format": "png"}],
-        "name": "miniature", "tags": [],
-    }  # fmt: skip
+    packed = packed_rows(columns)
+    manifest = manifest_of(packed)
+    manifest["formats"][LAYOUT]["units"] = units or []
+    manifest["files"][0] |= {"channel": "alexa647", "exposure": 20} | entry
+    manifest["files"].append({"name": "t.png", "type": "image", "format": "png"})
     manifest |= change or {}
     content = packed.tobytes()
     files = {
-        "manifest.json": json.dumps(manifest).encode(),
-        "table.bin": content[: len(content) - cut],
+        MANIFEST: json.dumps(manifest).encode(),
+        ROWS: content[: len(content) - cut],
         "t.png": b"png",
         **(more or {}),
     }

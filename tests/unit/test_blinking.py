@@ -13,10 +13,9 @@ from phantomscope.simulate.blinking import (
     drawn_photons,
     lit_frames,
     localise,
-    numbered_localisations,
 )
 from phantomscope.simulate.calibrate import measure_table, molecule_counts
-from phantomscope.simulate.filaments import numbered_microtubules
+from phantomscope.simulate.filaments import microtubules
 from phantomscope.simulate.labelling import Fluorophores, label_lines, label_structure
 from phantomscope.simulate.polylines import Polylines
 from phantomscope.simulate.precision import localisation_precision
@@ -73,7 +72,7 @@ def test_labels_of_a_ball_are_even_and_none_are_inside_an_object():
 
 
 def test_labels_outside_the_field_are_not_seen():
-    structure = numbered_microtubules(Filaments(cell_diameter=15), (4000, 5000), 1, 0)
+    structure = microtubules(Filaments(cell_diameter=15), (4000, 5000), generator(1))
     marks = label_structure(structure, Labelling(density=20), generator(1))
     assert len(marks) > 200
     assert (marks.points >= 0).all()
@@ -83,7 +82,7 @@ def test_labels_outside_the_field_are_not_seen():
 
 
 def test_blinks_and_times_have_their_means():
-    options = changed(blinks=3.0, on=2.0, off=7.0, frames=1_000_000, activation=10.0)
+    options = changed(blinks=3.0, lit=2.0, dark=7.0, frames=1_000_000, activation=10.0)
     owner, blink, frame = lit_frames(20_000, options, generator(2))
     blinks = pd.Series(blink).groupby(owner).max() + 1
     assert len(blinks) == 20_000
@@ -103,7 +102,7 @@ def test_blinks_and_times_have_their_means():
 
 
 def test_nothing_is_lit_after_the_movie():
-    owner, _, frame = lit_frames(5000, changed(frames=50, on=10), generator(3))
+    owner, _, frame = lit_frames(5000, changed(frames=50, lit=10), generator(3))
     assert frame.max() == 49
     assert frame.min() == 0
     assert set(owner) == set(range(5000))
@@ -173,24 +172,14 @@ def test_a_table_says_what_is_true():
     assert score.mean() == pytest.approx(0, abs=0.05)
 
 
-def test_tables_do_not_depend_on_their_order():
-    structure = numbered_microtubules(Filaments(cell_diameter=15), (2700, 2700), 1, 0)
-    a, b = (
-        numbered_localisations(structure, Labelling(), Blinking(), 1, i) for i in (0, 1)
-    )
-    again = numbered_localisations(structure, Labelling(), Blinking(), 1, 0)
-    pd.testing.assert_frame_equal(a, again)
-    assert not a.equals(b)
-
-
 @pytest.mark.parametrize(("side", "frames"), [(30_000, 20_000), (3000, 2000)])
 def test_blinking_is_measured_back(side, frames):
-    options = changed(blinks=3.0, on=1.5, off=10.0, frames=frames, background=50.0)
+    options = changed(blinks=3.0, lit=1.5, dark=10.0, frames=frames, background=50.0)
     table = localise(scattered(4000, side), (side, side), options, generator(6))
     found = measure_table(table, options)
     assert found.blinks == pytest.approx(3.0, rel=0.06)
-    assert found.on == pytest.approx(1.5, rel=0.04)
-    assert found.off == pytest.approx(10.0, rel=0.1)
+    assert found.lit == pytest.approx(1.5, rel=0.04)
+    assert found.dark == pytest.approx(10.0, rel=0.1)
     assert found.background == pytest.approx(50)
     assert found.photon_distribution == "lognormal"
     again = found.options(options)
@@ -201,7 +190,7 @@ def test_blinking_is_measured_back(side, frames):
 
 def test_a_simulation_by_a_calibration_looks_the_same():
     real = changed(photon_distribution="exponential", photons=700.0, background=9.0,
-                   blinks=1.5, off=5.0)  # fmt: skip
+                   blinks=1.5, dark=5.0)  # fmt: skip
     table = localise(scattered(4000, 30_000), (30_000, 30_000), real, generator(7))
     table = table[table["photons"] > 1].assign(sigma=130.0)
     found = measure_table(table)
@@ -209,7 +198,7 @@ def test_a_simulation_by_a_calibration_looks_the_same():
     copy = localise(scattered(4000, 30_000, 2), (30_000, 30_000),
                     found.options(QUIET), generator(8))  # fmt: skip
     second = measure_table(copy)
-    for name in ("photons", "precision", "blinks", "on"):
+    for name in ("photons", "precision", "blinks", "lit"):
         assert getattr(second, name) == pytest.approx(getattr(found, name), rel=0.06)
 
 

@@ -13,7 +13,6 @@ from phantomscope.simulate.filaments import (
     cell_filaments,
     cut_to,
     microtubules,
-    numbered_microtubules,
     worm_like_chain,
 )
 from phantomscope.simulate.polylines import Polylines, crossings
@@ -85,16 +84,6 @@ def test_filaments_of_a_bundle_run_beside_another():
     assert len(lines) > 5
     # The points of the first are 50 nm apart, so a point is nearest within 84 nm.
     assert (near[:2] < 85).all()
-
-
-def test_structures_do_not_depend_on_their_order():
-    field = (5000, 6000)
-    wanted = [numbered_microtubules(SMALL, field, 7, i) for i in range(3)]
-    again = [numbered_microtubules(SMALL, field, 7, i) for i in (2, 1, 0)][::-1]
-    for a, b in zip(wanted, again, strict=True):
-        assert np.array_equal(a.lines.points, b.lines.points)
-    other = numbered_microtubules(SMALL, field, 8, 0).lines.points
-    assert not np.array_equal(wanted[0].lines.points[:9], other[:9])
 
 
 def test_straight_lines_cross_as_often_as_theory_says():

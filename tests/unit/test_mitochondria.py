@@ -13,7 +13,6 @@ from phantomscope.simulate.mitochondria import (
     Network,
     divided,
     grown_network,
-    numbered_mitochondria,
 )
 from phantomscope.simulate.polylines import Polylines
 
@@ -148,15 +147,6 @@ def test_the_nucleus_is_empty():
     net = grown_network(changed(nucleus=0.5, fusion_chance=0.0), generator(12))
     distance = np.hypot(*np.concatenate(net.tubes).T)
     assert distance.min() >= 0.5 * 10_000
-
-
-def test_structures_do_not_depend_on_their_order():
-    wanted = [numbered_mitochondria(SMALL, (4000, 5000), 3, i) for i in (0, 1)]
-    again = [numbered_mitochondria(SMALL, (4000, 5000), 3, i) for i in (1, 0)][::-1]
-    for a, b in zip(wanted, again, strict=True):
-        assert np.array_equal(a.lines.points, b.lines.points)
-        assert np.array_equal(a.junctions, b.junctions)
-    assert not np.array_equal(wanted[0].lines.points, wanted[1].lines.points)
 
 
 def test_steps_too_long_are_refused():

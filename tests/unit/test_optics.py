@@ -13,8 +13,8 @@ from phantomscope.config.structures import Filaments, Mitochondria
 from phantomscope.config.superresolution import Optics
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import generator
-from phantomscope.simulate.filaments import numbered_microtubules
-from phantomscope.simulate.mitochondria import numbered_mitochondria
+from phantomscope.simulate.filaments import microtubules
+from phantomscope.simulate.mitochondria import mitochondria
 from phantomscope.simulate.optics import (
     binned,
     exposed,
@@ -39,7 +39,7 @@ FIELD = (256 * PIXEL, 256 * PIXEL)
 @cache
 def drawn():
     return length_map(
-        numbered_microtubules(Filaments(cell_diameter=15), FIELD, 1, 0).lines,
+        microtubules(Filaments(cell_diameter=15), FIELD, generator(1)).lines,
         FIELD, PIXEL,
     )  # fmt: skip
 
@@ -180,7 +180,7 @@ def test_a_widefield_image_is_what_its_truth_says():
 
 @pytest.mark.parametrize("target", [2.0, 8.0, 25.0])
 def test_arms_get_the_ratio_that_is_asked_for(target):
-    tubes = numbered_mitochondria(Mitochondria(cell_diameter=15), FIELD, 1, 0)
+    tubes = mitochondria(Mitochondria(cell_diameter=15), FIELD, generator(1))
     arms = drawn(), tube_maps(tubes.lines, FIELD, PIXEL)[1]
     options = Optics(snr=(target, target), binning=1)
     for arm in arms:

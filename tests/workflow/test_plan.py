@@ -276,11 +276,15 @@ def test_rules_are_complete(facts):
         assert {"mem_mb", "runtime"} <= set(rule["resources"]), name
 
 
+# Made for stand-ins, by hand.
+WITHOUT_RULE = {"simulate_tables"}
+
+
 def test_scripts_stages_and_rules_belong_together(facts):
     rules = {name for name in facts if name not in TARGETS}
     scripts = {path.stem for path in (ROOT / "scripts").glob("*.py")}
     assert scripts == rules | OF_PAPERS
-    assert set(STAGES) <= scripts
+    assert set(STAGES) - scripts == WITHOUT_RULE
     for name in rules:
         text = (ROOT / "scripts" / f"{name}.py").read_text()
         stage = re.search(r"^run\(snakemake, (\w+)\)$", text, re.M)

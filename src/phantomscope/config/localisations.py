@@ -13,8 +13,8 @@ FieldName = Literal["x", "y", "z", "frame", "photons", "uncertainty", "backgroun
 Title = Annotated[str, Field(min_length=1)]
 
 
-class Localisations(Section):
-    """How tables of localised molecules become images."""
+class Reading(Section):
+    """How tables of localised molecules are read."""
 
     format: Format = option(
         "auto",
@@ -46,6 +46,26 @@ class Localisations(Section):
         "What becomes of a table with rows of NaN, negative precision or the like: "
         "`refuse` it, or `drop` these rows; how many is in the manifest.",
     )
+
+    @field_validator("columns")
+    @classmethod
+    def _each_once(
+        cls, columns: list[tuple[FieldName, str]] | None
+    ) -> list[tuple[FieldName, str]] | None:
+        names = [name for name, _ in columns or []]
+        if len(set(names)) != len(names):
+            raise ValueError(f"a field is named twice: {', '.join(names)}")
+        return columns
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Field to the title of its column."""
+        return dict(self.columns or [])
+
+
+class Drawing(Section):
+    """Which molecules are drawn, and how."""
+
     max_precision_nm: float | None = option(
         None,
         "Leave out molecules whose precision (standard deviation) is worse.",
@@ -58,10 +78,6 @@ class Localisations(Section):
     max_photons: float | None = option(
         None, "Leave out molecules of more photons.", unit="photons", ge=0
     )
-    first_frame: int | None = option(
-        None, "First frame to use, counted as in the table.", ge=0
-    )
-    last_frame: int | None = option(None, "Last frame to use, itself included.", ge=0)
     link_nm: float | None = option(
         None,
         "Join localisations in successive frames that are no farther apart: one "
@@ -73,6 +89,46 @@ class Localisations(Section):
     link_gap: int = option(
         1, "Frames in which a molecule may be dark and still be joined.", ge=0, le=1000
     )
+    render: Literal["gaussian", "histogram"] = option(
+        "gaussian",
+        "`histogram`: molecules per pixel; `gaussian`: each is a Gaussian of sum 1, "
+        "integrated over the pixels.",
+        paper="Saguy: not stated",
+    )
+    sigma_nm: float | None = option(
+        None,
+        "Standard deviation of all Gaussians. Empty: each has that of its molecule's "
+        "precision, which the table must then state.",
+        unit="nm",
+        gt=0,
+    )
+    weight: Literal["count", "photons"] = option(
+        "count", "What a molecule adds to the image: 1, or its photons."
+    )
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> Self:
+        refuse_empty_range(self, "min_photons", "max_photons")
+        if self.sigma_nm is not None and self.render != "gaussian":
+            raise ValueError("`sigma_nm` belongs to `render: gaussian`")
+        return self
+
+
+def refuse_empty_range(section: Section, low: str, high: str) -> None:
+    """Refuse a least value above the largest one; empty ones are no limit."""
+    least, most = getattr(section, low), getattr(section, high)
+    if least is not None and most is not None and least > most:
+        raise ValueError(f"`{low}: {least}` is more than `{high}: {most}`")
+
+
+# Fields come in the reverse order of the bases: reading first.
+class Localisations(Drawing, Reading):
+    """How tables of localised molecules become images."""
+
+    first_frame: int | None = option(
+        None, "First frame to use, counted as in the table.", ge=0
+    )
+    last_frame: int | None = option(None, "Last frame to use, itself included.", ge=0)
     drift_bins: int = option(
         0,
         "Time bins of drift correction by redundant cross-correlation; each needs some "
@@ -96,42 +152,10 @@ class Localisations(Section):
         "Empty: as far as each table reaches.",
         unit="nm",
     )
-    render: Literal["gaussian", "histogram"] = option(
-        "gaussian",
-        "`histogram`: molecules per pixel; `gaussian`: each is a Gaussian of sum 1, "
-        "integrated over the pixels.",
-        paper="Saguy: not stated",
-    )
-    sigma_nm: float | None = option(
-        None,
-        "Standard deviation of all Gaussians. Empty: each has that of its molecule's "
-        "precision, which the table must then state.",
-        unit="nm",
-        gt=0,
-    )
-    weight: Literal["count", "photons"] = option(
-        "count", "What a molecule adds to the image: 1, or its photons."
-    )
-
-    @field_validator("columns")
-    @classmethod
-    def _each_once(
-        cls, columns: list[tuple[FieldName, str]] | None
-    ) -> list[tuple[FieldName, str]] | None:
-        names = [name for name, _ in columns or []]
-        if len(set(names)) != len(names):
-            raise ValueError(f"a field is named twice: {', '.join(names)}")
-        return columns
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for low, high in (
-            ("min_photons", "max_photons"),
-            ("first_frame", "last_frame"),
-        ):
-            least, most = getattr(self, low), getattr(self, high)
-            if least is not None and most is not None and least > most:
-                raise ValueError(f"`{low}: {least}` is more than `{high}: {most}`")
+        refuse_empty_range(self, "first_frame", "last_frame")
         if self.field_nm is not None:
             left, top, right, bottom = self.field_nm
             if not (left < right and top < bottom):
@@ -139,13 +163,6 @@ class Localisations(Section):
                     "`field_nm` is [left, top, right, bottom], with left < right and "
                     "top < bottom"
                 )
-        if self.sigma_nm is not None and self.render != "gaussian":
-            raise ValueError("`sigma_nm` belongs to `render: gaussian`")
         if self.unit == "px" and self.format != "picasso" and not self.camera_pixel_nm:
             raise ValueError("`unit: px` needs `camera_pixel_nm`, the side of a pixel")
         return self
-
-    @property
-    def titles(self) -> dict[str, str]:
-        """Field to the title of its column."""
-        return dict(self.columns or [])

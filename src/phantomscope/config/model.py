@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
@@ -20,9 +20,10 @@ from phantomscope.config.diffusion import (
     Start,
     Train,
 )
+from phantomscope.config.localisations import Drawing
 from phantomscope.config.option import Section, option
 from phantomscope.config.publish import Publish
-from phantomscope.config.simulation import Fit, Simulate
+from phantomscope.config.simulation import STRUCTURES, Fit, Simulate
 from phantomscope.config.synthesis import Synthesise
 from phantomscope.errors import PhantomscopeError
 
@@ -160,6 +161,44 @@ class Config(Section):
                 example="source:\n  axes: CZYX\n  channel: [0, 1]\nsimulate:\n"
                 "  organism: meristem\n  channels: [membrane, nuclei]",
             )
+
+        self._check_localised()
+
+    def _check_localised(self) -> None:
+        """Refuse localised sketches that are drawn or scaled unlike the images."""
+        options, scale = self.simulate.structures, self.normalise
+        if (
+            self.simulate.organism not in STRUCTURES
+            or options.appearance != "localised"
+        ):
+            return
+        percentiles = scale.low_percentile, scale.high_percentile
+        pairs: list[tuple[str, Any, str, Any]] = [
+            ("scope", options.scope, "normalise.scope", scale.scope),
+            ("percentiles", options.percentiles, "normalise", percentiles),
+        ]
+        if self.source.of_tables:
+            real, where = self.source.localisations, "source.localisations"
+            pairs.append(
+                ("pixel", options.pixel, f"{where}.pixel_size_nm", real.pixel_size_nm)
+            )
+            pairs += [
+                (
+                    f"drawing.{name}",
+                    getattr(options.drawing, name),
+                    f"{where}.{name}",
+                    getattr(real, name),
+                )
+                for name in Drawing.model_fields
+            ]
+        for name, drawn, place, wanted in pairs:
+            if drawn != wanted:
+                raise PhantomscopeError(
+                    f"localised sketches have {drawn}, the images ({place}) {wanted}: "
+                    "they would differ by more than their structure",
+                    where=f"simulate.structures.{name}",
+                    fix=f"give both the same, or change `{place}`",
+                )
 
     @model_validator(mode="after")
     def _shape_is_annotated(self) -> Self:

@@ -9,7 +9,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from phantomscope.config.localisations import Drawing
 from phantomscope.config.option import Section, option
+from phantomscope.config.superresolution import Blinking, Labelling
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -201,5 +203,36 @@ class Structures(Section):
         gt=1,
         le=5000,
     )
+    appearance: Literal["drawn", "localised"] = option(
+        "drawn",
+        "`drawn`: blurred lines, and tubes with walls; `localised`: the structure is "
+        "labelled, its fluorophores blink, and what is localised of them is drawn like "
+        "a real table. Labels are the same.",
+    )
+    labelling: Labelling = option(Labelling, "Of what is localised: fluorophores.")
+    blinking: Blinking = option(Blinking, "Of what is localised: the movie.")
+    drawing: Drawing = option(
+        Drawing,
+        "Of `appearance: localised`: how molecules are drawn. Where the images are "
+        "drawn of tables, as those (`source.localisations`).",
+    )
+    scope: Literal["dataset", "image"] = option(
+        "dataset",
+        "Of `appearance: localised`: whether all sketches have the same limits of "
+        "intensity, or each its own; as the images (`normalise.scope`).",
+    )
+    percentiles: tuple[float, float] = option(
+        (0.1, 99.9),
+        "Of `appearance: localised`: percentiles of intensity that become 0 and 1; as "
+        "those of the images (`normalise`).",
+        unit="%",
+    )
     filaments: Filaments = option(Filaments, "Of `organism: microtubules`.")
     mitochondria: Mitochondria = option(Mitochondria, "Of `organism: mitochondria`.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        low, high = self.percentiles
+        if not 0 <= low < 50 < high <= 100:
+            raise ValueError("`percentiles` needs [low, high], such as [0.1, 99.9]")
+        return self

@@ -56,10 +56,10 @@ class Blinking(Section):
         ge=1,
         le=1000,
     )
-    on: float = option(
+    lit: float = option(
         1.5, "Mean time that it is lit (geometric).", unit="frames", ge=1, le=1000
     )
-    off: float = option(
+    dark: float = option(
         20.0,
         "Mean time between (geometric).",
         unit="frames",

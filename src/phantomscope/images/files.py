@@ -25,7 +25,7 @@ from phantomscope.images.axes import PixelSize, ome_sizes, to_image
 SUFFIXES = (".tif", ".tiff", ".png")
 SMALLEST_SIDE = 16
 # One of them is in every folder that a stage makes and may replace.
-OWN_FILES = ("manifest.csv", "training.json")
+OWN_FILES = ("manifest.csv", "training.json", "simulation.json")
 
 # tifffile logs each damaged tag; the error that follows says it once.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())

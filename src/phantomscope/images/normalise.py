@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,38 @@ class Normalisation:
             ) from error
 
 
+def intensity_limits(
+    images: Iterable[NDArray[Any]], percentiles: Sequence[float], stride: int = 1
+) -> tuple[float, float]:
+    """Return the intensities that become 0 and 1.
+
+    Parameters
+    ----------
+    images : iterable of ndarray
+        Looked at one after the other.
+    percentiles : sequence of float
+        Low and high one, of the pixels of all images.
+    stride : int
+        Step from one pixel that counts to the next.
+
+    Returns
+    -------
+    low, high : float
+        The second is the greater one, also of constant images.
+    """
+    samples, ends = [], []
+    for image in images:
+        samples.append(image.ravel()[::stride].copy())
+        ends += [float(image.min()), float(image.max())]
+        del image  # before the next one is read
+    low, high = np.percentile(np.concatenate(samples), percentiles)
+    if not high > low:
+        low, high = min(ends), max(ends)
+    if not high > low:
+        high = low + 1  # a constant crop: keep the scaling finite
+    return float(low), float(high)
+
+
 def fit_normalisation(
     training: ImageSet, others: ImageSet, options: Normalise
 ) -> Normalisation:
@@ -188,19 +221,8 @@ def fit_normalisation(
         # A sample of pixels bounds the memory, with one image at a time; the stride is
         # the same in each run.
         total = sum(math.prod(source.shape(i)) for i in identifiers)
-        stride = max(1, total // SAMPLE)
-        samples, ends = [], []
-        for identifier in identifiers:
-            image = source.channels(identifier)[channel]
-            samples.append(image.ravel()[::stride].copy())
-            ends += [float(image.min()), float(image.max())]
-            del image  # before the next one is read
-        low, high = np.percentile(np.concatenate(samples), quantiles)
-        if not high > low:
-            low, high = min(ends), max(ends)
-        if not high > low:
-            high = low + 1  # a constant crop: keep the scaling finite
-        return float(low), float(high)
+        images = (source.channels(identifier)[channel] for identifier in identifiers)
+        return intensity_limits(images, quantiles, max(1, total // SAMPLE))
 
     def limits_by_id(channel: int) -> dict[str, tuple[float, float]]:
         if options.scope == "dataset":

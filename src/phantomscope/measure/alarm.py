@@ -101,7 +101,8 @@ def alarm(
     """Flag samples that stand out as independent images hardly do.
 
     The probability that any of the samples is flagged, though none is a copy, is at
-    most `rate`, if samples and baseline are exchangeable:
+    most `rate`, if samples and baseline are exchangeable (over training sets: one whose
+    patches are in part all but empty has true doubles more often):
 
     - "conformal", with a baseline of at least n_samples / rate - 1 images: conformal
       p-values (Vovk, Gammerman & Shafer 2005, Algorithmic Learning in a Random World,

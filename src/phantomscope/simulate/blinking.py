@@ -7,14 +7,15 @@ frame is lit or not. What a movie sees of it is a localisation per lit frame.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from phantomscope.config.superresolution import Blinking, Labelling
-from phantomscope.images.noise import generator
-from phantomscope.simulate.labelling import Fluorophores, label_structure
-from phantomscope.simulate.polylines import Structure
+from phantomscope.config.superresolution import Blinking
+from phantomscope.images.localisations.table import Localisations, TableSource
+from phantomscope.simulate.labelling import Fluorophores
 from phantomscope.simulate.precision import localisation_precision
 
 Floats = NDArray[np.float64]
@@ -34,7 +35,7 @@ def lit_frames(
     count : int
         Fluorophores.
     options : Blinking
-        Frames, activation, blinks, on, off.
+        Frames, activation, blinks, lit and dark times.
     rng : Generator
         Source of everything random.
 
@@ -51,8 +52,8 @@ def lit_frames(
     blinks = rng.geometric(1 / options.blinks, count)
     owner = np.repeat(np.arange(count), blinks)
     first = np.cumsum(blinks) - blinks
-    on = rng.geometric(1 / options.on, len(owner))
-    off = rng.geometric(1 / options.off, len(owner))
+    on = rng.geometric(1 / options.lit, len(owner))
+    off = rng.geometric(1 / options.dark, len(owner))
     # Start of each blink: all on and off times of the same fluorophore before it.
     total = np.cumsum(on + off) - (on + off)
     start = begin[owner] + total - total[first[owner]]
@@ -143,31 +144,15 @@ def localise(
     return table.sort_values("frame", kind="stable", ignore_index=True)
 
 
-def numbered_localisations(
-    structure: Structure,
-    labelling: Labelling,
-    blinking: Blinking,
-    seed: int,
-    index: int,
-) -> pd.DataFrame:
-    """Label a structure and localise it: a pure function of (seed, index).
+def molecules(table: pd.DataFrame) -> Localisations:
+    """Return what `localise` gives as a table that can be filtered, drawn and written.
 
-    Parameters
-    ----------
-    structure : Structure
-        With its field of view.
-    labelling : Labelling
-        Fluorophores.
-    blinking : Blinking
-        The movie.
-    seed, index : int
-        Of the experiment, and the number of the structure.
-
-    Returns
-    -------
-    DataFrame
-        As `localise` gives it.
+    Frames count from 1, as in tables of ThunderSTORM.
     """
-    rng = generator(seed, "localisations", index)
-    marked = label_structure(structure, labelling, rng)
-    return localise(marked, structure.field, blinking, rng)
+    return Localisations(
+        x=table["x"].to_numpy(), y=table["y"].to_numpy(),
+        frame=table["frame"].to_numpy() + 1, photons=table["photons"].to_numpy(),
+        uncertainty=table["precision"].to_numpy(),
+        background=table["background"].to_numpy(),
+        source=TableSource(Path("simulated"), {}, {}, len(table), 0),
+    )  # fmt: skip

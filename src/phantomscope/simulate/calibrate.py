@@ -54,7 +54,7 @@ class Measured:
         of `psf_sigma`, gives that median; 0 if it is below what photons alone give.
     psf_sigma : float
         Median, nm; as given if the table has none.
-    blinks, on, off : float
+    blinks, lit, dark : float
         Mean blinks of a molecule, mean lit and dark times in frames.
     """
 
@@ -68,8 +68,8 @@ class Measured:
     background: float
     psf_sigma: float
     blinks: float
-    on: float
-    off: float
+    lit: float
+    dark: float
 
     def options(self, base: Blinking) -> Blinking:
         """Return options of the simulator with what was measured.
@@ -279,12 +279,12 @@ def measure_table(
     wide = base.psf_sigma if sigma is None else float(np.median(sigma))
     precision = float(np.median(columns["precision"]))
     points = np.column_stack([columns["y"], columns["x"]])
-    blinks, on, off = _blinking(points, frame, columns["precision"], longest_dark)
+    blinks, lit, dark = _blinking(points, frame, columns["precision"], longest_dark)
     kind, spread = _photons(photons)
     return Measured(
         rows=len(frame), frames=int(np.ptp(frame)) + 1, photons=float(photons.mean()),
         photon_spread=spread, photon_distribution=kind,
         least_photons=float(np.quantile(photons, 0.01)), precision=precision,
         background=_background(photons, precision, wide, base),
-        psf_sigma=wide, blinks=blinks, on=on, off=off,
+        psf_sigma=wide, blinks=blinks, lit=lit, dark=dark,
     )  # fmt: skip

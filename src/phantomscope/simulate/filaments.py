@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from phantomscope.config.structures import Filaments
 from phantomscope.errors import PhantomscopeError
-from phantomscope.images.noise import generator
 from phantomscope.simulate.cell import Cell
 from phantomscope.simulate.polylines import Polylines, Structure
 
@@ -194,14 +193,3 @@ def cell_filaments(
         where="density",
         fix="ask for a lower density, longer filaments or a smaller cell",
     )
-
-
-def numbered_microtubules(
-    options: Filaments, field: tuple[float, float], seed: int, index: int
-) -> Structure:
-    """Draw the structure with this number: a pure function of (seed, index).
-
-    Parameters are those of `microtubules`, with the experiment's seed and the number
-    of the structure in place of a generator.
-    """
-    return microtubules(options, field, generator(seed, "microtubules", index))

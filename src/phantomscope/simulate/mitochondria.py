@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
 from phantomscope.config.structures import Mitochondria
-from phantomscope.images.noise import generator
 from phantomscope.simulate.cell import Cell
 from phantomscope.simulate.filaments import MARGIN, NM, heading, worm_like_chain
 from phantomscope.simulate.polylines import Polylines, Structure
@@ -321,14 +320,3 @@ def mitochondria(
     joints = pieces.junctions + shift
     seen = ((joints >= 0) & (joints < field)).all(axis=1)
     return Structure(lines, field, joints[seen])
-
-
-def numbered_mitochondria(
-    options: Mitochondria, field: tuple[float, float], seed: int, index: int
-) -> Structure:
-    """Draw the structure with this number: a pure function of (seed, index).
-
-    Parameters are those of `mitochondria`, with the experiment's seed and the number
-    of the structure in place of a generator.
-    """
-    return mitochondria(options, field, generator(seed, "mitochondria", index))

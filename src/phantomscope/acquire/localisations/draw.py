@@ -42,11 +42,8 @@ class _Table:
 
     def __init__(self, path: Path, options: Config) -> None:
         self.path, self.options = path, options
-        self.limits = Limits(
-            options.max_precision_nm,
-            (options.min_photons, options.max_photons),
-            (options.first_frame, options.last_frame),
-        )
+        frames = options.first_frame, options.last_frame
+        self.limits = Limits.of(options, frames)
         self.extent, self.rows, self.dropped, self.filtered = Extent(), 0, 0, 0
         self.format = ""
         for part in self._parts():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from phantomscope.config.localisations import Drawing
 from phantomscope.images.localisations.table import Localisations
 
 
@@ -27,6 +29,14 @@ class Limits:
     precision: float | None = None
     photons: tuple[float | None, float | None] = (None, None)
     frames: tuple[int | None, int | None] = (None, None)
+
+    @classmethod
+    def of(
+        cls, options: Drawing, frames: tuple[int | None, int | None] = (None, None)
+    ) -> Self:
+        """Return those of options."""
+        photons = options.min_photons, options.max_photons
+        return cls(options.max_precision_nm, photons, frames)
 
     def keep(self, part: Localisations) -> NDArray[np.bool_]:
         """Return a mask of the molecules within all limits.
