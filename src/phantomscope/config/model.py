@@ -22,6 +22,7 @@ from phantomscope.config.diffusion import (
 )
 from phantomscope.config.option import Section, option
 from phantomscope.config.publish import Publish
+from phantomscope.config.restoration import Restore
 from phantomscope.config.simulation import Fit, Simulate
 from phantomscope.config.synthesis import Synthesise
 from phantomscope.errors import PhantomscopeError
@@ -60,6 +61,7 @@ class Config(Section):
     check: Check = option(Check, "Rejection of bad synthetic images.")
     segment: Segment = option(Segment, "Segmentation tools.")
     evaluate: Evaluate = option(Evaluate, "Measurement.")
+    restore: Restore = option(Restore, "Restoration of widefield images, if wanted.")
     publish: Publish = option(Publish, "The synthetic set, ready to upload.")
     appearance: Appearance = option(
         Appearance, "Annotated images noised and brought back."
@@ -88,6 +90,11 @@ class Config(Section):
             for arm in self.segment.arms
             if self.has_labels or not parse_arm(arm).needs_annotation
         ]
+
+    @property
+    def scored(self) -> bool:
+        """Whether segmentation is measured: that takes tools and annotation."""
+        return self.has_labels and bool(self.segment.tools)
 
     @property
     def data_kind(self) -> str:
@@ -145,6 +152,7 @@ class Config(Section):
             ("condition.kind", self.condition.kind == "sketch"),
             ("appearance.organism", bool(self.appearance.organism)),
             ("publish.formats", bool(self.publish.formats)),
+            ("restore.arms", bool(self.restore.arms)),
         ):
             if wrong and len(self.simulate.channels) > 1:
                 raise PhantomscopeError(
@@ -160,6 +168,14 @@ class Config(Section):
                 example="source:\n  axes: CZYX\n  channel: [0, 1]\nsimulate:\n"
                 "  organism: meristem\n  channels: [membrane, nuclei]",
             )
+
+    @model_validator(mode="after")
+    def _restores_images(self) -> Self:
+        if self.restore.arms and self.dims == 3:
+            raise ValueError(
+                "`restore.arms` is for images, but `simulate.size` is that of volumes"
+            )
+        return self
 
     @model_validator(mode="after")
     def _shape_is_annotated(self) -> Self:
@@ -199,7 +215,12 @@ class Config(Section):
                 f"`condition.segmenter` ({segmenter}) is a result of this experiment, "
                 "which needs it first: give the new round an `experiment` of its own"
             )
-        if not self.arms:
+        if not self.segment.tools and not self.restore.arms:
+            raise ValueError(
+                "there is nothing to train: name a tool in `segment.tools` or an arm "
+                "in `restore.arms`"
+            )
+        if self.segment.tools and not self.arms:
             raise ValueError(
                 f"`segment.arms: [{', '.join(self.segment.arms)}]` needs "
                 "`source.labels`, a folder of labels"
