@@ -1,4 +1,4 @@
-"""Rule `evaluate_restoration`: see `phantomscope.stages.restoration.evaluate_restoration`."""
+"""Rule `evaluate_restoration`: see `phantomscope.stages.restoration`."""
 
 import sys
 from pathlib import Path

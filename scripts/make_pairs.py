@@ -1,4 +1,4 @@
-"""Rule `make_pairs`: see `phantomscope.stages.restoration.make_pairs`."""
+"""Rule `make_pairs`: see `phantomscope.stages.restoration`."""
 
 import sys
 from pathlib import Path

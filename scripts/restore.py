@@ -1,4 +1,4 @@
-"""Rule `restore`: see `phantomscope.stages.restoration.restore`."""
+"""Rule `restore`: see `phantomscope.stages.restoration`."""
 
 import sys
 from pathlib import Path

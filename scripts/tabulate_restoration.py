@@ -1,4 +1,4 @@
-"""Rule `tabulate_restoration`: see `phantomscope.stages.restoration.tabulate_restoration`."""
+"""Rule `tabulate_restoration`: see `phantomscope.stages.restoration`."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rule `train_restorer`: see `phantomscope.stages.restoration.train_restorer`."""
+"""Rule `train_restorer`: see `phantomscope.stages.restoration`."""
 
 import sys
 from pathlib import Path

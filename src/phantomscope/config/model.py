@@ -112,7 +112,8 @@ class Config(Section):
         Raises
         ------
         PhantomscopeError
-            If a patch, a tile or its overlap is no multiple of the network's stride.
+            If a patch, a tile or its overlap is no multiple of the network's stride, or
+            what CARE sees is larger than a pair.
         """
         stride = self.network.stride
         sides = [
@@ -129,6 +130,13 @@ class Config(Section):
                     where=name,
                     fix=f"use a multiple of {stride}",
                 )
+        if self.restore.arms and self.restore.care.patch > self.restore.patch:
+            raise PhantomscopeError(
+                f"{self.restore.care.patch} px do not fit into pairs of "
+                f"{self.restore.patch} px",
+                where="restore.care.patch",
+                fix="take larger pairs (`restore.patch`) or a smaller patch",
+            )
 
     def check_sketches(self) -> None:
         """Check that sketches are like images, and what is published like sketches.

@@ -112,14 +112,9 @@ class Restore(Section):
     care: Care = option(Care, "CARE.")
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _no_repeats(self) -> Self:
         for name in ("arms", "seeds"):
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise ValueError(f"`{name}` names something twice: {values}")
-        if self.care.patch > self.patch:
-            raise ValueError(
-                f"`care.patch` ({self.care.patch}) is larger than a pair, "
-                f"`restore.patch` ({self.patch})"
-            )
         return self

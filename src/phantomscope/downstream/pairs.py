@@ -72,7 +72,8 @@ def light_of(image: NDArray[Any]) -> Float:
     high = high if high > low else values.max()
     if not high > low:
         return np.zeros(values.shape, np.float32)
-    return np.maximum((values - low) / (high - low), 0).astype(np.float32)
+    light: Float = np.maximum((values - low) / (high - low), 0).astype(np.float32)
+    return light
 
 
 def places_of(light: Float, side: int) -> Places:

@@ -125,7 +125,10 @@ def predict_tool(
     """
     load = choose(LOADERS, tool, "used")
     options = _with_anisotropy(options, images)
-    info = {**images.info, "prediction": {"tool": tool, "versions": versions(PACKAGES[tool])}}
+    info = {
+        **images.info,
+        "prediction": {"tool": tool, "versions": versions(PACKAGES[tool])},
+    }
     if folder is not None and (folder / "training.json").is_file():
         info["prediction"]["training"] = read_json(folder / "training.json")
     with redirect_stdout(StringIO()), explain_damage(folder, "train-segmenter"):

@@ -83,7 +83,7 @@ def _pixel_nm(prepared: Path, sources: Sequence[Path]) -> float:
             f"tell, or not as one number (y, x in um: {size})",
             where=prepared / "manifest.csv",
             fix="give it for your folder in um",
-            example="source:\n  pixel_size: 0.027",
+            example="source:\n  pixel_size_um: 0.027",
         )
     pixel = NM * size[0]
     for folder in sources:
@@ -152,7 +152,8 @@ def _with_structure(
             where="restore.patch",
             fix="take smaller pairs or larger images",
         )
-    used, empty = [], []
+    used: list[str] = []
+    empty: list[str] = []
     order = generator(config.seed, "pairs", arm).permutation(len(found.names))
     for number in order:
         if len(used) == wanted:
@@ -308,7 +309,7 @@ def _pixels(images: ImageSet) -> Iterator[tuple[str, float]]:
                 "number, so there is no resolution in nm",
                 where=images.folder / "manifest.csv",
                 fix="give it for your folder in um, and run everything again",
-                example="source:\n  pixel_size: 0.027",
+                example="source:\n  pixel_size_um: 0.027",
             )
         yield name, NM * size[-1]
 
