@@ -146,7 +146,7 @@ def test_a_cut_pair_is_imaged_with_what_lies_around_it():
     """Light from beyond the pair reaches it, and turning turns both."""
     light = np.zeros((96, 96), np.float32)
     light[40, 31] = 1  # one pixel left of the pair
-    optics = PairOptics(snr=None, photons=(1e6, 1e6), background=0, perlin=(0, 0))
+    optics = PairOptics(snr=None, photons=(3e4, 3e4), background=0, perlin=(0, 0))
     pair = cut_pair(light, (32, 32), 32, 0, PIXEL, optics, np.random.default_rng(1))
     assert not pair.target.any()
     row, column = np.unravel_index(np.argmax(pair.counts), pair.counts.shape)
@@ -364,6 +364,9 @@ def learnt(tmp_path_factory):
         restoration.make_pairs(
             options, prepared=folder / "prepared", pairs=folder / of, pairs_of=of
         )
+    # What a killed training left does not count.
+    (folder / ".seed0.partial").mkdir()
+    (folder / ".seed0.partial/weights_worst.h5").write_text("torn")
     restoration.train_restorer(
         options, pairs=folder / "experimental", folder=folder / "seed0"
     )
@@ -395,6 +398,10 @@ def test_the_record_names_what_was_held_out(learnt):
     assert record["sources"] == 12
     assert len(record["held_out_sources"]) == 1
     assert {"csbdeep", "keras"} <= set(record["versions"])
+    assert {path.name for path in (folder / "seed0").iterdir()} == {
+        "config.json", "metrics.jsonl", "training.json", "training.log",
+        "weights_best.h5", "weights_last.h5",
+    }  # fmt: skip
 
 
 def test_evaluation_writes_a_row_per_image_and_its_rings(learnt, tmp_path):
@@ -516,7 +523,7 @@ def test_the_table_a_person_reads(scored, tmp_path):
     assert titles == ["widefield input", "CARE, mathematical", "CARE, diffusion"]
     write_restoration(rows, tmp_path / "r.csv", tmp_path / "r.md")
     text = (tmp_path / "r.md").read_text()
-    assert "1 of 4 images without" in text
+    assert "110 [100, 120] (1 of 4 missing)" in text
     assert "- diffusion / mathematical: 0.50 [0.50, 0.50]" in text
     assert len(pd.read_csv(tmp_path / "r.csv")) == len(rows)
 

@@ -116,8 +116,11 @@ def _image_rows(
         box = Rectangle((x, y), small, small, fill=False, ec=LABEL, lw=1.2)
         line[0].add_patch(box)
         show(line[1], scaled[y : y + small, x : x + small])
-    scale_bar(grid[0, 0], side, pixel_size(pairs))
-    scale_bar(grid[1, 0], small, pixel_size(pairs))
+    for axes, length in ((grid[0, 0], side), (grid[1, 0], small)):
+        scale_bar(axes, length, pixel_size(pairs))
+        for text in axes.texts:
+            # Wider than its bar, it would make this panel smaller than the others.
+            text.set_in_layout(False)
 
 
 def _plot_resolution(axes: Axes, found: list[Restored]) -> None:

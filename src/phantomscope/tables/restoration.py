@@ -27,13 +27,15 @@ from phantomscope.tables.headline import FEW_GROUPS
 from phantomscope.tables.results import ResultRow, dataset_name
 
 ARMS: tuple[str, ...] = get_args(RestorationArm)
-# Metric: its title, and the digits that a person reads.
-METRICS = {
+METRICS = (
+    "frc_nm", "frc_half_bit_nm", "frc_map_mean_nm", "frc_map_sd_nm", "frc_map_min_nm",
+    "psnr", "ssim", "nrmse",
+)  # fmt: skip
+# Of those that a person reads, the title and the digits.
+COLUMNS = {
     "frc_nm": ("FRC 1/7 (nm)", 0),
-    "frc_half_bit_nm": ("FRC half-bit (nm)", 0),
-    "frc_map_mean_nm": ("FRC of blocks, mean (nm)", 0),
-    "frc_map_sd_nm": ("SD of blocks (nm)", 0),
-    "frc_map_min_nm": ("finest block (nm)", 0),
+    "frc_half_bit_nm": ("half-bit (nm)", 0),
+    "frc_map_mean_nm": ("blocks (nm)", 0),
     "psnr": ("PSNR (dB)", 2),
     "ssim": ("SSIM", 3),
     "nrmse": ("NRMSE", 4),
@@ -235,7 +237,7 @@ def text_of(row: ResultRow, digits: int) -> str:
     Where some images have no crossing, their number stands beside it.
     """
     without = row.source.partition("; ")[2]
-    beside = f" ({without})" if without else ""
+    beside = f" ({without.replace(' images without', ' missing')})" if without else ""
     if math.isnan(row.value):
         return f"–{beside}"
     shown = f"{row.value:.{digits}f}"
@@ -254,15 +256,15 @@ def restoration_table(rows: Sequence[ResultRow]) -> list[dict[str, str]]:
     lines: dict[tuple[str, str], dict[str, str]] = {}
     snr = {row.condition: row for row in rows if row.metric == "snr"}
     for row in rows:
-        if row.metric not in METRICS or row.seed != "all":
+        if row.metric not in COLUMNS or row.seed != "all":
             continue
         key = (row.method, row.condition)
         line = lines.setdefault(key, {"method, trained on": arm_title(row)})
-        title, digits = METRICS[row.metric]
+        title, digits = COLUMNS[row.metric]
         line[title] = text_of(row, digits)
     for (method, arm), line in lines.items():
         own = snr.get("test" if method == WIDEFIELD else arm)
-        line["SNR of its pairs"] = text_of(own, 2) if own else "–"
+        line["SNR of pairs"] = text_of(own, 2) if own else "–"
     return list(lines.values())
 
 
@@ -286,9 +288,10 @@ def headline(rows: Sequence[ResultRow], confidence: float) -> str:
         f"{text_of(row, 0)} nm trained on {row.condition} images"
         for (method, _), row in means.items() if method == CARE
     ]  # fmt: skip
+    level = "" if math.isnan(before.ci_low) else f", [{100 * confidence:g}% CI]"
     return (
         f"Against the truth, widefield images resolve {text_of(before, 0)} nm; "
-        f"restored by CARE: {'; '.join(arms)} (FRC 1/7, [{100 * confidence:g}% CI])."
+        f"restored by CARE: {'; '.join(arms)} (FRC 1/7{level})."
     )
 
 
@@ -313,7 +316,7 @@ def restoration_notes(rows: Sequence[ResultRow], confidence: float) -> list[str]
         "accuracy, not of two halves of an image; smaller is finer. An image that "
         "never falls below agrees to within two pixels, one that is below from the "
         "first ring on agrees nowhere: both have no value, and are counted beside the "
-        "mean.",
+        "mean. Blocks: mean over the blocks of an image, 10 along each side.",
         "PSNR, SSIM and NRMSE after the percentile scaling and affine match of Weigert "
         "et al. (2018). NRMSE: relative to the range of the truth.",
         "SNR: mean signal of the brightest tenth of the pixels by the standard "
