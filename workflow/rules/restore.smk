@@ -42,10 +42,8 @@ rule train_restorer:
         "../../envs/care.yaml"
     threads: CONFIG.restore.threads
     resources:
-        # All pairs are held in memory, twice 4 bytes a pixel and once more in batches.
-        mem_mb=grown(
-            3000 + CONFIG.restore.pairs * CONFIG.restore.patch**2 * 16 // 10**6
-        ),
+        # All pairs are held in memory, twice 4 bytes a pixel.
+        mem_mb=grown(3000 + CONFIG.restore.pairs * CONFIG.restore.patch**2 * 9 // 10**6),
         # It cannot go on in another time slice.
         runtime=grown(1440),
     params:

@@ -38,7 +38,7 @@ class Care(Section):
 
     steps: int = option(
         2000,
-        "Optimiser steps (0.26 s each on one core).",
+        "Optimiser steps (0.5 s each on one core).",
         ge=1,
         paper="40000 (100 epochs of 400)",
     )

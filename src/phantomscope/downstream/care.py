@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -121,8 +121,12 @@ def train(
     PhantomscopeError
         If there are fewer than two pairs, or they differ in size.
     """
-    images, targets = _arrays(pairs, options.patch)
+    _check(pairs, options.patch)
     held_out = _held_out(pairs, options.held_out, seed)
+    names = np.array(pairs.ids)
+    # Held-out pairs last: parts of arrays are no copies.
+    images, targets = _arrays(pairs, [*names[~held_out], *names[held_out]])
+    count = int((~held_out).sum())
     epochs, steps = schedule(options)
     with finished_folder(Path(folder)) as partial:
         begin = time.monotonic()
@@ -131,7 +135,7 @@ def train(
 
         keras.utils.set_random_seed(seed)
         middle = _middle(images.shape[1:3], options.patch)
-        checked = (images[held_out][middle], targets[held_out][middle])
+        checked = (images[count:][middle], targets[count:][middle])
         total = epochs * steps
         with (
             Progress("training care", total, unit="steps", stream=sys.stderr) as bar,
@@ -141,7 +145,7 @@ def train(
             model.prepare_for_training()
             model.callbacks.append(_counter(bar))
             history = model.train(
-                images[~held_out], targets[~held_out], validation_data=checked,
+                images[:count], targets[:count], validation_data=checked,
                 augmenter=_augmenter(options.patch, seed),
             ).history  # fmt: skip
         _write_losses(partial, history, steps)
@@ -149,8 +153,8 @@ def train(
             "tool": "care",
             "versions": versions(PACKAGES),
             "seed": seed,
-            "pairs": int((~held_out).sum()),
-            "held_out": int(held_out.sum()),
+            "pairs": count,
+            "held_out": len(pairs) - count,
             "held_out_sources": sorted(set(pairs.table["parent"][held_out])),
             "sources": int(pairs.table["parent"].nunique()),
             "steps": total,
@@ -161,8 +165,8 @@ def train(
         write_json(partial / "training.json", record)
 
 
-def _arrays(pairs: ImageSet, patch: int) -> tuple[Float, Float]:
-    """Read all pairs as the network sees them, each of shape (n, Y, X, 1)."""
+def _check(pairs: ImageSet, patch: int) -> None:
+    """Refuse pairs that no network can be trained on."""
     pairs.having("target", "parent")
     sizes = {pairs.shape(identifier) for identifier in pairs.ids}
     if len(pairs) < 2 or len(sizes) > 1 or min(sizes.pop()) < patch:
@@ -172,11 +176,15 @@ def _arrays(pairs: ImageSet, patch: int) -> tuple[Float, Float]:
             where=pairs.folder / "manifest.csv",
             fix="give a folder that `make-pairs` writes for an arm",
         )
-    shape = (len(pairs), *pairs.shape(pairs.ids[0]), 1)
+
+
+def _arrays(pairs: ImageSet, names: Sequence[str]) -> tuple[Float, Float]:
+    """Read pairs as the network sees them, each of shape (n, Y, X, 1)."""
+    shape = (len(names), *pairs.shape(names[0]), 1)
     images, targets = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    for number, identifier in enumerate(pairs.ids):
-        images[number, ..., 0] = unit(pairs.image(identifier))
-        targets[number, ..., 0] = unit(pairs.target(identifier))
+    for number, name in enumerate(names):
+        images[number, ..., 0] = unit(pairs.image(name))
+        targets[number, ..., 0] = unit(pairs.target(name))
     return images, targets
 
 
@@ -274,7 +282,8 @@ def load(folder: Path, tile: int, threads: int) -> Restorer:
 
     def restore(image: Array) -> Float:
         tiles = tuple(math.ceil(side / tile) for side in image.shape)
-        with redirect_stdout(StringIO()):
+        # CSBDeep has a bar of its own for tiles.
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             found = model.predict(unit(image), "YX", normalizer=None, n_tiles=tiles)
         return np.asarray(found, np.float32)
 
