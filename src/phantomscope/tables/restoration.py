@@ -231,7 +231,7 @@ def _snr_rows(maker: _Rows, root: Path) -> list[ResultRow]:
     return rows
 
 
-def text_of(row: ResultRow, digits: int) -> str:
+def text_of(row: ResultRow, digits: int, unit: str = "") -> str:
     """Format a value with its interval, if it has one; an en dash where there is none.
 
     Where some images have no crossing, their number stands beside it.
@@ -240,7 +240,7 @@ def text_of(row: ResultRow, digits: int) -> str:
     beside = f" ({without.replace(' images without', ' missing')})" if without else ""
     if math.isnan(row.value):
         return f"–{beside}"
-    shown = f"{row.value:.{digits}f}"
+    shown = f"{row.value:.{digits}f}{unit}"
     if not math.isnan(row.ci_low):
         shown += f" [{row.ci_low:.{digits}f}, {row.ci_high:.{digits}f}]"
     return shown + beside
@@ -285,12 +285,12 @@ def headline(rows: Sequence[ResultRow], confidence: float) -> str:
     if before is None or len(means) < 2:
         return "No resolution could be measured: look at the images and their rings."
     arms = [
-        f"{text_of(row, 0)} nm trained on {row.condition} images"
+        f"{text_of(row, 0, ' nm')} trained on {row.condition} images"
         for (method, _), row in means.items() if method == CARE
     ]  # fmt: skip
     level = "" if math.isnan(before.ci_low) else f", [{100 * confidence:g}% CI]"
     return (
-        f"Against the truth, widefield images resolve {text_of(before, 0)} nm; "
+        f"Against the truth, widefield images resolve {text_of(before, 0, ' nm')}; "
         f"restored by CARE: {'; '.join(arms)} (FRC 1/7{level})."
     )
 
