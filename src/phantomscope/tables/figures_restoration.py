@@ -113,14 +113,13 @@ def _image_rows(
     for line, image in zip(grid.T, [*images, truth], strict=True):
         scaled = _unit(image)[square]
         show(line[0], scaled)
-        box = Rectangle((x, y), small, small, fill=False, ec=LABEL, lw=1.2)
+        # Pixels begin half a pixel before their middle.
+        corner = (x - 0.5, y - 0.5)
+        box = Rectangle(corner, small, small, fill=False, ec=LABEL, lw=1.2)
         line[0].add_patch(box)
         show(line[1], scaled[y : y + small, x : x + small])
-    for axes, length in ((grid[0, 0], side), (grid[1, 0], small)):
-        scale_bar(axes, length, pixel_size(pairs))
-        for text in axes.texts:
-            # Wider than its bar, it would make this panel smaller than the others.
-            text.set_in_layout(False)
+    scale_bar(grid[0, 0], side, pixel_size(pairs))
+    scale_bar(grid[1, 0], small, pixel_size(pairs))
 
 
 def _plot_resolution(axes: Axes, found: list[Restored]) -> None:
