@@ -34,7 +34,7 @@ Paths = Mapping[str, Path | Sequence[Path]]
 _PACKAGES = ("numpy", "torch", "scikit-image", "tifffile", "snakemake")
 # TensorFlow is installed under one of two names.
 _TOOLS = ("cellpose", "stardist", "csbdeep", "tensorflow", "tensorflow-cpu", "keras")
-_STAGES_OF_TOOLS = ("train_segmenter", "predict")
+_STAGES_OF_TOOLS = ("train_segmenter", "predict", "train_restorer", "restore")
 
 FIGURES_READ: dict[str, tuple[str, ...]] = {
     "gallery": ("normalisation.json", "prepared", "sketches/*", "synthetic/*"),
@@ -50,11 +50,16 @@ FIGURES_READ: dict[str, tuple[str, ...]] = {
     "pseudo": ("normalisation.json", "prepared", "pseudo"),
     "checks": ("normalisation.json", "checked"),
     "training": ("diffusion/metrics.jsonl",),
+    "restoration": (
+        "pairs/test", "restored/*/*/*", "restoration/*/*/*", "tables/restoration.csv",
+    ),
+    "frc_curves": ("restoration/*/*/*",),
     "costs": (),  # reads benchmarks only, which are measurements of the run itself
 }  # fmt: skip
 # What a stage reads below the `root` of an experiment; figures come on top.
 ROOT_READ: dict[str, tuple[str, ...]] = {
     "tabulate": ("prepared", "scores/*/*/*"),
+    "tabulate_restoration": ("prepared", "pairs/*", "restoration/*/*/*"),
     "draw_figures": (),
     "report": (
         "prepared",
@@ -63,6 +68,8 @@ ROOT_READ: dict[str, tuple[str, ...]] = {
         "models/*/*/*",
         "scores/*/*/*",
         "published",
+        "tables/restoration.csv",
+        "restorers/*/*/*",
     ),
 }
 

@@ -310,8 +310,9 @@ def _files_of(manifest: str) -> Iterator[tuple[str, str, str]]:
                     if not (row["image"] and row["sha256"]):
                         raise ValueError("a row without a file or its hash")
                     yield "image", row["image"], row["sha256"]
-                    if row["mask"]:
-                        yield "mask", row["mask"], row["mask_sha256"]
+                    for name in ("mask", "target"):
+                        if row.get(name):
+                            yield name, row[name], row[f"{name}_sha256"]
         except (KeyError, ValueError, csv.Error) as error:
             raise PhantomscopeError(f"this manifest is broken ({error})") from error
 

@@ -76,7 +76,9 @@ def test_the_peers_are_pinned_beside_the_lock() -> None:
 
 
 def test_there_is_one_environment_per_tool_family() -> None:
-    assert {path.stem for path in ENVS} == {"phantomscope", "cellpose", "stardist"}
+    assert {path.stem for path in ENVS} == {
+        "phantomscope", "cellpose", "stardist", "care",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("path", ENVS, ids=lambda path: path.stem)
@@ -107,6 +109,7 @@ def test_environment_holds_what_the_library_needs(path: Path) -> None:
         ("phantomscope", {"stardist", "matplotlib", "jinja2", "pillow"}),
         ("cellpose", {"cellpose"}),
         ("stardist", {"stardist", "csbdeep", "tensorflow-cpu"}),
+        ("care", {"csbdeep", "tensorflow-cpu"}),
     ],
 )
 def test_environment_holds_its_tools(name: str, tools: set[str]) -> None:

@@ -87,6 +87,13 @@ def test_jobs_of_shipped_configs(path: Path) -> None:
         ({"condition": {"kind": "sketch"}}, {"pseudo_sketches": 1}),
         ({"segment": {"arms": ["synthetic"]}},
          {"train_segmenter": 3, "predict": 3, "evaluate": 4}),
+        ({"source": UNLABELLED, "segment": {"tools": []},
+          "restore": {"arms": ["mathematical", "diffusion"], "seeds": [0, 1]}},
+         {**dict.fromkeys(("train_segmenter", "predict", "predict_generalist",
+                           "evaluate", "draw_segmentations"), 0),
+          "make_pairs": 3, "train_restorer": 4, "restore": 4,
+          "evaluate_restoration": 5, "tabulate_restoration": 1,
+          "draw_restoration": 1}),
     ],
 )  # fmt: skip
 def test_jobs_of_variations(options: dict[str, Any], changes: dict[str, int]) -> None:
@@ -100,6 +107,7 @@ def test_jobs_of_variations(options: dict[str, Any], changes: dict[str, int]) ->
         {"source": UNLABELLED},
         {"distil": {"steps": 1}},
         {"condition": {"kind": "sketch"}},
+        {"restore": {"arms": ["experimental", "diffusion", "mathematical"]}},
     ],
 )
 def test_each_work_stands_after_what_it_waits_for(options: dict[str, Any]) -> None:
@@ -127,6 +135,17 @@ def test_tiles_are_those_of_the_sampler(
 def test_stride_is_that_of_the_network(preset: str) -> None:
     config = Network(preset=preset)
     assert network_spec(config).stride == config.stride
+
+
+def test_restoration_has_rates_and_sizes() -> None:
+    work = planned({"restore": {"arms": ["experimental"]}})
+    own = [one for one in work if "pairs" in one.rule or "restor" in one.rule]
+    assert len({one.rule for one in own}) == 6
+    for one in own:
+        assert packaged_rates().find(one.key, gpu=False)[0] is not None, one.rule
+        assert one.disk_key in packaged_rates().disk, one.rule
+    training = next(one for one in own if one.rule == "train_restorer")
+    assert training.units == 2000 * 16 * 64**2
 
 
 @pytest.mark.parametrize("preset", STRIDES)

@@ -54,6 +54,28 @@ VARIATIONS = {
     ),
     "sees_sketches": ({"condition": {"kind": "sketch"}}, {"pseudo_sketches": 1}),
     "student_of_two_steps": ({"distil": {"steps": 2}}, {"distil": 1}),
+    "restoration_without_segmentation": (
+        {"source": UNLABELLED, "segment": {"tools": []},
+         "restore": {"arms": ["mathematical", "diffusion"], "seeds": [0, 1]}},
+        {**dict.fromkeys(
+            ("train_segmenter", "predict", "predict_generalist", "evaluate",
+             "draw_segmentations"), 0),
+         "make_pairs": 3, "train_restorer": 4, "restore": 4,
+         "evaluate_restoration": 5, "tabulate_restoration": 1, "draw_restoration": 1},
+    ),
+    "restoration_beside_segmentation": (
+        {"restore": {"arms": ["experimental"]}},
+        {"make_pairs": 2, "train_restorer": 1, "restore": 1,
+         "evaluate_restoration": 2, "tabulate_restoration": 1, "draw_restoration": 1},
+    ),
+    "tools_empty_with_labels": (
+        {"segment": {"tools": []}, "restore": {"arms": ["experimental"]}},
+        {**dict.fromkeys(
+            ("train_segmenter", "predict", "predict_generalist", "evaluate",
+             "draw_segmentations"), 0),
+         "make_pairs": 2, "train_restorer": 1, "restore": 1,
+         "evaluate_restoration": 2, "tabulate_restoration": 1, "draw_restoration": 1},
+    ),
     "synthetic_arm_only": (
         {"segment": {"arms": ["synthetic"]}},
         {"train_segmenter": 3, "predict": 3, "evaluate": 4},

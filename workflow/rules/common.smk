@@ -54,6 +54,8 @@ SHAPE = {"shape": f"{RESULTS}/shape_model.npz"} if CONFIG.simulate.learns_shape 
 
 # A model that sees nothing beside the image does not depend on this section.
 CONDITIONS = ["condition"] if CONFIG.condition.kind == "sketch" else []
+# Arms of restoration, of which those of `restore.arms` are trained.
+RESTORATION_ARMS = "(mathematical|diffusion|experimental)"
 
 
 wildcard_constraints:
@@ -62,6 +64,7 @@ wildcard_constraints:
     tool="cellpose|stardist|otsu_watershed",
     arm=r"synthetic|annotated|sketch|(annotated|mixed)-[\d.]+",
     seed=r"\d+",
+    pairs_of=rf"{RESTORATION_ARMS}|test",
 
 
 def tool_environment(wildcards):
@@ -137,14 +140,14 @@ def trained(pattern):
     found = expand(
         pattern, tool=CONFIG.segment.tools, arm=CONFIG.arms, seed=CONFIG.segment.seeds
     )
-    if CONFIG.has_labels:
+    if CONFIG.scored:
         found += expand(pattern, tool="otsu_watershed", arm="annotated", seed=0)
     return found
 
 
 def all_scores(wildcards):
-    """Scores of everything that can be measured: without labels, nothing."""
-    if not CONFIG.has_labels:
+    """Scores of everything that can be measured: without labels or tools, nothing."""
+    if not CONFIG.scored:
         return []
     found = trained(f"{RESULTS}/scores/{{tool}}/{{arm}}/seed{{seed}}")
     if CONFIG.segment.generalist:
@@ -161,15 +164,61 @@ def predictions_without_scores(wildcards):
 
 def segmentation_figures(wildcards):
     """Figures of segmentations need annotation to compare with."""
-    names = ["overlays", "average_precision"] if CONFIG.has_labels else []
+    names = ["overlays", "average_precision"] if CONFIG.scored else []
     return [f"{RESULTS}/figures/{name}.png" for name in names]
 
 
 def wanted_besides(wildcards):
-    """What else the config asks for: the tables of a paper, and the published set."""
+    """What else the config asks for: a paper's tables, restoration, a published set."""
     found = []
     if CONFIG.appearance.organism and CONFIG.has_labels:
         found += [f"{RESULTS}/tables/{name}.csv" for name in ("forward", "backward")]
+    if CONFIG.restore.arms:
+        found.append(f"{RESULTS}/tables/restoration.csv")
+        found += [f"{RESULTS}/figures/{n}.png" for n in ("restoration", "frc_curves")]
     if CONFIG.publish.formats:
         found.append(f"{RESULTS}/published")
     return found
+
+
+def sources_of_pairs(wildcards):
+    """The super-resolution images of an arm; real ones are in the prepared set."""
+    sources = {
+        "mathematical": shards_of("sketches"),
+        "diffusion": [f"{RESULTS}/checked"],
+    }
+    return sources.get(wildcards.pairs_of, [])
+
+
+def pixels_of_pairs(wildcards):
+    """A gathered manifest points into the shards: they must be there."""
+    return shards_of("synthetic", "checks") if wildcards.pairs_of == "diffusion" else []
+
+
+def restored_images(wildcards):
+    """Restored images to measure; the widefield images are in the pairs themselves."""
+    if wildcards.restorer.startswith("widefield/"):
+        return []
+    return f"{RESULTS}/restored/{wildcards.restorer}"
+
+
+def restorations(pattern):
+    """Paths for every arm and seed of restoration that the config asks for."""
+    options = CONFIG.restore
+    return expand(pattern, arm=options.arms, seed=options.seeds)
+
+
+def restoration_scores(wildcards):
+    """Scores of every restoration, and of the widefield images without any."""
+    found = restorations(f"{RESULTS}/restoration/care/{{arm}}/seed{{seed}}")
+    return [*found, f"{RESULTS}/restoration/widefield/none/seed0"]
+
+
+def all_restored(wildcards):
+    """Restored images of every arm and seed."""
+    return restorations(f"{RESULTS}/restored/care/{{arm}}/seed{{seed}}")
+
+
+def training_pairs(wildcards):
+    """The pairs of every arm, and those of the test part: their ratios stand in the table."""
+    return expand(f"{RESULTS}/pairs/{{name}}", name=[*CONFIG.restore.arms, "test"])

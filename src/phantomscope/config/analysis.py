@@ -217,7 +217,8 @@ class Segment(Section):
     """Segmentation tools and what they are trained on."""
 
     tools: list[Tool] = option(
-        lambda: ["cellpose", "stardist"], "Tools to train.", min_length=1
+        lambda: ["cellpose", "stardist"],
+        "Tools to train. Empty: no segmentation, if `restore.arms` is not empty.",
     )
     arms: list[Arm] = option(
         lambda: ["synthetic", "annotated", "sketch"],

@@ -23,6 +23,7 @@ from phantomscope.config.diffusion import (
 from phantomscope.config.localisations import Drawing
 from phantomscope.config.option import Section, option
 from phantomscope.config.publish import Publish
+from phantomscope.config.restoration import Restore
 from phantomscope.config.simulation import STRUCTURES, Fit, Simulate
 from phantomscope.config.synthesis import Synthesise
 from phantomscope.errors import PhantomscopeError
@@ -61,6 +62,7 @@ class Config(Section):
     check: Check = option(Check, "Rejection of bad synthetic images.")
     segment: Segment = option(Segment, "Segmentation tools.")
     evaluate: Evaluate = option(Evaluate, "Measurement.")
+    restore: Restore = option(Restore, "Restoration of widefield images, if wanted.")
     publish: Publish = option(Publish, "The synthetic set, ready to upload.")
     appearance: Appearance = option(
         Appearance, "Annotated images noised and brought back."
@@ -91,6 +93,11 @@ class Config(Section):
         ]
 
     @property
+    def scored(self) -> bool:
+        """Whether segmentation is measured: that takes tools and annotation."""
+        return self.has_labels and bool(self.segment.tools)
+
+    @property
     def data_kind(self) -> str:
         """What the images are: one's own are real, those of a paper may stand in."""
         return self.appearance.data_kind if self.appearance.organism else "real"
@@ -106,7 +113,8 @@ class Config(Section):
         Raises
         ------
         PhantomscopeError
-            If a patch, a tile or its overlap is no multiple of the network's stride.
+            If a patch, a tile or its overlap is no multiple of the network's stride, or
+            what CARE sees is larger than a pair.
         """
         stride = self.network.stride
         sides = [
@@ -123,6 +131,13 @@ class Config(Section):
                     where=name,
                     fix=f"use a multiple of {stride}",
                 )
+        if self.restore.arms and self.restore.care.patch > self.restore.patch:
+            raise PhantomscopeError(
+                f"{self.restore.care.patch} px do not fit into pairs of "
+                f"{self.restore.patch} px",
+                where="restore.care.patch",
+                fix="take larger pairs (`restore.patch`) or a smaller patch",
+            )
 
     def check_sketches(self) -> None:
         """Check that sketches are like images, and what is published like sketches.
@@ -146,6 +161,7 @@ class Config(Section):
             ("condition.kind", self.condition.kind == "sketch"),
             ("appearance.organism", bool(self.appearance.organism)),
             ("publish.formats", bool(self.publish.formats)),
+            ("restore.arms", bool(self.restore.arms)),
         ):
             if wrong and len(self.simulate.channels) > 1:
                 raise PhantomscopeError(
@@ -201,6 +217,14 @@ class Config(Section):
                 )
 
     @model_validator(mode="after")
+    def _restores_images(self) -> Self:
+        if self.restore.arms and self.dims == 3:
+            raise ValueError(
+                "`restore.arms` is for images, but `simulate.size` is that of volumes"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _shape_is_annotated(self) -> Self:
         if self.simulate.learns_shape and not self.has_labels:
             raise ValueError(
@@ -238,7 +262,12 @@ class Config(Section):
                 f"`condition.segmenter` ({segmenter}) is a result of this experiment, "
                 "which needs it first: give the new round an `experiment` of its own"
             )
-        if not self.arms:
+        if not self.segment.tools and not self.restore.arms:
+            raise ValueError(
+                "there is nothing to train: name a tool in `segment.tools` or an arm "
+                "in `restore.arms`"
+            )
+        if self.segment.tools and not self.arms:
             raise ValueError(
                 f"`segment.arms: [{', '.join(self.segment.arms)}]` needs "
                 "`source.labels`, a folder of labels"

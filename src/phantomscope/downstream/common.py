@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from phantomscope.errors import PhantomscopeError
-from phantomscope.images.files import write_text
+from phantomscope.errors import PhantomscopeError, explain_os_errors
+from phantomscope.images.files import replace_folder, write_text
 from phantomscope.images.labels import compact_labels
+from phantomscope.locks import only_writer
 
 Array = NDArray[Any]
 Segmenter = Callable[[Array], Array]
@@ -151,3 +155,66 @@ def torch_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def prepare_tensorflow(threads: int) -> None:
+    """Limit TensorFlow to `threads` CPU threads; only its first use can set them."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow
+
+    threading = tensorflow.config.threading
+    try:
+        threading.set_intra_op_parallelism_threads(threads)
+        threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:
+        # TensorFlow is already running, with the threads of the first call.
+        return
+
+
+@contextmanager
+def logged(folder: Path) -> Iterator[None]:
+    """Write what tools print to `training.log`: it would drown our own output."""
+    with (folder / "training.log").open("w") as log:
+        with redirect_stdout(log), redirect_stderr(log):
+            yield
+
+
+@contextmanager
+def finished_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder that takes the place of `folder` if the block succeeds."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    with only_writer(folder), explain_os_errors(folder):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        replace_folder(partial, folder)
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # TensorFlow is installed under one of two names
+    return found
+
+
+@contextmanager
+def explain_damage(folder: Path | None, stage: str) -> Iterator[None]:
+    """Explain what the loader of a tool raises on a damaged file: anything.
+
+    `stage` is the one that makes the model again.
+    """
+    try:
+        yield
+    except (PhantomscopeError, ImportError):
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PhantomscopeError(
+            f"this trained model cannot be loaded ({reason[:120]})",
+            where=folder,
+            fix=f"delete its folder and run `{stage}` again",
+        ) from error

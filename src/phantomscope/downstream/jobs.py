@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ from phantomscope.downstream.common import (
     Array,
     count_objects,
     labelled_anisotropy,
+    logged,
 )
 from phantomscope.downstream.examples import (
     Example,
@@ -170,14 +170,6 @@ def make_job(
     return Job(kept, options, seed, state, dims.pop())
 
 
-@contextmanager
-def _logged(folder: Path) -> Iterator[None]:
-    """Progress bars and greetings of the tools would drown the stage's own output."""
-    with (folder / "training.log").open("w") as log:
-        with redirect_stdout(log), redirect_stderr(log):
-            yield
-
-
 def _train_cellpose(job: Job, folder: Path) -> None:
     if job.dims == 3:
         cellpose3d.train(
@@ -186,7 +178,7 @@ def _train_cellpose(job: Job, folder: Path) -> None:
             memory=BYTES_PER_PIXEL * 10**6 * job.options.megavoxels,
         )  # fmt: skip
         return
-    with _logged(folder):
+    with logged(folder):
         cellpose.train(
             *job.arrays, job.options.cellpose, folder=folder, seed=job.seed,
             threads=job.options.threads, chance=job.chance,
@@ -194,7 +186,7 @@ def _train_cellpose(job: Job, folder: Path) -> None:
 
 
 def _train_stardist(job: Job, folder: Path) -> None:
-    with _logged(folder):
+    with logged(folder):
         stardist.train(
             *job.arrays, job.options.stardist, folder=folder, seed=job.seed,
             threads=job.options.threads, weights=job.weights, anisotropy=job.anisotropy,
@@ -203,7 +195,7 @@ def _train_stardist(job: Job, folder: Path) -> None:
 
 def _tune_classical(job: Job, folder: Path) -> None:
     images, labels = job.arrays
-    with _logged(folder):
+    with logged(folder):
         sigma = classical.tune(
             images, labels, job.options.classical.sigmas, anisotropy=job.anisotropy,
             planes=[example.planes for example in job.examples],

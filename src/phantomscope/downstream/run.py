@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -19,15 +17,20 @@ from phantomscope.downstream import (
     generalist,
     stardist,
 )
-from phantomscope.downstream.common import Array, Segmenter
+from phantomscope.downstream.common import (
+    Array,
+    Segmenter,
+    explain_damage,
+    finished_folder,
+    versions,
+)
 from phantomscope.downstream.examples import Example
 from phantomscope.downstream.jobs import TRAINERS, choose, make_job
-from phantomscope.errors import PhantomscopeError, explain_os_errors
-from phantomscope.images.files import read_json, replace_folder, write_json
+from phantomscope.errors import PhantomscopeError
+from phantomscope.images.files import read_json, write_json
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.voxels import anisotropy, row_voxel_size
 from phantomscope.images.writer import ImageSetWriter
-from phantomscope.locks import only_writer
 from phantomscope.progress import Progress
 
 Loader = Callable[[Path | None, Segment], Segmenter]
@@ -41,7 +44,7 @@ PACKAGES = {
 # What `ImageSetWriter.add` finds out itself.
 OWN_COLUMNS = {
     "id", "image", "mask", "axes", "dtype", "sha256", "mask_sha256", "pixel_size",
-    "pixel_unit",
+    "pixel_unit", "target", "target_sha256",
 }  # fmt: skip
 
 
@@ -80,22 +83,18 @@ def train_tool(
     folder = Path(folder)
     state = state or folder.with_name(f"{folder.name}.state")
     job = make_job(tool, training, options, seed, state)
-    partial_folder = folder.with_name(f".{folder.name}.partial")
-    with only_writer(folder), explain_os_errors(folder):
-        shutil.rmtree(partial_folder, ignore_errors=True)
-        partial_folder.mkdir(parents=True)
+    with finished_folder(folder) as partial_folder:
         start = time.monotonic()
         train(job, partial_folder)
         record = {
             "tool": tool,
-            "versions": _versions(tool),
+            "versions": versions(PACKAGES[tool]),
             "seed": seed,
             **job.record(),
             "seconds": round(time.monotonic() - start, 1),
             "threads": options.threads,
         }
         write_json(partial_folder / "training.json", record)
-        replace_folder(partial_folder, folder)
 
 
 def predict_tool(
@@ -126,10 +125,13 @@ def predict_tool(
     """
     load = choose(LOADERS, tool, "used")
     options = _with_anisotropy(options, images)
-    info = {**images.info, "prediction": {"tool": tool, "versions": _versions(tool)}}
+    info = {
+        **images.info,
+        "prediction": {"tool": tool, "versions": versions(PACKAGES[tool])},
+    }
     if folder is not None and (folder / "training.json").is_file():
         info["prediction"]["training"] = read_json(folder / "training.json")
-    with redirect_stdout(StringIO()), _explain_damage(folder):
+    with redirect_stdout(StringIO()), explain_damage(folder, "train-segmenter"):
         segment = load(folder, options)
     with (
         ImageSetWriter(out, info) as writer,
@@ -169,7 +171,7 @@ def load_tool(folder: Path, options: Segment) -> Segmenter:
     record = read_json(Path(folder) / "training.json")
     tool = record.get("tool") if isinstance(record, dict) else None
     load = choose(LOADERS, str(tool), "used")
-    with redirect_stdout(StringIO()), _explain_damage(folder):
+    with redirect_stdout(StringIO()), explain_damage(folder, "train-segmenter"):
         found = load(folder, options)
 
     def segment(image: Array) -> Array:
@@ -177,22 +179,6 @@ def load_tool(folder: Path, options: Segment) -> Segmenter:
             return found(image)
 
     return segment
-
-
-@contextmanager
-def _explain_damage(folder: Path | None) -> Iterator[None]:
-    try:
-        yield
-    except (PhantomscopeError, ImportError):
-        raise
-    except Exception as error:
-        # The loaders of the tools raise anything on a damaged file.
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise PhantomscopeError(
-            f"this trained model cannot be loaded ({reason[:120]})",
-            where=folder,
-            fix="delete its folder and run `train-segmenter` again",
-        ) from error
 
 
 def loader_snippet(tool: str, folder: Path) -> str:
@@ -250,16 +236,6 @@ def _with_anisotropy(options: Segment, images: ImageSet) -> Segment:
     return (
         options if known is None else options.model_copy(update={"anisotropy": known})
     )
-
-
-def _versions(tool: str) -> dict[str, str]:
-    versions = {}
-    for package in PACKAGES[tool]:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue  # TensorFlow is installed under one of two names
-    return versions
 
 
 def _trained(folder: Path | None, tool: str) -> Path:

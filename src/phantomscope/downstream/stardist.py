@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from phantomscope.downstream.common import (
     check_pairs,
     jitter,
     orientation,
+    prepare_tensorflow,
     write_metrics,
 )
 from phantomscope.downstream.stardist_models import (
@@ -81,7 +81,7 @@ def train(
         For images and labels that do not fit, or without any object.
     """
     images, labels = check_pairs(images, labels)
-    _prepare_tensorflow(threads)
+    prepare_tensorflow(threads)
     import keras
 
     keras.utils.set_random_seed(seed)
@@ -103,19 +103,6 @@ def train(
         )
     ]
     write_metrics(folder / "metrics.jsonl", rows)
-
-
-def _prepare_tensorflow(threads: int) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow
-
-    threading = tensorflow.config.threading
-    try:
-        threading.set_intra_op_parallelism_threads(threads)
-        threading.set_inter_op_parallelism_threads(threads)
-    except RuntimeError:
-        # TensorFlow is already running, with the threads of the first call.
-        return
 
 
 def _normalised(image: Array) -> Array:
@@ -264,7 +251,7 @@ def load(folder: Path, threads: int) -> Segmenter:
                 where=folder / name,
                 fix="train it first, or name the folder that `train` wrote",
             )
-    _prepare_tensorflow(threads)
+    prepare_tensorflow(threads)
     from stardist.models import StarDist2D, StarDist3D
 
     kind = StarDist3D if read_json(folder / "config.json")["n_dim"] == 3 else StarDist2D

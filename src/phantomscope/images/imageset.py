@@ -32,7 +32,7 @@ COLUMNS = (
 TEXT_COLUMNS = frozenset({
     "id", "image", "mask", "split", "group", "axes", "pixel_unit", "dtype", "sha256",
     "mask_sha256", "parent", "stratum", "type", "limits", "truth", "annotated_planes",
-    "tracks",
+    "tracks", "target", "target_sha256",
 })  # fmt: skip
 
 
@@ -257,6 +257,20 @@ class ImageSet:
             )
         return self._read(row, "mask")
 
+    def target(self, identifier: str) -> NDArray[Any]:
+        """Read what one image is to become, on the same grid, shape ([Z,] Y, X).
+
+        Sets of pairs have it: the super-resolution image behind a widefield one.
+        """
+        row = self.row(identifier)
+        if not row.get("target"):
+            raise PhantomscopeError(
+                f"the image {identifier!r} has no target",
+                where=self.folder / "manifest.csv",
+                fix="give a folder that `make-pairs` writes",
+            )
+        return self._read(row, "target")
+
     def without_masks(self) -> ImageSet:
         """Return the same images as if nobody had annotated them."""
         return replace(self, table=self.table.assign(mask="", mask_sha256=""))
@@ -269,6 +283,9 @@ class ImageSet:
             pairs = [(row["image"], row["sha256"], image)]
             if row["mask"]:
                 pairs.append((row["mask"], row["mask_sha256"], self.mask(identifier)))
+            if row.get("target"):
+                target = self.target(identifier)
+                pairs.append((row["target"], row["target_sha256"], target))
             for path, expected, array in pairs:
                 if pixel_hash(array) != expected:
                     raise PhantomscopeError(

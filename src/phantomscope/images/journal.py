@@ -54,9 +54,11 @@ def whole_rows(journal: Path) -> Iterator[dict[str, Any]]:
 
 
 def _has_its_pixels(row: Mapping[str, Any], folder: Path) -> bool:
-    pairs = (("image", "sha256"), ("mask", "mask_sha256"))
+    pairs = (
+        ("image", "sha256"), ("mask", "mask_sha256"), ("target", "target_sha256"),
+    )  # fmt: skip
     return all(
         pixel_hash(read_array(folder / row[name])) == row[sha256]
         for name, sha256 in pairs
-        if row[name]
+        if row.get(name)
     )

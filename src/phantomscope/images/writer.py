@@ -121,12 +121,14 @@ class ImageSetWriter:
         *,
         pixel_size: PixelSize | None = None,
         channels: int = 1,
+        target: NDArray[Any] | None = None,
         **columns: Any,
     ) -> None:
         """Write one image and its labels, and note its row.
 
         The image is ([Z,] Y, X), or with several `channels` (C, [Z,] Y, X).
-        `pixel_size` is in um, one number or (z, y, x).
+        `pixel_size` is in um, one number or (z, y, x). `target` is what the image is
+        to become, of its size.
         """
         shape = image.shape[1:] if channels > 1 else image.shape
         row = self._row(identifier, shape, str(image.dtype), pixel_size) | {
@@ -139,10 +141,13 @@ class ImageSetWriter:
         if channels > 1:
             row["channels"], several["axes"] = channels, f"C{row['axes']}"
         write_ome_tiff(self.partial / row["image"], image, **{**how, **several})
-        if mask is not None:
-            row["mask"] = f"labels/{identifier}.ome.tif"
-            row["mask_sha256"] = pixel_hash(mask)
-            write_ome_tiff(self.partial / row["mask"], mask, **how)
+        for column, folder, array in (
+            ("mask", "labels", mask), ("target", "targets", target),
+        ):  # fmt: skip
+            if array is not None:
+                row[column] = f"{folder}/{identifier}.ome.tif"
+                row[f"{column}_sha256"] = pixel_hash(array)
+                write_ome_tiff(self.partial / row[column], array, **how)
         self._note(row | columns)
 
     def add_volume(

@@ -109,7 +109,8 @@ def works(config: Config, images: Images) -> list[Work]:
     train, test = split_images(config, images)
     training = _training(config, train)
     predictions = _predictions(config, test, training)
-    scores = _scores(predictions, test) if config.has_labels else []
+    scores = _scores(predictions, test) if config.scored else []
+    restoration = _restoration(config, train, test) if config.restore.arms else []
     return [
         *_preparation(config, images, train.pixels + test.pixels),
         *_sketches(config, train),
@@ -118,7 +119,11 @@ def works(config: Config, images: Images) -> list[Work]:
         *training,
         *predictions,
         *scores,
-        *_tables([work.name for work in scores], [work.name for work in predictions]),
+        *restoration,
+        *_tables(
+            [work.name for work in scores],
+            [work.name for work in (*predictions, *restoration)],
+        ),
     ]
 
 
@@ -270,7 +275,7 @@ def _training(config: Config, train: Images) -> list[Work]:
                  gpu=_asks_for_gpu(config, tool), threads=options.threads)
             for arm in config.arms
         ]  # fmt: skip
-    if config.has_labels:
+    if config.scored:
         tried = train.pixels_of(options.images) * len(options.classical.sigmas)
         work.append(
             Work("train_segmenter", 1, tried, "pixels", ("prepare",),
@@ -296,7 +301,7 @@ def _predictions(config: Config, test: Images, trained: Sequence[Work]) -> list[
              one.part, gpu=one.gpu, threads=threads, stored=stored, store=test.dtype)
         for one in trained
     ]  # fmt: skip
-    if config.has_labels and config.segment.generalist:
+    if config.scored and config.segment.generalist:
         # Without its weights, which are seldom there, it does nothing.
         work.append(
             Work("predict_generalist", 1, 1, "job", ("prepare",),
@@ -311,6 +316,48 @@ def _scores(predictions: Sequence[Work], test: Images) -> list[Work]:
              part=one.name, stored=test.pixels)
         for one in predictions
     ]  # fmt: skip
+
+
+def _restoration(config: Config, train: Images, test: Images) -> list[Work]:
+    options, care = config.restore, config.restore.care
+    cut, shown = options.pairs * options.patch**2, math.prod(config.simulate.size)
+    epochs, seeds = min(care.epochs, care.steps), len(options.seeds)
+    steps = epochs * math.ceil(care.steps / epochs)
+    seen = steps * care.batch_size * care.patch**2
+    # What pairs are cut from, and its pixels, which are looked at as a whole.
+    sources = {
+        "mathematical": ("simulate", config.simulate.images * shown),
+        "diffusion": ("gather.checked", config.simulate.images * shown),
+        "experimental": ("prepare", train.pixels),
+    }
+    paired = _raw(1, "uint16", False) + _raw(1, "float32", False)
+    work = [
+        Work("make_pairs", 1, test.pixels, "pixels", ("prepare",), part="test",
+             stored=paired * test.pixels, store="pairs"),
+        Work("evaluate_restoration", 1, test.pixels, "pixels", ("make_pairs.test",),
+             part="widefield", stored=test.pixels),
+    ]  # fmt: skip
+    for arm in options.arms:
+        after, pixels = sources[arm]
+        work += [
+            Work("make_pairs", 1, pixels + cut, "pixels", ("prepare", after), part=arm,
+                 stored=paired * cut, store="pairs"),
+            Work("train_restorer", seeds, seen, "pixels", (f"make_pairs.{arm}",),
+                 part=arm, threads=options.threads, stored=1),
+            Work("restore", seeds, test.pixels, "pixels",
+                 (f"train_restorer.{arm}", "make_pairs.test"), part=arm,
+                 threads=options.threads, stored=_raw(test.pixels, "float32", False),
+                 store="float32"),
+            Work("evaluate_restoration", seeds, test.pixels, "pixels",
+                 (f"restore.{arm}",), part=arm, stored=test.pixels),
+        ]  # fmt: skip
+    scored = [one.name for one in work if one.rule == "evaluate_restoration"]
+    after_all = ("write_config", *scored)
+    return [
+        *work,
+        Work("tabulate_restoration", 1, 1, "job", after_all),
+        Work("draw_restoration", 1, 1, "job", ("tabulate_restoration",)),
+    ]
 
 
 def _tables(scores: Sequence[str], predictions: Sequence[str]) -> list[Work]:

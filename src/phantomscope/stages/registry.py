@@ -15,6 +15,7 @@ from phantomscope.stages import (
     populations,
     pseudo,
     publish,
+    restoration,
     synthesis,
 )
 
@@ -41,6 +42,11 @@ _FUNCTIONS: tuple[Callable[..., None], ...] = (
     analysis.train_segmenter,
     analysis.predict,
     analysis.evaluate,
+    restoration.make_pairs,
+    restoration.train_restorer,
+    restoration.restore,
+    restoration.evaluate_restoration,
+    restoration.tabulate_restoration,
     analysis.write_config,
     analysis.tabulate,
     analysis.draw_figures,

@@ -20,6 +20,7 @@ from phantomscope.tables.figures_images import (
     plot_pseudo,
 )
 from phantomscope.tables.figures_populations import plot_populations
+from phantomscope.tables.figures_restoration import plot_frc_curves, plot_restoration
 from phantomscope.tables.style import Plot
 
 __all__ = [
@@ -29,12 +30,14 @@ __all__ = [
     "plot_checks",
     "plot_costs",
     "plot_fit",
+    "plot_frc_curves",
     "plot_gallery",
     "plot_memorisation",
     "plot_overlays",
     "plot_populations",
     "plot_pseudo",
     "plot_realism",
+    "plot_restoration",
     "plot_start",
     "plot_training",
 ]
@@ -50,6 +53,11 @@ FIGURES: dict[str, tuple[Plot, tuple[str, ...]]] = {
         ("scores/*/*/*/images.csv", "predictions/*/*/*/manifest.csv"),
     ),
     "average_precision": (plot_average_precision, ("scores/*/*/*/images.csv",)),
+    "restoration": (
+        plot_restoration,
+        ("pairs/test/manifest.csv", "restoration/*/*/*/images.csv"),
+    ),
+    "frc_curves": (plot_frc_curves, ("restoration/*/*/*/rings.csv",)),
     "realism": (plot_realism, ("realism.json",)),
     "populations": (plot_populations, ("populations.json", "tables/populations.csv")),
     "memorisation": (plot_memorisation, ("memorisation.csv",)),

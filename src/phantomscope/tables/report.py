@@ -21,6 +21,7 @@ from phantomscope.images.imageset import ImageSet
 from phantomscope.images.voxels import voxel_size
 from phantomscope.tables import figures_populations as populations
 from phantomscope.tables import headline as say
+from phantomscope.tables import restoration as restored
 from phantomscope.tables.artefacts import origin, pixel_size
 from phantomscope.tables.figures import FIGURES, available
 from phantomscope.tables.figures_curves import duration, stage_costs
@@ -58,6 +59,17 @@ CITATIONS = {
     "Workflow": "Mölder F. et al. Sustainable data analysis with Snakemake. "
     "F1000Research 10, 33 (2021).",
 }  # fmt: skip
+# Of restoration, where there is any.
+CARE_CITATIONS = {
+    "CARE": "Weigert M. et al. Content-aware image restoration: pushing the limits of "
+    "fluorescence microscopy. Nature Methods 15, 1090-1097 (2018).",
+    "Restoration by synthetic images": "Saguy A. et al. This microtubule does not "
+    "exist: super-resolution microscopy image generation by a diffusion model. Small "
+    "Methods (2024).",
+    "Fourier ring correlation": "Saxton W. O., Baumeister W. The correlation averaging "
+    "of a regularly arranged bacterial cell envelope protein. Journal of Microscopy "
+    "127, 127-138 (1982).",
+}
 # What figures of volumes show, for their captions.
 VIEWS = (
     " Of each volume the plane XY is shown, beside it YZ and below it XZ, through the "
@@ -98,13 +110,21 @@ def write_report(root: Path, config: Config, out: Path) -> None:
 def _content(root: Path, config: Config) -> dict[str, Any]:
     rows = segmentation_rows(root, config)
     measured = any(not math.isnan(row.value) for row in rows)
+    restoration = _restoration(root, config)
+    own = restoration and not config.segment.tools
     return {
+        "restoration": restoration,
+        "segmented": bool(config.segment.tools),
         "name": config.name,
         "scale": config.scale,
-        "headline": say.headline(rows, annotated_shape=config.simulate.learns_shape),
+        "headline": restoration["headline"] if own else say.headline(
+            rows, annotated_shape=config.simulate.learns_shape
+        ),
         "measured": measured,
         "comparisons": say.comparisons(rows),
-        "cautions": say.cautions(root, config, rows),
+        "cautions": [
+            *say.cautions(root, config, rows), *restoration.get("cautions", []),
+        ],
         "table": wide_table(rows, config.evaluate.confidence) if measured else [],
         "ratios": _ratios(rows),
         "confidence": f"{100 * config.evaluate.confidence:g}%",
@@ -123,12 +143,50 @@ def _content(root: Path, config: Config) -> dict[str, Any]:
         "summary": _json(root / "checked" / "summary.json"),
         "views": VIEWS if _has_volumes(root) else "",
         "published": _json(root / "published" / "datasheet.json"),
-        "models": _models(root, config),
+        "models": [*_models(root, config), *_restorers(root, config)],
         "total": _total(root),
         "config": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
         "versions": _versions(),
-        "citations": CITATIONS,
+        "citations": {**CITATIONS, **(CARE_CITATIONS if restoration else {})},
+    }  # fmt: skip
+
+
+def _restoration(root: Path, config: Config) -> dict[str, Any]:
+    """Return what the report says of restoration; nothing without any."""
+    if not config.restore.arms:
+        return {}
+    rows, confidence = (
+        restored.restoration_rows(root, config),
+        config.evaluate.confidence,
+    )
+    return {
+        "headline": restored.headline(rows, confidence),
+        "cautions": restored.restoration_cautions(rows, config),
+        "table": restored.restoration_table(rows),
+        "ratios": restored.ratio_lines(rows),
+        "notes": restored.restoration_notes(rows, confidence),
     }
+
+
+def _restorers(root: Path, config: Config) -> list[dict[str, str]]:
+    """Return how to load each trained network of restoration."""
+    found = []
+    for arm in config.restore.arms:
+        for path in sorted((root / "restorers/care" / arm).glob("*/training.json")):
+            record, folder = read_json(path), path.parent.absolute()
+            found.append({
+                "title": f"CARE, {arm}, {folder.name.replace('seed', 'seed ')}",
+                "how": f"trained on {record['pairs']} pairs, {record['held_out']} held "
+                       f"out, in {duration(float(record['seconds']))}",
+                "versions": ", ".join(f"{k} {v}"
+                                      for k, v in record["versions"].items()),
+                "code": "from csbdeep.models import CARE\n"
+                        "from csbdeep.utils import normalize\n"
+                        f"model = CARE(None, {folder.name!r}, {str(folder.parent)!r})\n"
+                        'restored = model.predict(normalize(image, 2, 99.8), "YX", '
+                        "normalizer=None)\n",
+            })  # fmt: skip
+    return found
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,0 +1,11 @@
+"""Rule `make_pairs`: see `phantomscope.stages.restoration`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from phantomscope.stages.restoration import make_pairs
+from phantomscope.stages.rule import run
+
+run(snakemake, make_pairs)

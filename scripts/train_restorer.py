@@ -1,0 +1,11 @@
+"""Rule `train_restorer`: see `phantomscope.stages.restoration`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from phantomscope.stages.restoration import train_restorer
+from phantomscope.stages.rule import run
+
+run(snakemake, train_restorer)
