@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from tests.ctc_archives import examples, serve, write_archives
+from tests.ctc_archives import ARCHIVES, examples, write_archives
+from tests.server import serve
 
 from benchmarks.laboratory import ROOT, run
 from benchmarks.table import Row, load
@@ -35,7 +36,7 @@ def smoke_minutes(folder: Path) -> float:
     archives.mkdir(parents=True)
     write_archives(archives, examples())
     options = yaml.safe_load((ROOT / "config/eschweiler/smoke.yaml").read_text())
-    with serve(archives) as registry:
+    with serve(archives, ARCHIVES) as registry:
         options["common"]["source"] = {"registry": str(registry)}
         config = folder / "smoke.yaml"
         config.write_text(yaml.safe_dump(options))

@@ -14,6 +14,7 @@ from phantomscope.stages import (
     populations,
     pseudo,
     publish,
+    realism,
     synthesis,
 )
 
@@ -32,7 +33,7 @@ _FUNCTIONS: tuple[Callable[..., None], ...] = (
     checking.check,
     checking.gather,
     publish.publish,
-    analysis.measure_realism,
+    realism.measure_realism,
     populations.measure_populations,
     appearance.measure_forward,
     appearance.measure_backward,
