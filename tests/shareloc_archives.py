@@ -24,6 +24,7 @@ from phantomscope.simulate.mitochondria import mitochondria
 
 MT, MITO = "shareloc_tubulin_nocodazole", "shareloc_tom22"
 ARCHIVES = {MT: "zenodo-6948554.zip", MITO: "zenodo-5512636.zip"}
+UNITS = {"intensity": "photon", "frame": "frame"}
 # Side of a field of view, nm.
 FIELD = 5200.0
 # Fluorophores are on walls, of which mitochondria have more.
@@ -56,7 +57,9 @@ def write_archives(folder: Path, tables: int = 5) -> None:
     for name, archive in ARCHIVES.items():
         files = {}
         for number in range(tables):
-            write_smlm(scratch, table(name, number), units=["nm", "nm"])
+            columns = table(name, number)
+            units = [UNITS.get(title, "nm") for title in columns]
+            write_smlm(scratch, columns, units=units)
             files[f"sample-{number}/data.smlm"] = scratch.read_bytes()
             files[f"sample-{number}/screenshot.png"] = b"png"
         (folder / archive).write_bytes(zipped(files))

@@ -48,6 +48,24 @@ def test_the_stage_flags_a_copied_image(tmp_path):
     assert_allclose(pairs.image("pair-00-patch"), pairs.image("pair-00-sample"))
 
 
+def test_all_patches_of_another_size_can_be_looked_at(tmp_path):
+    options = Audit(patch=128, overlap=0.25, training=None, samples=3, pairs=3)
+    real, held_out, synthetic = images(2, 0, 224), images(3, 1), images(5, 2)
+    synthetic[4][:] = real[1][96:, :128]
+    look_for_copies(real, synthetic, grouped(held_out), options, 0,
+                    tmp_path / "memorisation.csv", tmp_path / "pairs")  # fmt: skip
+    table = pd.read_csv(tmp_path / "memorisation.csv")
+    assert set(table["side"]) == {128}
+    assert set(table["training_patches"]) == {8}
+    assert list(table["kind"].value_counts()[["synthetic", "held_out"]]) == [3, 3]
+    assert list(table["group"].dropna()) == ["g0", "g1", "g2"]
+    assert (table["score"] >= table["score_zero_lag"] - 1e-5).all()
+    assert table["nearer"].notna().sum() == 3
+    pairs = ImageSet.open(tmp_path / "pairs")
+    assert len(pairs.ids) == 6
+    assert set(pairs.table["sample"]) == {f"synthetic-{n:03d}" for n in range(3)}
+
+
 @pytest.mark.parametrize("held_out", [[], [np.zeros((PATCH, PATCH), np.float32)]])
 def test_without_a_baseline_nothing_is_judged(tmp_path, held_out):
     place = tmp_path / "memorisation.csv"

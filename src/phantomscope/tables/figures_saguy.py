@@ -56,6 +56,11 @@ def _whole(parts: Sequence[Part]) -> list[Part]:
     return [part for part in parts if part.config.split.most_train is None]
 
 
+def _real(part: Part, word: str) -> str:
+    """Call images that were not synthesised real only if they are."""
+    return word if part.config.data_kind == "simulated" else f"{word}, real"
+
+
 def _of(organism: str) -> Callable[[Sequence[Part]], list[Part]]:
     """Return what picks the whole part of an organism."""
     return lambda parts: [p for p in _whole(parts) if p.organism == organism]
@@ -82,7 +87,7 @@ def figure_1(parts: Sequence[Part]) -> Figure:
             show(axes, display_unit(norm, made, name)[:side, :side], "generated")
         found = real_parts(real, norm, SHOWN, side)
         for axes, image in zip(lines[1], found, strict=True):
-            show(axes, image, f"training, {part.word}")
+            show(axes, image, _real(part, "training"))
         lines[0, 0].set_title(f"{part.title}\ngenerated", fontsize=8.5, pad=4)
         scale_bar(lines[1, 0], side, pixel_size(real))
     return figure
@@ -161,7 +166,7 @@ def _resolutions(part: Part) -> dict[str, str]:
     said = {}
     for row in read_rows(part.root / RESTORED):
         if row.metric == "frc_nm":
-            title = "widefield" if row.method == "widefield" else ARMS[row.condition]
+            title = ARMS.get(row.condition, row.method)
             if title not in said or row.seed == "all":
                 said[title] = f"\n{row.value:.0f} nm"
     return said
@@ -179,7 +184,7 @@ def figure_ncc(parts: Sequence[Part]) -> Figure:
             edges = np.linspace(
                 values.min(), max(values.max(), values.min() + 0.01), 21
             )
-            for kind, word in (("held_out", f"held out, {part.word}"),
+            for kind, word in (("held_out", _real(part, "held out")),
                                ("synthetic", "generated")):  # fmt: skip
                 own = values[table["kind"] == kind]
                 counts = np.histogram(own, edges)[0] / max(len(own), 1)
@@ -191,7 +196,7 @@ def figure_ncc(parts: Sequence[Part]) -> Figure:
                     axes.axvline(row.value, color=colour, lw=1.2, ls=(0, (3, 2)))
             axes.set_title(f"{part.title}: {lag}", fontsize=8.5)
             axes.set_xlabel("correlation with the nearest training patch")
-            axes.set_ylim(0, axes.get_ylim()[1] * 1.3)
+            axes.set_ylim(0, axes.get_ylim()[1] * 1.45)
             axes.grid(axis="y", color=GRID, lw=0.8)
         line[0].set_ylabel("share of images")
         legend(line[0], loc="upper left")
@@ -212,7 +217,7 @@ def figure_sweep(parts: Sequence[Part]) -> Figure:
             for part in alike
         }
         alike.sort(key=lambda part: counts[part.key])
-        for kind, word in (("held_out", f"held out, {alike[0].word}"),
+        for kind, word in (("held_out", _real(alike[0], "held out")),
                            ("synthetic", "generated")):  # fmt: skip
             colour = COLOURS["real" if kind == "held_out" else kind]
             _points(line[0], alike, counts, "ncc_mean", KINDS[kind], word, colour)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SAME = "the paper's data and scale"
+# Whole numbers from here on are counts.
+WHOLE = 4
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,8 @@ def _value(value: float, low: float, high: float, sd: float) -> str:
     """Format for people: three digits, with deviation and interval if there are."""
     if math.isnan(value):
         return "–"
+    if value.is_integer() and abs(value) >= WHOLE and math.isnan(low):
+        return f"{value:,.0f}"  # a count
     text = number(value, 3) + ("" if math.isnan(sd) else f" ± {sd:.3f}")
     return text if math.isnan(low) else f"{text} [{low:.3f}, {high:.3f}]"
 
@@ -222,8 +226,7 @@ def beside_text(table: pd.DataFrame, level: str) -> list[str]:
         count = f"{row['n']} {row['unit_of_n']}" if row["n"] else "–"
         tail = (mine, count, row["method"] or "–", row["remark"] or SAME)
         if math.isnan(row["published"]):
-            place = str(row["id"]).split("/")[0]
-            alone.append((place, row["metric"], row["condition"], *tail))
+            alone.append((row["experiment"], row["metric"], row["condition"], *tail))
             continue
         theirs = _value(row["published"], nan, nan, row.get("published_sd", nan))
         where = (row["id"], organisms.get(row["dataset"], "–"))

@@ -53,7 +53,7 @@ DEFINITIONS = {
     "is most like it, under the eight symmetries of the square; mean over the images. "
     "The paper does not say whether images may shift: `all shifts` is the largest over "
     "all circular shifts, `zero lag` that without any.",
-    "ncc_max": "The same, the largest of all images.",
+    "ncc_max": "Largest over the images of what `ncc_mean` averages.",
     "ncc_images": "Images of which that was measured.",
     "ncc_nearer": "Mean of the generated images minus that of real held-out ones, both "
     "with the training patches; images, and groups of held-out ones, are drawn anew.",
@@ -66,7 +66,7 @@ DEFINITIONS = {
     "it first falls below 1/7. It tells accuracy, not the resolution of two "
     "independent halves. The paper states neither the number of images nor whether it "
     "is a mean over images or blocks.",
-    "frc_half_bit_nm": "The same where it falls below the half-bit curve.",
+    "frc_half_bit_nm": "As `frc_nm`, where it falls below the half-bit curve.",
     "frc_ratio": "Resolution of one arm over that of another, paired by image; below 1 "
     "the first is finer.",
     "nrmse": "Root mean square error against the true image by the range of that, "
@@ -198,7 +198,8 @@ def beside(published: Sequence[ResultRow], ours: Sequence[ResultRow]) -> pd.Data
     DataFrame
         All published rows in their order, then ours that were not published. Columns:
         id; dataset (of the paper), metric, condition; published, published_source;
-        ours, ci_low, ci_high, n, unit_of_n, data_kind, scale, dataset_used, method;
+        ours, ci_low, ci_high, n, unit_of_n, data_kind, scale, dataset_used,
+        experiment, method;
         remark (``not run``, ``not in the paper``, and what data of ours stand in for,
         in the same row as their value); definition of the metric.
 
@@ -232,6 +233,7 @@ def beside(published: Sequence[ResultRow], ours: Sequence[ResultRow]) -> pd.Data
             "data_kind": own.data_kind if own else "",
             "scale": own.scale if own else "",
             "dataset_used": own.dataset if own else "",
+            "experiment": own.experiment if own else "",
             "method": own.method if own else "",
             "remark": "; ".join(word for word in words if word),
             "definition": DEFINITIONS.get(either.metric, ""),
