@@ -22,6 +22,7 @@ from phantomscope.images.normalise import fit_normalisation
 from phantomscope.images.writer import ImageSetWriter, write_manifest
 from phantomscope.planning.sources import source_images, split_images
 from phantomscope.stages.papers import draw_paper, tabulate_paper
+from phantomscope.tables.headline import cautions
 from phantomscope.tables.paper import Part
 from phantomscope.tables.published import load_published
 from phantomscope.tables.results import ResultRow
@@ -319,6 +320,14 @@ def test_figures_show_parts_or_say_why_not(results, tmp_path):
     draw_paper(make_config({}), parts=[results["mt"]], figures=[alone])
     with Image.open(alone) as picture:
         assert picture.size[1] < 120 < heights["sweep"]
+
+
+def test_a_report_says_that_labels_mean_nothing(tmp_path):
+    for value, kind, free in ((1000, "none", True), (400, "none", False),
+                              (1000, "sketch", False)):  # fmt: skip
+        write_json(tmp_path / "start.json", {"value": value})
+        said = cautions(tmp_path, make_config({"condition": {"kind": kind}}), [])
+        assert any("labels beside them mean nothing" in one for one in said) == free
 
 
 def test_without_an_audit_there_are_no_rows(tmp_path):
