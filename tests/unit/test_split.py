@@ -267,7 +267,7 @@ def test_a_seed_makes_one_split(tmp_path, by):
 @pytest.mark.parametrize("by", ["group", "region"])
 def test_fewer_training_images_are_among_more(tmp_path, by):
     groups = [f"g{n // 2}" for n in range(12)]
-    images = make(tmp_path / "images", [(160, 160)] * 12, groups)
+    images = make(tmp_path / "images", [(100, 240)] * 12, groups)
     parts = {
         most: divide(images, tmp_path / f"{most}", by=by, most_train=most)
         for most in (1, 2, 3, None)
