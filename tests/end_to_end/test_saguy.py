@@ -76,6 +76,23 @@ def test_training_says_what_went_in(finished):
     assert numbers["train_images", "diffusion model, 1 training image"].item() == 1
 
 
+def test_resolutions_stand_beside_the_published_ones(root, finished):
+    parts = yaml.safe_load((root / "config/saguy/smoke.yaml").read_text())["parts"]
+    table, training = read(finished, "resolution"), read(finished, "training")
+    for key, pairs, part, arm in (("s009", "s016", "mt", "diffusion"),
+                                  ("s010", "s016", "mt", "mathematical"),
+                                  ("s011", "s017", "mito", "diffusion")):  # fmt: skip
+        arms = parts[part].get("restore", {}).get("arms", [])
+        if arm not in arms:
+            assert table.loc[key, "remark"] == "not run"
+            continue
+        assert (table.loc[key, "method"], table.loc[key, "scale"]) == ("care", "smoke")
+        assert training.loc[pairs, "ours"] == parts[part]["restore"]["pairs"]
+        own = table[table["experiment"] == f"saguy/best/{part}"]
+        assert {"frc_nm", "psnr", "snr"} <= set(own["metric"])
+        assert {"widefield", "care"} <= set(own["method"])
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_parts_are_whole_experiments(part, finished):
     results = finished / "best" / part
