@@ -230,12 +230,6 @@ def overhead(folder: Path) -> list[Row]:
     ]  # fmt: skip
 
 
-def eschweiler(folder: Path) -> list[Row]:
-    """Run the smoke scale, and read a finished pilot."""
-    smoke = papers.smoke_row(papers.smoke_minutes(folder / "smoke"))
-    return [smoke, *papers.pilot_rows()]
-
-
 PILOT = ROOT / "results/dsb2018-pilot"
 
 
@@ -350,7 +344,8 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "memorisation": memorisation.rows,
     "frc": frc.rows,
     "rendering": rendering.rows,
-    "eschweiler": eschweiler,
+    "eschweiler": papers.eschweiler,
+    "saguy": papers.saguy,
 }
 
 

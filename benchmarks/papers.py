@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 import yaml
-from tests.ctc_archives import examples, serve, write_archives
+from tests import ctc_archives, shareloc_archives
+from tests.server import serve
 
 from benchmarks.laboratory import ROOT, run
 from benchmarks.table import Row, load
+from phantomscope.tables.artefacts import read_table
 from phantomscope.tables.paper import Part
 from phantomscope.tables.paper_cells import dice_of_cells, dice_ratio
 
@@ -23,41 +25,99 @@ AGAIN = (
     "snakemake --cores 2 eschweiler --config scale=pilot; "
     "python -m benchmarks eschweiler"
 )
+RATIO = "saguy.frc_diffusion_over_mathematical"
 
 
-def smoke_minutes(folder: Path) -> float:
-    """Run the whole of Eschweiler and Stegmaier in an empty folder.
+def smoke_minutes(
+    paper: str, archives: Path, names: Mapping[str, str], folder: Path
+) -> float:
+    """Run the whole of a paper in an empty folder.
 
-    Archives in the layout of their publishers are made first and served from this
-    machine; the time is that of the one command, downloads included.
+    Archives in the layout of their publishers are served from this machine; the time
+    is that of the one command, downloads included. `names` maps data sets to archives.
     """
-    archives = folder / "archives"
-    archives.mkdir(parents=True)
-    write_archives(archives, examples())
-    options = yaml.safe_load((ROOT / "config/eschweiler/smoke.yaml").read_text())
-    with serve(archives) as registry:
-        options["common"]["source"] = {"registry": str(registry)}
+    options = yaml.safe_load((ROOT / f"config/{paper}/smoke.yaml").read_text())
+    with serve(archives, names) as registry:
+        for part in options["parts"].values():
+            part["source"]["registry"] = str(registry)
+        folder.mkdir(parents=True)
         config = folder / "smoke.yaml"
-        config.write_text(yaml.safe_dump(options))
+        config.write_text(yaml.safe_dump(options, sort_keys=False))
         command = [
             sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile",
             "--profile", "none", "--workflow-profile", "none", "--cores", 2,
-            "--configfile", config, "--", "eschweiler",
+            "--configfile", config, "--", paper,
         ]  # fmt: skip
         begin = time.monotonic()
         run([str(part) for part in command], cwd=folder)
         return (time.monotonic() - begin) / 60
 
 
-def smoke_row(minutes: float) -> Row:
+def smoke_row(paper: str, what: str, minutes: float) -> Row:
     """Return the row of that time."""
     return Row(
-        "eschweiler.smoke_minutes",
-        "five organisms at smoke scale, from the publishers' archives to tables, "
-        "figures and reports",
+        f"{paper}.smoke_minutes",
+        f"{what} at smoke scale, from the publishers' archives to tables, figures and "
+        "reports",
         "loopback server; simulated miniatures", minutes, "min", "<= 10",
-        "python -m benchmarks eschweiler",
+        f"python -m benchmarks {paper}",
     )  # fmt: skip
+
+
+def eschweiler(folder: Path) -> list[Row]:
+    """Time the smoke scale of Eschweiler & Stegmaier, and read its pilot."""
+    ctc_archives.write_archives(folder / "archives", ctc_archives.examples())
+    minutes = smoke_minutes(
+        "eschweiler", folder / "archives", ctc_archives.ARCHIVES, folder / "smoke"
+    )
+    return [smoke_row("eschweiler", "five organisms", minutes), *pilot_rows()]
+
+
+def saguy(folder: Path) -> list[Row]:
+    """Time the smoke scale of Saguy et al., and read its pilot."""
+    shareloc_archives.write_archives(folder / "archives")
+    minutes = smoke_minutes(
+        "saguy", folder / "archives", shareloc_archives.ARCHIVES, folder / "smoke"
+    )
+    what = "microtubules, mitochondria and a smaller training set"
+    return [smoke_row("saguy", what, minutes), *resolution_rows()]
+
+
+def resolution_rows(results: Path = ROOT / "results/saguy") -> list[Row]:
+    """Read the pilot's resolutions; keep the old row where it was not run."""
+    path = results / "tables/resolution.csv"
+    found = read_table(path) if path.exists() else pd.DataFrame()
+    if len(found):
+        wanted = (found["metric"] == "frc_ratio") & (found["scale"] == "pilot")
+        wanted &= found["condition"] == "diffusion / mathematical"
+        found = found[wanted & found["ours"].notna()]
+    again = AGAIN.replace("eschweiler", "saguy")
+    if not len(found):
+        print("saguy: no finished pilot; first", again)
+        return [row for row in load() if row.id.startswith(RATIO)]
+    made = []
+    for line in found.to_dict("records"):
+        part = str(line["experiment"]).rsplit("/", 1)[-1]
+        made.append(Row(
+            RATIO if part == "mt" else f"{RATIO}_{part}",
+            "resolution (FRC with the truth at 1/7) of CARE trained on generated over "
+            f"that trained on simulated images, {part} (95% CI {line['ci_low']:.3f} to "
+            f"{line['ci_high']:.3f}; n = {line['n']} x {line['unit_of_n']}); published "
+            "0.71 for microtubules, on its own data",
+            f"held-out images of {line['dataset_used']} ({line['data_kind']})",
+            float(line["ours"]), "", "<= 1", again,
+        ))  # fmt: skip
+    _keep(results, "saguy-pilot")
+    return made
+
+
+def _keep(results: Path, name: str) -> None:
+    """Copy the tables and figures of a pilot into the project."""
+    for kind in ("tables", "figures"):
+        shutil.copytree(
+            results / kind, ROOT / "benchmarks/results" / name / kind,
+            dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.provenance.json"),
+        )  # fmt: skip
 
 
 def _ratio(roots: Sequence[Path], tool: str) -> tuple[float, str]:
@@ -102,14 +162,10 @@ def pilot_rows(preset: str = "best") -> list[Row]:
             "held-out regions of stand-ins: " + ", ".join(r.name for r in chosen),
             value, "", ">= 0.9", AGAIN,
         ))  # fmt: skip
-    for name in ("tables", "figures"):
-        target = ROOT / "benchmarks/results/eschweiler-pilot" / name
-        shutil.copytree(
-            PILOT / name, target, dirs_exist_ok=True,
-            ignore=shutil.ignore_patterns("*.provenance.json"),
-        )  # fmt: skip
-        # Simulated against real objects stand in the results of each organism.
-        for root in roots:
-            for path in sorted((root / name).glob("populations.*[!n]")):
-                shutil.copyfile(path, target / f"{path.stem}-{root.name}{path.suffix}")
+    _keep(PILOT, "eschweiler-pilot")
+    # Simulated against real objects stand in the results of each organism.
+    for root in roots:
+        for path in sorted(root.glob("*/populations.*[!n]")):
+            kind = ROOT / "benchmarks/results/eschweiler-pilot" / path.parent.name
+            shutil.copyfile(path, kind / f"{path.stem}-{root.name}{path.suffix}")
     return rows

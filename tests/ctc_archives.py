@@ -4,7 +4,7 @@
     python -m tests.ctc_archives FOLDER --serve    # and serves them on this machine
 
     write_archives(folder, {"ctc_gowt1": {"01": [(image, labels), ...], "02": ...}})
-    with serve(folder) as registry:                # a `source.registry`
+    with serve(folder, ARCHIVES) as registry:      # a `source.registry`
         ...
 
 The archives hold whatever images and labels they are given; `examples` makes some.
@@ -16,19 +16,15 @@ import argparse
 import io
 import signal
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
-import yaml
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
-from tests.server import Server
-
-from phantomscope.config.datasets import CHECKOUT, REGISTRY
+from tests.server import serve, write_registry
 
 Array = NDArray[Any]
 Pair = tuple[Array, Array]  # an image ([Z,] Y, X) and its labels, 0 is background
@@ -119,6 +115,9 @@ def archive_name(name: str) -> str:
     return "PNAS.zip" if name == MERISTEM else f"{CTC[name]}.zip"
 
 
+ARCHIVES = {name: archive_name(name) for name in NAMES}
+
+
 def write_archives(folder: Path, images: Mapping[str, Series]) -> dict[str, Path]:
     """Write an archive of each data set.
 
@@ -142,27 +141,6 @@ def write_archives(folder: Path, images: Mapping[str, Series]) -> dict[str, Path
         paths[name] = folder / archive_name(name)
         paths[name].write_bytes(zipped(files))
     return paths
-
-
-def write_registry(folder: Path, url: str) -> Path:
-    """Write a registry that says that the archives of these sets are at `url`."""
-    shipped = yaml.safe_load((CHECKOUT / REGISTRY).read_text())
-    entries = {name: shipped[name] for name in NAMES}
-    for name, entry in entries.items():
-        (file,) = entry["files"]
-        file |= {"url": f"{url}/{archive_name(name)}", "size": None, "sha256": None}
-    path = folder / "datasets.yaml"
-    path.write_text(yaml.safe_dump(entries, sort_keys=False))
-    return path
-
-
-@contextmanager
-def serve(folder: Path) -> Iterator[Path]:
-    """Serve the archives of a folder on this machine; give their registry."""
-    with Server() as server:
-        for path in sorted(folder.glob("*.zip")):
-            server.add(path.name, path.read_bytes())
-        yield write_registry(folder, server.url)
 
 
 def nuclei(seed: int, shape: Sequence[int], count: int, radius: float) -> Pair:
@@ -248,10 +226,10 @@ def main() -> None:
     options = parser.parse_args()
     write_archives(options.folder, examples())
     if not options.serve:
-        registry = write_registry(options.folder, "https://example.invalid")
+        registry = write_registry(options.folder, "https://example.invalid", ARCHIVES)
         print(f"source: {{registry: {registry}, mirror: {options.folder}, ...}}")
         return
-    with serve(options.folder) as registry:
+    with serve(options.folder, ARCHIVES) as registry:
         print(registry, flush=True)
         signal.pause()
 

@@ -16,11 +16,17 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import yaml
+
+from phantomscope.config.datasets import CHECKOUT, REGISTRY
 
 DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
 # Longest that a hanging answer holds a thread, if nobody closes the server.
@@ -232,3 +238,27 @@ class Server:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
+
+
+def write_registry(folder: Path, url: str, archives: Mapping[str, str]) -> Path:
+    """Write a registry that says that archives of shipped data sets are at `url`.
+
+    `archives` maps names in the registry to names of files.
+    """
+    shipped = yaml.safe_load((CHECKOUT / REGISTRY).read_text())
+    entries = {name: shipped[name] for name in archives}
+    for name, entry in entries.items():
+        (file,) = entry["files"]
+        file |= {"url": f"{url}/{archives[name]}", "size": None, "sha256": None}
+    path = folder / "datasets.yaml"
+    path.write_text(yaml.safe_dump(entries, sort_keys=False))
+    return path
+
+
+@contextmanager
+def serve(folder: Path, archives: Mapping[str, str]) -> Iterator[Path]:
+    """Serve the archives of a folder on this machine; give their registry."""
+    with Server() as server:
+        for path in sorted(folder.glob("*.zip")):
+            server.add(path.name, path.read_bytes())
+        yield write_registry(folder, server.url, archives)

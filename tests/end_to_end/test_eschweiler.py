@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 import yaml
-from tests.ctc_archives import examples, serve, write_archives
+from tests.ctc_archives import ARCHIVES, examples, write_archives
+from tests.server import serve
 
 from phantomscope.images.imageset import ImageSet
 from phantomscope.verify import verify
@@ -23,7 +24,7 @@ def finished(root, snakemake, tmp_path_factory):
     write_archives(archives, made)
     options = yaml.safe_load((root / "config/eschweiler/smoke.yaml").read_text())
     options["parts"] = {name: options["parts"][name] for name in PARTS}
-    with serve(archives) as registry:
+    with serve(archives, ARCHIVES) as registry:
         options["common"]["source"] = {"registry": str(registry)}
         path = folder / "smoke.yaml"
         path.write_text(yaml.safe_dump(options))

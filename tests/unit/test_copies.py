@@ -4,14 +4,21 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
-from PIL import Image
 from scipy import ndimage
 
+from phantomscope.config.analysis import Audit
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
-from phantomscope.stages.analysis import PATCH, _memorisation
-from phantomscope.tables.copies import overlay, plot_copies
+from phantomscope.stages.realism import look_for_copies
+from phantomscope.tables.copies import Pairs, draw_copies, overlay
 from phantomscope.tables.headline import copying
+from phantomscope.tables.style import canvas
+
+PATCH = Audit().patch
+
+
+def grouped(held_out):
+    return [(image, f"g{n}") for n, image in enumerate(held_out)]
 
 
 def images(count, seed, side=2 * PATCH):
@@ -24,9 +31,10 @@ def test_the_stage_flags_a_copied_image(tmp_path):
     real, held_out, synthetic = images(3, 0), images(2, 1), images(2, 2)
     # A patch of the stage's grid, turned.
     synthetic[0][:PATCH, :PATCH] = np.rot90(real[1][24 : 24 + PATCH, :PATCH])
-    _memorisation(
-        real, synthetic, held_out, 0, tmp_path / "memorisation.csv", tmp_path / "pairs"
-    )
+    look_for_copies(
+        real, synthetic, grouped(held_out), Audit(), 0, tmp_path / "memorisation.csv",
+        tmp_path / "pairs",
+    )  # fmt: skip
     table = pd.read_csv(tmp_path / "memorisation.csv")
     flagged = table.loc[table["flagged"].astype(str) == "True", "id"]
     assert list(flagged) == ["synthetic-000"]
@@ -40,10 +48,29 @@ def test_the_stage_flags_a_copied_image(tmp_path):
     assert_allclose(pairs.image("pair-00-patch"), pairs.image("pair-00-sample"))
 
 
+def test_all_patches_of_another_size_can_be_looked_at(tmp_path):
+    options = Audit(patch=128, overlap=0.25, training=None, samples=3, pairs=3)
+    real, held_out, synthetic = images(2, 0, 224), images(3, 1), images(5, 2)
+    synthetic[4][:] = real[1][96:, :128]
+    look_for_copies(real, synthetic, grouped(held_out), options, 0,
+                    tmp_path / "memorisation.csv", tmp_path / "pairs")  # fmt: skip
+    table = pd.read_csv(tmp_path / "memorisation.csv")
+    assert set(table["side"]) == {128}
+    assert set(table["training_patches"]) == {8}
+    assert list(table["kind"].value_counts()[["synthetic", "held_out"]]) == [3, 3]
+    assert list(table["group"].dropna()) == ["g0", "g1", "g2"]
+    assert (table["score"] >= table["score_zero_lag"] - 1e-5).all()
+    assert table["nearer"].notna().sum() == 3
+    pairs = ImageSet.open(tmp_path / "pairs")
+    assert len(pairs.ids) == 6
+    assert set(pairs.table["sample"]) == {f"synthetic-{n:03d}" for n in range(3)}
+
+
 @pytest.mark.parametrize("held_out", [[], [np.zeros((PATCH, PATCH), np.float32)]])
 def test_without_a_baseline_nothing_is_judged(tmp_path, held_out):
     place = tmp_path / "memorisation.csv"
-    _memorisation(images(2, 0), images(1, 1), held_out, 0, place, tmp_path / "pairs")
+    look_for_copies(images(2, 0), images(1, 1), grouped(held_out), Audit(), 0, place,
+                    tmp_path / "pairs")  # fmt: skip
     table = pd.read_csv(place)
     assert table["flagged"].isna().all()
     assert (table["kind"] == "synthetic").sum() == 4
@@ -60,9 +87,12 @@ def test_overlays_are_white_or_yellow_where_both_are_bright():
 def test_each_sample_is_drawn(tmp_path):
     samples, patches = images(7, 3, 32), images(7, 4, 32)
     flags = [False] * 6 + [True]
-    out = tmp_path / "copies.png"
-    plot_copies(samples, patches, np.linspace(0, 1, 7), flags, out, columns=4)
-    with Image.open(out) as picture:
-        assert picture.size[0] > 500
+    figure = canvas(4)
+    pairs = Pairs(samples, patches, list(np.linspace(0, 1, 7)), flags)
+    draw_copies(figure, pairs, columns=4)
+    shown = [axes for axes in figure.axes if axes.images]
+    # The nearest first, which is the one that is framed.
+    assert [axes.get_title() for axes in shown][:2] == ["1.00", "0.83"]
+    assert [axes.spines["left"].get_visible() for axes in shown] == [True] + [False] * 6
     with pytest.raises(PhantomscopeError, match="7 samples come with 6 patches"):
-        plot_copies(samples, patches[:6], np.zeros(7), flags, out)
+        Pairs(samples, patches[:6], [0.0] * 7, flags)

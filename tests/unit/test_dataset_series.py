@@ -51,7 +51,9 @@ class Place:
     def __init__(self, folder: Path, archives: Path) -> None:
         self.folder, self.archives = folder, archives
         self.mirror = archives
-        self.registry = miniature.write_registry(folder, "https://example.invalid")
+        self.registry = miniature.write_registry(
+            folder, "https://example.invalid", miniature.ARCHIVES
+        )
 
     def source(self, name: str, **options: Any) -> Source:
         return Source(
@@ -199,7 +201,9 @@ def test_only_what_is_used_is_fetched(
 ) -> None:
     name = "Fluo-N3DL-TRIC.zip"
     whole = (archives / name).read_bytes()
-    place.registry = miniature.write_registry(place.folder, server.url)
+    place.registry = miniature.write_registry(
+        place.folder, server.url, miniature.ARCHIVES
+    )
     place.mirror = Path("none")
     server.add(name, whole)
     options = {"mirror": None, "frames": {"only": [2]}}
@@ -263,7 +267,7 @@ def test_a_download_knows_what_it_depends_on(place: Place) -> None:
 def test_example_archives(tmp_path: Path) -> None:
     paths = miniature.write_archives(tmp_path / "www", miniature.examples(frames=1))
     assert list(paths) == list(miniature.NAMES)
-    with miniature.serve(tmp_path / "www") as registry:
+    with miniature.serve(tmp_path / "www", miniature.ARCHIVES) as registry:
         source = Source(
             kind="dataset", dataset="ctc_tric", registry=str(registry),
             downloads=str(tmp_path / "data"), frames={"last": 0},

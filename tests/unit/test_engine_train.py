@@ -370,3 +370,13 @@ def test_patches_are_a_pure_function_and_reflect_small_images(tmp_path):
     assert not np.array_equal(source.batch(0, 6), source.batch(1, 6))
     plain = PatchSource(images, scale, (32, 32), seed=5, augment=False)
     assert not np.array_equal(plain.batch(0, 6), source.batch(0, 6))
+    flipped = PatchSource(images, scale, (32, 32), seed=5, symmetries="flip")
+    turns = 0
+    for step in range(4):
+        for patch, alone in zip(
+            flipped.batch(step, 6), plain.batch(step, 6), strict=True
+        ):
+            mirrored = np.array_equal(patch, alone[..., ::-1])
+            assert mirrored or np.array_equal(patch, alone)
+            turns += mirrored
+    assert 4 < turns < 20

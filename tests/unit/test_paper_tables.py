@@ -9,6 +9,7 @@ from test_appearance import back, experiment, forth, scene
 from test_tables import damaged
 
 from phantomscope.config.load import make_config
+from phantomscope.config.papers import PAPERS
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import write_text
 from phantomscope.images.imageset import ImageSet
@@ -19,17 +20,14 @@ from phantomscope.measure.instance import (
     score_image,
 )
 from phantomscope.stages.papers import draw_paper, tabulate_paper
-from phantomscope.tables.figures_paper import PAPER_FIGURES, plot_fig2
-from phantomscope.tables.paper import (
-    TABLES,
-    Part,
-    backward_rows,
-    non_dominated,
-    write_paper_tables,
-)
+from phantomscope.tables.eschweiler import backward_rows, non_dominated
+from phantomscope.tables.paper import Part, load_parts
 from phantomscope.tables.paper_cells import dice_of_cells, dice_ratio
+from phantomscope.tables.papers import MAKERS
+from phantomscope.tables.papers import write_tables as write_paper_tables
 from phantomscope.tables.results import segmentation_rows, write_tables
 
+PAPER = PAPERS["eschweiler"]
 SHARES = {"synthetic": 0.34, "annotated": 0.0}
 
 
@@ -83,10 +81,16 @@ def parts(tmp_path_factory):
     return {"hela": flat, "ath": deep}
 
 
+def files(folder):
+    return [folder / f"{n}{end}" for n in PAPER.tables for end in (".csv", ".md")]
+
+
 @pytest.fixture(scope="module")
 def tables(parts, tmp_path_factory):
     out = tmp_path_factory.mktemp("tables")
-    write_paper_tables({key: root for key, (root, _) in parts.items()}, out)
+    write_paper_tables(
+        "eschweiler", load_parts([root for root, _ in parts.values()]), files(out)
+    )
     return out
 
 
@@ -203,7 +207,7 @@ def test_pareto(tables):
 
 
 def test_without_any_part_nothing_was_run(tmp_path):
-    write_paper_tables({}, tmp_path)
+    write_paper_tables("eschweiler", {}, files(tmp_path))
     assert len(read(tmp_path, "fig2")) == 48
     assert (read(tmp_path, "fig3")["remark"] == "not run").all()
     assert (tmp_path / "pareto.md").read_text() == "Not run.\n"
@@ -212,24 +216,34 @@ def test_without_any_part_nothing_was_run(tmp_path):
 def test_stages_write_the_files_that_are_named(parts, tmp_path):
     roots = [root for root, _ in parts.values()]
     config = parts["ath"][1]
-    files = [tmp_path / f"{name}{end}" for name in TABLES for end in (".csv", ".md")]
-    tabulate_paper(config, parts=roots, tables=files)
-    assert all(path.stat().st_size for path in files)
-    figures = [tmp_path / f"{name}.png" for name in PAPER_FIGURES]
+    tabulate_paper(config, parts=roots, tables=files(tmp_path))
+    assert all(path.stat().st_size for path in files(tmp_path))
+    figures = [tmp_path / f"{name}.png" for name in PAPER.figures]
     draw_paper(config, parts=roots, figures=figures)
     for path in figures:
         pixels = np.asarray(Image.open(path).convert("L"))
         assert pixels.std() > 5
-    plot_fig2(roots[0], parts["hela"][1], tmp_path / "alone.png")
-    assert (tmp_path / "alone.png").exists()
+
+
+def test_what_is_said_of_a_paper_is_what_is_made(tmp_path):
+    assert set(MAKERS) == set(PAPERS)
+    for name, about in PAPERS.items():
+        assert tuple(MAKERS[name].tables({})) == about.tables
+        assert tuple(MAKERS[name].figures) == about.figures
+        assert set(about.data_sets) == set(about.organisms)
+
+
+def test_parts_are_of_one_paper(tmp_path):
+    for name in ("ce", "mt"):
+        write_text(tmp_path / name / "config.yaml", f"appearance: {{organism: {name}}}")
+    with pytest.raises(PhantomscopeError, match="of two papers: eschweiler, saguy"):
+        load_parts([tmp_path / "ce", tmp_path / "mt"])
 
 
 def test_wrong_folders_are_refused(parts, tmp_path):
     root, config = parts["ath"]
     with pytest.raises(PhantomscopeError, match=r"two results are of A\. thaliana"):
         tabulate_paper(config, parts=[root, root], tables=[tmp_path / "fig2.csv"])
-    with pytest.raises(PhantomscopeError, match="not of what it is given for"):
-        write_paper_tables({"hela": root}, tmp_path)
     with pytest.raises(PhantomscopeError, match="no such table"):
         tabulate_paper(config, parts=[root], tables=[tmp_path / "fig9.csv"])
     with pytest.raises(PhantomscopeError, match="'fig9' is not drawn"):

@@ -49,6 +49,13 @@ def test_each_preset_runs_each_part():
     ({}, ["x", "--target-jobs", "eschweiler_best_ce_train:"], "eschweiler"),
     ({}, ["x", "results/eschweiler/best/ce/report.html"], "eschweiler"),
     ({"paper": "eschweiler"}, ["snakemake"], "eschweiler"),
+    ({}, ["snakemake", "saguy"], "saguy"),
+    ({}, ["x", "--configfile", "/home/me/config/saguy/pilot.yaml"], "saguy"),
+    ({}, ["x", "--target-jobs", "tabulate_saguy_best:"], "saguy"),
+    ({}, ["x", "--target-jobs", "eschweiler_best_ce_evaluate:method=a/b/seed0"],
+     "eschweiler"),
+    # A clone in a folder of that name.
+    ({}, ["/home/saguy/bin/snakemake", "--snakefile", "/work/saguy/Snakefile"], None),
 ])  # fmt: skip
 def test_what_asks_for_a_paper(options, arguments, expected):
     assert asked_paper(options, arguments) == expected
@@ -62,6 +69,7 @@ def test_what_asks_for_a_paper(options, arguments, expected):
     ({**MINE, "parts": {"Bad name": {}}}, "parts"),
     ({**MINE, "parts": {"ce": {"train": {"stepz": 1}}}}, "train.steps"),
     ({**MINE, "scale": "huge"}, "scale"),
+    ({**MINE, "paper": "sagui"}, "did you mean `saguy`"),
 ])  # fmt: skip
 def test_a_bad_paper_gives_one_clear_error(options, message):
     with pytest.raises(PhantomscopeError) as caught:

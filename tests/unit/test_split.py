@@ -264,6 +264,26 @@ def test_a_seed_makes_one_split(tmp_path, by):
     assert (tmp_path / "c" / "manifest.csv").read_text() == texts[0]
 
 
+@pytest.mark.parametrize("by", ["group", "region"])
+def test_fewer_training_images_are_among_more(tmp_path, by):
+    groups = [f"g{n // 2}" for n in range(12)]
+    images = make(tmp_path / "images", [(100, 240)] * 12, groups)
+    parts = {
+        most: divide(images, tmp_path / f"{most}", by=by, most_train=most)
+        for most in (1, 2, 3, None)
+    }
+    every = parts[None].select(split="test").ids
+    training = {}
+    for most, prepared in parts.items():
+        # The test part stays.
+        assert prepared.select(split="test").ids == every
+        chosen = prepared.select(split="train").table["group"]
+        training[most] = set(chosen)
+        assert len(chosen) == 2 * len(training[most])
+        assert len(training[most]) == (most or (4 if by == "group" else 6))
+    assert training[1] < training[2] < training[3] <= training[None]
+
+
 def test_an_empty_set_cannot_be_divided(tmp_path):
     images = make(tmp_path / "set", [(20, 20)])
     with pytest.raises(PhantomscopeError, match="no image to divide"):

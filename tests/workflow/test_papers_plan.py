@@ -54,6 +54,37 @@ def test_presets_are_runs_of_their_own_that_share_downloads(snakemake, tmp_path)
     assert len(downloads) == len(ORGANISMS)
 
 
+@pytest.mark.parametrize(("scale", "preset", "sizes"), [
+    ("smoke", "best", ["mt_1"]), ("pilot", "best", ["mt_1", "mt_3"]),
+    ("paper", "paper", ["mt_1", "mt_3"]),
+])  # fmt: skip
+def test_structures_and_sizes_are_planned(scale, preset, sizes, snakemake, tmp_path):
+    # A plan reads no table, but the pilot's must be there.
+    for name in ("microtubules", "mitochondria"):
+        (tmp_path / f"data/stand-ins/{name}").mkdir(parents=True)
+    process = snakemake(
+        tmp_path, "--dry-run", "--config", f"scale={scale}", "--", "saguy"
+    )
+    jobs = planned(process)
+    for part in ("mt", "mito", *sizes):
+        prefix = f"saguy_{preset}_{part}_"
+        for rule in ("acquire", "train_diffusion", "measure_realism", "report"):
+            assert jobs[prefix + rule] == 1, rule
+        assert jobs[prefix + "train_segmenter"] == 0
+        assert jobs[prefix + "synthesise"] == jobs[prefix + "simulate"] >= 1
+    assert jobs[f"tabulate_saguy_{preset}"] == jobs[f"draw_saguy_{preset}"] == 1
+    downloads = [name for name in jobs if name.endswith("_download")]
+    # Parts of the same structure share what was downloaded.
+    assert len(downloads) == (0 if scale == "pilot" else 2)
+    assert not any("eschweiler" in name for name in jobs)
+    if scale == "pilot":
+        assert "no estimate of the cost" in process.stderr
+        return
+    assert "GPU h" in process.stderr
+    total = re.search(r"^total +([\d,]+) +([\d,.]+) +([\d,.]+)", process.stderr, re.M)
+    assert (float(total[3].replace(",", "")) > 100) == (scale == "paper")
+
+
 def test_a_config_of_a_paper_needs_no_target(root, snakemake, tmp_path):
     path = root / "config/eschweiler/smoke.yaml"
     process = snakemake(tmp_path, "--dry-run", "--configfile", path)

@@ -46,7 +46,7 @@ rule measure_realism:
         mem_mb=grown(4000),
         runtime=grown(60),
     params:
-        config=sections(CONFIG, "seed"),
+        config=sections(CONFIG, "audit", "seed"),
     message:
         "Measuring realism and memorisation"
     script:

@@ -33,8 +33,6 @@ if workflow.is_main_process:
         print(estimate([part.config for part in PARTS]), file=sys.stderr)
 
 
-PAPER_TABLE_NAMES = ("fig2", "fig3", "sec4", "pareto")
-PAPER_FIGURE_NAMES = ("fig1", "fig2", "fig3", "fig5", "fig6")
 PAPER_TABLES = []
 for preset in PAPER.presets if PAPER else []:
     paper_name = f"{PAPER.paper}_{preset}"
@@ -44,11 +42,11 @@ for preset in PAPER.presets if PAPER else []:
     table_files = expand(
         "{folder}/tables/{name}.{kind}",
         folder=folder,
-        name=PAPER_TABLE_NAMES,
+        name=PAPER.about.tables,
         kind=["csv", "md"],
     )
     figure_files = expand(
-        "{folder}/figures/{name}.png", folder=folder, name=PAPER_FIGURE_NAMES
+        "{folder}/figures/{name}.png", folder=folder, name=PAPER.about.figures
     )
 
     rule:
@@ -106,3 +104,9 @@ rule eschweiler:
     """All tables and figures of Eschweiler & Stegmaier."""
     input:
         PAPER_TABLES if PAPER_NAME == "eschweiler" else [],
+
+
+rule saguy:
+    """All tables and figures of Saguy et al."""
+    input:
+        PAPER_TABLES if PAPER_NAME == "saguy" else [],

@@ -126,6 +126,17 @@ def _choose_groups(images: ImageSet, options: Split, seed: int) -> dict[str, str
     }
 
 
+def _kept_for_training(
+    training: Sequence[str], most: int | None, seed: int
+) -> set[str]:
+    """Return the training groups that are used: fewer are always among more."""
+    names = sorted(training)
+    if most is None:
+        return set(names)
+    order = generator(seed, "split", "most_train").permutation(len(names))
+    return {names[n] for n in order[:most]}
+
+
 def _region_columns(parent: str, side: str, box: Box) -> dict[str, Any]:
     """Return the columns about a region: begin and end along ([z,] y, x)."""
     columns: dict[str, Any] = {"split": side, "parent": parent}
@@ -150,16 +161,20 @@ def _info(images: ImageSet, options: Split, by: str, seed: int) -> dict[str, Any
 
 
 def _write_groups(
-    images: ImageSet, sides: Mapping[str, str], info: Mapping[str, Any], folder: Path
-) -> None:
+    images: ImageSet, sides: Mapping[str, str], kept: set[str],
+    info: Mapping[str, Any], folder: Path,
+) -> None:  # fmt: skip
     """Write a manifest that points to the whole images; no pixel is copied."""
     # Resolved, because `..` behind a link does not lead back.
     prefix = os.path.relpath(images.folder.resolve(), folder.resolve())
     rows = []
     for identifier in sorted(images.ids):
         row = images.row(identifier)
+        side = sides[str(row["group"])]
+        if side == "train" and row["group"] not in kept:
+            continue
         box = tuple((0, length) for length in images.shape(identifier))
-        row |= _region_columns(identifier, sides[str(row["group"])], box)
+        row |= _region_columns(identifier, side, box)
         row["stratum"] = _stratum(images, identifier)
         row["image"] = f"{prefix}/{row['image']}"
         row["mask"] = f"{prefix}/{row['mask']}" if row["mask"] else ""
@@ -176,15 +191,20 @@ def _write_regions(
     images: ImageSet, options: Split, info: Mapping[str, Any], seed: int, folder: Path
 ) -> None:
     """Write two crops of each image, and of its labels with their ids."""
+    groups = sorted({str(images.row(i)["group"]) for i in images.ids})
+    kept = _kept_for_training(groups, options.most_train, seed)
     with ImageSetWriter(folder, info) as writer:
         for identifier in images.ids:
-            _write_crops(writer, images, identifier, options, seed)
+            trained = str(images.row(identifier)["group"]) in kept
+            sides = ("train", "test") if trained else ("test",)
+            _write_crops(writer, images, identifier, options, seed, sides)
 
 
 def _write_crops(
-    writer: ImageSetWriter, images: ImageSet, identifier: str, options: Split, seed: int
-) -> None:
-    """Write the two crops of one image; only this one is in memory."""
+    writer: ImageSetWriter, images: ImageSet, identifier: str, options: Split,
+    seed: int, sides: Sequence[str],
+) -> None:  # fmt: skip
+    """Write the crops of one image for these sides; only this one is in memory."""
     row = images.row(identifier)
     # Drawn by the pixels, not the id: copies of an image are cut alike.
     coin = generator(seed, "split", row["sha256"]).integers(2)
@@ -196,7 +216,7 @@ def _write_crops(
     kept = {k: row[k] for k in row if k not in (*COLUMNS, *VOLUME_COLUMNS)}
     kept["channels"] = len(image)
     for side, box in boxes.items():
-        if f"{identifier}-{side}" in writer:
+        if side not in sides or f"{identifier}-{side}" in writer:
             continue
         columns = {"stratum": _stratum(images, identifier), **kept}
         columns |= {"group": row["group"]}
@@ -263,7 +283,10 @@ def prepare(images: ImageSet, options: Split, seed: int, folder: Path) -> None:
         by = "group" if named or groups >= GROUPS_FOR_AUTO else "region"
     info = _info(images, options, by, seed)
     if by == "group":
-        _write_groups(images, _choose_groups(images, options, seed), info, folder)
+        sides = _choose_groups(images, options, seed)
+        training = [group for group, side in sides.items() if side == "train"]
+        kept = _kept_for_training(training, options.most_train, seed)
+        _write_groups(images, sides, kept, info, folder)
     else:
         _write_regions(images, options, info, seed, folder)
 

@@ -274,6 +274,46 @@ class Segment(Section):
         return self
 
 
+class Audit(Section):
+    """Whether the diffusion model copies: synthetic against training patches."""
+
+    patch: int = option(
+        64, "Side of the patches that are compared; smaller where images are.",
+        unit="px", ge=16, paper="256",
+    )  # fmt: skip
+    overlap: float = option(
+        0.625,
+        "Share of its side by which a training patch overlaps the next. Of a copy that "
+        "was cut out between two patches only the part in common counts.",
+        ge=0,
+        lt=1,
+        paper="0.25",
+    )
+    training: int | None = option(
+        600,
+        "At most so many training patches are looked at, drawn at random, each under "
+        "the eight symmetries of the square. Empty: all (with 50 samples of 256 px, a "
+        "minute per 1000 patches on one core).",
+        ge=4,
+        paper="all",
+    )
+    samples: int = option(
+        40, "At most so many synthetic patches are looked for.", ge=1, paper="50"
+    )
+    held_out: int = option(
+        40,
+        "At most so many patches of real images that the model never saw, for "
+        "comparison.",
+        ge=3,
+        paper="10",
+    )
+    pairs: int = option(
+        6, "So many samples, the nearest ones, are shown with their training patch.",
+        ge=1, paper="50",
+    )  # fmt: skip
+    resamples: int = option(1000, "Bootstrap resamples of the gaps.", ge=10)
+
+
 class Evaluate(Section):
     """Measurement on the real, annotated test part."""
 

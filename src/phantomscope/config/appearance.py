@@ -11,8 +11,8 @@ from phantomscope.config.option import Section, option
 Time = Annotated[int, Field(ge=1)]
 Bins = Annotated[int, Field(ge=2, le=65536)]
 Sampling = Literal["own", "ancestral"]
-# The organisms of the paper, by the keys of its published values.
-Organism = Literal["", "ath", "ce", "tric", "gowt1", "hela"]
+# The organisms of the papers, by the keys of their published values.
+Organism = Literal["", "ath", "ce", "tric", "gowt1", "hela", "mt", "mito"]
 MAIN_BINS = 256
 
 
@@ -21,8 +21,9 @@ class Appearance(Section):
 
     organism: Organism = option(
         "",
-        "Which organism of Eschweiler & Stegmaier these images show, or stand in for: "
-        "A. thaliana, C. elegans, T. castaneum, GOWT1 mouse stem cells, HeLa. Their "
+        "Which organism of a paper these images show, or stand in for. Of Eschweiler & "
+        "Stegmaier: A. thaliana, C. elegans, T. castaneum, GOWT1 mouse stem cells, "
+        "HeLa; of Saguy et al.: microtubules (`mt`), mitochondria (`mito`). Their "
         "published values are put beside ours.",
     )
     data_kind: Literal["real", "stand-in", "simulated"] = option(

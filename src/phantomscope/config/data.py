@@ -332,6 +332,13 @@ class Split(Section):
         "training. Empty: they are drawn, so that `train_fraction` is met.",
         min_length=1,
     )
+    most_train: int | None = option(
+        None,
+        "Train on at most so many groups (images, if none are named); the others of "
+        "the training part are left out, the test part stays. Fewer are always among "
+        "more: for a sweep over the size of the training set. Empty: all.",
+        ge=1,
+    )
     axis: Literal["longest", "z", "y", "x"] = option(
         "longest",
         "Along which axis `region` cuts; `longest` is the longer one of y and x.",

@@ -114,6 +114,10 @@ class Train(Section):
     learning_rate: float = option(
         1e-3, "Learning rate, after a linear warm-up.", gt=0, le=1, paper="1e-3"
     )
+    weight_decay: float = option(
+        0.01, "Decoupled decay of the weights, only of `adamw`.", ge=0, le=1,
+        paper="0 (Saguy)",
+    )  # fmt: skip
     warmup: int = option(100, "Steps of linear warm-up.", ge=0, paper="0")
     decay: float = option(
         0.3,
@@ -129,8 +133,13 @@ class Train(Section):
     clip: float = option(
         1.0, "Largest norm of the gradient; 0 switches clipping off.", ge=0
     )
-    augment: bool = option(
-        True, "The eight flips and quarter turns of each patch.", paper="none"
+    augment: bool = option(True, "Flips and quarter turns of each patch.", paper="none")
+    symmetries: Literal["all", "flip"] = option(
+        "all",
+        "Which `augment` takes: all eight symmetries of the square, or the patch and "
+        "its mirror image only, as the notebook of Saguy et al. does by default (an "
+        "ablation).",
+        paper="all; flip (Saguy, notebook)",
     )
     precision: Literal["auto", "fp32", "bf16"] = option(
         "auto",

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from phantomscope.config.analysis import Check, Evaluate, Segment
+from phantomscope.config.analysis import Audit, Check, Evaluate, Segment
 from phantomscope.config.appearance import Appearance
 from phantomscope.config.arms import parse_arm
 from phantomscope.config.data import Normalise, Source, Split
@@ -60,6 +60,7 @@ class Config(Section):
     distil: Distil = option(Distil, "A student of few steps, if wanted.")
     synthesise: Synthesise = option(Synthesise, "From sketches to images.")
     check: Check = option(Check, "Rejection of bad synthetic images.")
+    audit: Audit = option(Audit, "Search for copies of training images.")
     segment: Segment = option(Segment, "Segmentation tools.")
     evaluate: Evaluate = option(Evaluate, "Measurement.")
     restore: Restore = option(Restore, "Restoration of widefield images, if wanted.")

@@ -7,12 +7,13 @@ do it (as published, as released, ours), kept in ``config/<paper>/presets.yaml``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from phantomscope.config.datasets import CHECKOUT, suggestion
 from phantomscope.config.load import make_config, read_yaml
@@ -20,8 +21,52 @@ from phantomscope.config.model import Config
 from phantomscope.config.option import Section
 from phantomscope.errors import PhantomscopeError
 
-PAPERS = ("eschweiler",)
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a paper is about, and what is made of its parts.
+
+    How its tables and figures are made stands in `phantomscope.tables.papers`.
+
+    Attributes
+    ----------
+    authors : str
+        As one refers to it.
+    tables, figures : tuple of str
+        Names of the files.
+    organisms : mapping of str to str
+        What its parts show: keys of its published values, with names for people.
+    data_sets : mapping of str to str
+        The paper's own images of each, by their names among the public data sets.
+    """
+
+    authors: str
+    tables: tuple[str, ...]
+    figures: tuple[str, ...]
+    organisms: Mapping[str, str]
+    data_sets: Mapping[str, str]
+
+
+PAPERS = {
+    "eschweiler": Description(
+        "Eschweiler & Stegmaier 2023",
+        ("fig2", "fig3", "sec4", "pareto"),
+        ("fig1", "fig2", "fig3", "fig5", "fig6"),
+        {"ath": "A. thaliana", "ce": "C. elegans", "tric": "T. castaneum",
+         "gowt1": "GOWT1 stem cells", "hela": "HeLa"},
+        {"ath": "ath_meristem", "ce": "ctc_ce", "tric": "ctc_tric",
+         "gowt1": "ctc_gowt1", "hela": "ctc_hela"},
+    ),
+    "saguy": Description(
+        "Saguy et al. 2024",
+        ("memorisation", "resolution", "training"),
+        ("fig1", "fig2", "fig3", "fig4", "ncc", "sweep"),
+        {"mt": "microtubules", "mito": "mitochondria"},
+        {"mt": "shareloc_tubulin_nocodazole", "mito": "shareloc_tom22"},
+    ),
+}  # fmt: skip
 
 
 class Paper(Section):
@@ -43,7 +88,7 @@ class Paper(Section):
         Options of each part.
     """
 
-    paper: Literal["eschweiler"]
+    paper: str
     experiment: Annotated[str, Field(pattern=r"^(\w[\w.-]*)?$")] = ""
     scale: Literal["smoke", "pilot", "paper"] = "paper"
     presets: Annotated[list[Name], Field(min_length=1)] = Field(["best"])
@@ -59,6 +104,18 @@ class Paper(Section):
         """Return where tables go: those of the first preset stand on top."""
         first = preset == self.presets[0]
         return f"results/{self.name}" if first else f"results/{self.name}/{preset}"
+
+    @field_validator("paper")
+    @classmethod
+    def _known(cls, paper: str) -> str:
+        if paper not in PAPERS:
+            raise ValueError(f"no such paper; {suggestion(paper, list(PAPERS))}")
+        return paper
+
+    @property
+    def about(self) -> Description:
+        """What the paper is about."""
+        return PAPERS[self.paper]
 
     @model_validator(mode="after")
     def _no_repeats(self) -> Self:
@@ -101,7 +158,10 @@ def asked_paper(options: Mapping[str, Any], arguments: list[str]) -> str | None:
     if "paper" in options:
         return str(options["paper"])
     for paper in PAPERS:
-        if any(paper in argument for argument in arguments):
+        # Not each path: a clone may lie in a folder of that name.
+        rule = rf"(^|\s)(\w+_)?{paper}(_\w+)?(:|\s|$)"
+        place = rf"(^|/)(config|results)/{paper}/"
+        if any(re.search(f"{rule}|{place}", argument) for argument in arguments):
             return paper
     return None
 
@@ -149,7 +209,7 @@ def _read(options: Mapping[str, Any], where: str) -> Paper:
         raise PhantomscopeError(
             f"bad value of `{key}`: {first['msg'].removeprefix('Value error, ')}",
             where=where,
-            fix="compare with config/eschweiler/smoke.yaml",
+            fix=f"compare with config/{next(iter(PAPERS))}/smoke.yaml",
         ) from error
 
 

@@ -22,7 +22,7 @@ def make_optimiser(
         return torch.optim.RAdam(parameters, lr=options.learning_rate)
     if options.optimiser == "adamw":
         return torch.optim.AdamW(
-            parameters, lr=options.learning_rate, weight_decay=0.01
+            parameters, lr=options.learning_rate, weight_decay=options.weight_decay
         )
     return torch.optim.Adam(parameters, lr=options.learning_rate)
 

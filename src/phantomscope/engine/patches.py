@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,9 @@ class PatchSource:
     seed : int
         Seed of the experiment.
     augment : bool
-        Apply the eight symmetries of the square.
+        Apply symmetries of the square.
+    symmetries : {"all", "flip"}
+        All eight of them, or a flip along x only.
     memory : int
         Bytes of normalised images to keep.
     condition : callable, optional
@@ -65,12 +68,15 @@ class PatchSource:
         seed: int,
         *,
         augment: bool = True,
+        symmetries: Literal["all", "flip"] = "all",
         memory: int = 2 << 30,
         condition: Callable[[str], Float] | None = None,
     ) -> None:
         self.images = images.without_masks()
         self.normalisation = normalisation
-        self.patch, self.seed, self.augment = tuple(patch), seed, augment
+        self.patch, self.seed = tuple(patch), seed
+        # Multiples of this of the eight are taken, the others are those next below.
+        self._every = 8 if not augment else 4 if symmetries == "flip" else 1
         self._condition = condition
         self._ids = self.images.ids
         self._memory, self._cache = memory, dict[str, Float]()
@@ -129,5 +135,5 @@ class PatchSource:
                 start = int(fraction * (max(length - side, 0) + 1))
                 index.append(reflect_index(start, start + side, length))
             crop = self._crop(which, index)
-            out.append(dihedral(crop, int(element) if self.augment else 0))
+            out.append(dihedral(crop, int(element) // self._every * self._every))
         return np.stack(out)

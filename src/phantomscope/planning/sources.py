@@ -172,6 +172,8 @@ def split_images(config: Config, images: Images) -> tuple[Images, Images]:
         by, fraction = "group", 1 - len(config.split.test) / max(images.groups, 1)
     cut = _cut_groups if by == "group" else _cut_regions
     train, test = cut(images.shapes, fraction, config.split.margin)
+    if config.split.most_train is not None:
+        train = Counter(list(train.elements())[: config.split.most_train])
     return (
         Images(train, images.dtype, images.groups),
         Images(test, images.dtype, images.groups),

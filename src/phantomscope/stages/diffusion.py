@@ -99,7 +99,8 @@ def train_diffusion(
         conditions, seen = 1, {"pseudo": condition.hashes(images)}
     patches = PatchSource(
         images, scale, config.train.patch_shape(images.dims), config.seed,
-        augment=config.train.augment, condition=condition,
+        augment=config.train.augment, symmetries=config.train.symmetries,
+        condition=condition,
     )  # fmt: skip
     shape = config.model_dump(include={"network", "process"})
     options = config.train.model_dump(exclude=NO_IDENTITY)

@@ -1,4 +1,4 @@
-"""Stages of a paper: its tables and figures, from the results of its organisms."""
+"""Stages of a paper: its tables and figures, from the results of its parts."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from phantomscope.stages.arguments import Output, Place
 
 
 def tabulate_paper(config: Config, *, parts: list[Place], tables: list[Output]) -> None:
-    """Put the published values of Eschweiler & Stegmaier beside ours."""
-    from phantomscope.tables.paper import load_parts, write_files
+    """Put the published values of a paper beside ours; files are named after tables."""
+    from phantomscope.tables.paper import load_parts
+    from phantomscope.tables.papers import write_tables
 
-    write_files(load_parts(parts), tables)
+    found = load_parts(parts)
+    write_tables(next(iter(found.values())).paper, found, tables)
 
 
 def draw_paper(config: Config, *, parts: list[Place], figures: list[Output]) -> None:
-    """Draw figures of Eschweiler & Stegmaier; each file is named after its figure."""
-    from phantomscope.tables.figures_paper import draw_parts
+    """Draw figures of a paper; each file is named after its figure."""
     from phantomscope.tables.paper import load_parts
+    from phantomscope.tables.papers import draw_figure
 
     found = list(load_parts(parts).values())
     for path in figures:
-        draw_parts(path.stem, found, path)
+        draw_figure(found, path)

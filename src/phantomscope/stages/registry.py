@@ -15,6 +15,7 @@ from phantomscope.stages import (
     populations,
     pseudo,
     publish,
+    realism,
     restoration,
     synthesis,
 )
@@ -35,7 +36,7 @@ _FUNCTIONS: tuple[Callable[..., None], ...] = (
     checking.check,
     checking.gather,
     publish.publish,
-    analysis.measure_realism,
+    realism.measure_realism,
     populations.measure_populations,
     appearance.measure_forward,
     appearance.measure_backward,

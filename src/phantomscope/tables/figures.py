@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from phantomscope.tables.copies import plot_copies
 from phantomscope.tables.figures_curves import (
     plot_average_precision,
     plot_costs,
@@ -28,6 +29,7 @@ __all__ = [
     "available",
     "plot_average_precision",
     "plot_checks",
+    "plot_copies",
     "plot_costs",
     "plot_fit",
     "plot_frc_curves",
@@ -42,6 +44,8 @@ __all__ = [
     "plot_training",
 ]
 
+# Pairs of which no picture of its own is drawn.
+FEW = 6
 # Name: the plot, and what must exist below the folder of the experiment.
 FIGURES: dict[str, tuple[Plot, tuple[str, ...]]] = {
     "gallery": (
@@ -61,6 +65,11 @@ FIGURES: dict[str, tuple[Plot, tuple[str, ...]]] = {
     "realism": (plot_realism, ("realism.json",)),
     "populations": (plot_populations, ("populations.json", "tables/populations.csv")),
     "memorisation": (plot_memorisation, ("memorisation.csv",)),
+    # The figure above shows a few pairs already.
+    "copies": (
+        plot_copies,
+        ("memorisation/manifest.csv", f"memorisation/images/pair-{FEW:02d}-sample.*"),
+    ),
     "t_start": (plot_start, ("start.json", "tables/t_start.csv")),
     "fit": (plot_fit, ("fit_objects.csv",)),
     "pseudo": (

@@ -76,7 +76,7 @@ def plot_gallery(root: Path, config: Config, out: Path) -> None:
         axes.set_ylabel(title, fontsize=9.5, fontweight="bold", labelpad=6)
     for axes in grid.ravel():
         bare(axes)
-    parts = _real_parts(real, norm, columns, side)
+    parts = real_parts(real, norm, columns, side)
     for line, part in zip(grid.T, parts, strict=True):
         cut = choose_cut(part.shape, side, size, part)
         show(line[0], cut(part))
@@ -106,10 +106,22 @@ def _gallery_column(
         show(line[5], cut.projection(unit))
 
 
-def _real_parts(
+def real_parts(
     real: ImageSet, norm: Normalisation, count: int, side: int
 ) -> list[Array]:
-    """Return parts spread over the real images; several of one where they are few."""
+    """Return parts spread over the real images; several of one where they are few.
+
+    Parameters
+    ----------
+    real : ImageSet
+        With at least one image, ([Z,] Y, X).
+    norm : Normalisation
+        Its limits become 0 and 1.
+    count : int
+        Number of parts.
+    side : int
+        Of each, along y and x, px; smaller where an image is.
+    """
     names = pick(real.ids, count)
     found = []
     for number in range(count):

@@ -9,7 +9,8 @@ import pandas as pd
 
 from phantomscope.config.appearance import MAIN_BINS
 from phantomscope.tables.artefacts import read_table
-from phantomscope.tables.paper import BACKWARD, FORWARD, PAPER, Part, pareto_table
+from phantomscope.tables.eschweiler import BACKWARD, FORWARD, PAPER, pareto_table
+from phantomscope.tables.paper import Part
 from phantomscope.tables.published import load_published
 from phantomscope.tables.results import ResultRow
 from phantomscope.tables.style import COLOURS, GRID, INK, MUTED, canvas, legend

@@ -132,6 +132,11 @@ def cautions(root: Path, config: Config, rows: Sequence[ResultRow]) -> list[str]
             "The shape of the organ was learnt from the annotation of the training "
             "part: the synthetic images owe that much to annotation."
         )
+    if _free(root, config):
+        said.append(
+            "The diffusion model began at pure noise: synthetic images owe nothing to "
+            "their sketches, and the labels beside them mean nothing."
+        )
     measured = [row for row in rows if row.n and row.seed == "all"]
     if measured:
         said += _small(measured[0], len(config.segment.seeds))
@@ -148,6 +153,14 @@ def cautions(root: Path, config: Config, rows: Sequence[ResultRow]) -> list[str]
     if copies and copies[0] > 0.2:
         said.append(copies[1])
     return said
+
+
+def _free(root: Path, config: Config) -> bool:
+    """Whether images were generated without any regard to sketches."""
+    start = root / "start.json"
+    if config.condition.kind != "none" or not start.exists():
+        return False
+    return bool(read_json(start)["value"] == config.process.timesteps)
 
 
 def _small(row: ResultRow, seeds: int) -> list[str]:

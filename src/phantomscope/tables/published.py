@@ -49,6 +49,42 @@ DEFINITIONS = {
     "of the image against the labels; mean over images.",
     "dice_ratio": "Dice per cell trained on synthetic images over that trained on "
     "real annotation; paired bootstrap.",
+    "ncc_mean": "Normalised cross-correlation of an image with the training patch that "
+    "is most like it, under the eight symmetries of the square; mean over the images. "
+    "The paper does not say whether images may shift: `all shifts` is the largest over "
+    "all circular shifts, `zero lag` that without any.",
+    "ncc_max": "Largest over the images of what `ncc_mean` averages.",
+    "ncc_images": "Images of which that was measured.",
+    "ncc_nearer": "Mean of the generated images minus that of real held-out ones, both "
+    "with the training patches; images, and groups of held-out ones, are drawn anew.",
+    "ncc_gap": "Mean over the generated images of the best correlation with training "
+    "patches minus that with as many held-out ones; above 0 they are nearer to what "
+    "was trained on.",
+    "ncc_flagged": "Generated images that stand out as copies; without any copy 5% of "
+    "the runs would flag one.",
+    "frc_nm": "Resolution by Fourier ring correlation with the true image, nm: where "
+    "it first falls below 1/7. It tells accuracy, not the resolution of two "
+    "independent halves. The paper states neither the number of images nor whether it "
+    "is a mean over images or blocks.",
+    "frc_half_bit_nm": "As `frc_nm`, where it falls below the half-bit curve.",
+    "frc_ratio": "Resolution of one arm over that of another, paired by image; below 1 "
+    "the first is finer.",
+    "nrmse": "Root mean square error against the true image by the range of that, "
+    "scaled to it by least squares; mean over images.",
+    "snr": "Signal-to-noise ratio of widefield images: mean signal of the brightest "
+    "tenth of the pixels by the standard deviation of their noise.",
+    "train_images": "Images that the diffusion model was trained on.",
+    "train_patches": "Patches of these on a grid, with those flipped and turned. The "
+    "paper trains on them; here patches are cut at random places, and this is how "
+    "many the grid of the audit gives.",
+    "train_steps": "Optimiser steps of the diffusion model.",
+    "train_hours": "Hours of its training, by the median rate of its steps.",
+    "parameters": "Weights of the diffusion model.",
+    "generated_images": "Images that it made.",
+    "sample_seconds": "Seconds for each of them, starts of programs included; sizes "
+    "and steps stand in the method.",
+    "care_pairs": "Pairs of a widefield and a super-resolution patch that CARE was "
+    "trained on, in each arm.",
 }
 
 
@@ -88,6 +124,25 @@ def load_published(paper: str) -> list[ResultRow]:
         value that is no finite number.
     """
     path = find_published(paper)
+    rows = read_rows(path)
+    bad = [row.id for row in rows if not math.isfinite(row.value)]
+    if bad:
+        raise PhantomscopeError(
+            f"the value of {bad[0]} is no finite number",
+            where=path,
+            fix="write the number that the paper prints",
+        )
+    return rows
+
+
+def read_rows(path: Path) -> list[ResultRow]:
+    """Read a CSV whose columns are those of `ResultRow`.
+
+    Raises
+    ------
+    PhantomscopeError
+        If the file is missing or broken, lacks a column or repeats an id.
+    """
     table = read_table(path)
     missing = [name for name in COLUMNS if name not in table]
     if missing:
@@ -104,13 +159,6 @@ def load_published(paper: str) -> list[ResultRow]:
             fix="give each value an id of its own",
         )
     values = pd.to_numeric(table["value"], errors="coerce")
-    bad = table["id"][~(values.abs() < math.inf)]
-    if len(bad):
-        raise PhantomscopeError(
-            f"the value of {bad.iloc[0]} is no finite number",
-            where=path,
-            fix="write the number that the paper prints",
-        )
     numbers = {
         "value": values, "n": pd.to_numeric(table["n"]).fillna(0).astype(int),
         "ci_low": table["ci_low"].astype(float),
@@ -150,7 +198,8 @@ def beside(published: Sequence[ResultRow], ours: Sequence[ResultRow]) -> pd.Data
     DataFrame
         All published rows in their order, then ours that were not published. Columns:
         id; dataset (of the paper), metric, condition; published, published_source;
-        ours, ci_low, ci_high, n, unit_of_n, data_kind, scale, dataset_used, method;
+        ours, ci_low, ci_high, n, unit_of_n, data_kind, scale, dataset_used,
+        experiment, method;
         remark (``not run``, ``not in the paper``, and what data of ours stand in for,
         in the same row as their value); definition of the metric.
 
@@ -184,6 +233,7 @@ def beside(published: Sequence[ResultRow], ours: Sequence[ResultRow]) -> pd.Data
             "data_kind": own.data_kind if own else "",
             "scale": own.scale if own else "",
             "dataset_used": own.dataset if own else "",
+            "experiment": own.experiment if own else "",
             "method": own.method if own else "",
             "remark": "; ".join(word for word in words if word),
             "definition": DEFINITIONS.get(either.metric, ""),

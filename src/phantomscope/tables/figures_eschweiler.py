@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phantomscope.config.model import Config
 from phantomscope.engine.process import make_process
-from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.noise import NoiseField
 from phantomscope.images.normalise import Normalisation, unit_to_network
@@ -23,22 +21,20 @@ from phantomscope.tables.artefacts import (
     read_table,
     shards,
 )
+from phantomscope.tables.eschweiler import BACKWARD
 from phantomscope.tables.figures_process import draw_curves
 from phantomscope.tables.figures_volumes import Cut, cut_of, read_part
-from phantomscope.tables.paper import BACKWARD, ORGANISMS, Part
+from phantomscope.tables.paper import PaperFigure, Part
 from phantomscope.tables.rows import load_methods
 from phantomscope.tables.style import (
     LABEL,
     MUTED,
     TOOLS,
-    Plot,
     bare,
     canvas,
     outlines,
-    save,
     scale_bar,
     show,
-    styled,
 )
 
 if TYPE_CHECKING:
@@ -50,18 +46,6 @@ BACKWARD_IMAGES = "backward"
 # The time of the paper's figure 3; without it the next one below is shown.
 SHOWN_TIME = 600
 SIDE = 160
-
-
-def _title(part: Part) -> str:
-    """Name the organism, and say at once what its images are."""
-    kind = part.config.appearance.data_kind
-    name = ORGANISMS.get(part.config.appearance.organism, part.config.name)
-    return name if kind == "real" else f"{name} ({kind})"
-
-
-def _word(part: Part) -> str:
-    """Return what to call images that were not synthesised."""
-    return "image" if part.config.appearance.data_kind == "simulated" else "real"
 
 
 def _back(part: Part) -> ImageSet:
@@ -126,7 +110,7 @@ def figure_1(parts: Sequence[Part]) -> Figure:
         images, process = _back(part), make_process(part.config.process)
         transform = Normalisation.load(part.root / "normalisation.json").transform
         name = _example(images)
-        rows = ((lines[0], "image", _word(part)), (lines[1], "drawn", "sketch"))
+        rows = ((lines[0], "image", part.word), (lines[1], "drawn", "sketch"))
         for line, which, word in rows:
             shown = _Shown.read(part.root, images, f"{name}-{which}")
             _panel(line[0], shown)
@@ -141,7 +125,7 @@ def figure_1(parts: Sequence[Part]) -> Figure:
                     (0, 0), clean.shape
                 )
                 show(axes, _stretched(noisy))
-        lines[0, 0].set_title(_title(part), fontsize=9)
+        lines[0, 0].set_title(part.title, fontsize=9)
         for axes, t in zip(lines[0, 1:], times, strict=True):
             axes.set_title(f"t = {t}", fontsize=8.5, fontweight="normal")
         scale_bar(lines[0, 0], shown.cut.side, pixel_size(images))
@@ -176,7 +160,7 @@ def figure_3(parts: Sequence[Part]) -> Figure:
         mine = mine[mine["steps"] == images.row(back)["steps"]]
         means = mine.groupby("metric")["value"].mean()
         said = f"PSNR {means['psnr']:.1f}  SSIM {means['ssim']:.2f}"
-        words = (f"{_title(part)}\n{_word(part)}", "sketch",
+        words = (f"{part.title}\n{part.word}", "sketch",
                  f"from the sketch, t = {t}\n{said}")  # fmt: skip
         for axes, key, word in zip(
             line, (f"{name}-image", f"{name}-drawn", back), words, strict=True
@@ -215,7 +199,7 @@ def figure_5(parts: Sequence[Part]) -> Figure:
     for part, line in zip(parts, grid, strict=True):
         real = ImageSet.open(part.root / "prepared").select(split="train")
         count = 1 if real.dims == 3 else 2
-        shown = _pictures(part, real, _word(part), count)
+        shown = _pictures(part, real, part.word, count)
         synthetic = shards(part.root / "synthetic")[0]
         shown += _pictures(part, synthetic, "synthetic", count)
         for axes in line:
@@ -224,7 +208,7 @@ def figure_5(parts: Sequence[Part]) -> Figure:
             show(axes, plane, word)
             if labels is not None:
                 outlines(axes, labels, LABEL, width=0.7)
-        line[0].set_title(f"{_title(part)}\n{shown[0][0]}", fontsize=8.5)
+        line[0].set_title(f"{part.title}\n{shown[0][0]}", fontsize=8.5)
     return figure
 
 
@@ -238,7 +222,7 @@ def figure_6(parts: Sequence[Part]) -> Figure:
         truth = ImageSet.open(part.root / "prepared").select(split="test")
         name = next(name for name in truth.ids if truth.has_mask(name))
         shown = _Shown.read(part.root, truth, name)
-        _panel(line[0], shown, title=f"{_title(part)}\ntest image")
+        _panel(line[0], shown, title=f"{part.title}\ntest image")
         _panel(line[1], shown, labels=shown.labels(truth, name), title="annotation")
         scale_bar(line[0], shown.cut.side, pixel_size(truth))
         methods = [m for m in load_methods(part.root) if m.images]
@@ -256,65 +240,18 @@ def figure_6(parts: Sequence[Part]) -> Figure:
     return figure
 
 
-Draw = Callable[[Sequence[Part]], "Figure"]
-# Name: how to draw it, and what must exist below the folder of an organism.
-PAPER_FIGURES: dict[str, tuple[Draw, tuple[str, ...]]] = {
-    "fig1": (figure_1, ("normalisation.json", f"{BACKWARD_IMAGES}/manifest.csv")),
-    "fig2": (figure_2, ("tables/forward.csv", "tables/backward.csv")),
-    "fig3": (figure_3, (f"{BACKWARD_IMAGES}/manifest.csv", "tables/backward.csv")),
-    "fig5": (figure_5, ("prepared/manifest.csv", "synthetic/*/manifest.csv")),
-    "fig6": (figure_6, ("scores/*/*/*/images.csv", "predictions/*/*/*/manifest.csv")),
-}  # fmt: skip
-
-
-def draw_parts(name: str, parts: Sequence[Part], out: Path) -> None:
-    """Draw one figure of all organisms for which its data is there.
-
-    Parameters
-    ----------
-    name : str
-        ``fig1``, ``fig2``, ``fig3``, ``fig5`` or ``fig6``.
-    parts : sequence of Part
-        The organisms.
-    out : Path
-        PNG file.
-
-    Raises
-    ------
-    PhantomscopeError
-        If there is no such figure, or no organism with its data.
-    """
-    if name not in PAPER_FIGURES:
-        raise PhantomscopeError(
-            f"the paper's figure {name!r} is not drawn",
-            where=out,
-            fix=f"name files after {', '.join(PAPER_FIGURES)}",
-        )
-    draw, needs = PAPER_FIGURES[name]
-    there = [
-        part for part in parts
-        if all(any(part.root.glob(pattern)) for pattern in needs)
-    ]  # fmt: skip
-    if not there:
-        raise PhantomscopeError(
-            f"no organism has what {name} shows ({', '.join(needs)})",
-            where=", ".join(str(part.root) for part in parts),
-            fix="run the stages that make it first",
-        )
-
-    def plot(root: Path, config: Config, path: Path) -> None:
-        save(draw(there), path)
-
-    styled(plot)(there[0].root, there[0].config, out)
-
-
-def _of_one(name: str) -> Plot:
-    """Return the figure of one experiment, as those of `tables.figures`."""
-
-    def plot(root: Path, config: Config, out: Path) -> None:
-        draw_parts(name, [Part(root, config)], out)
-
-    return plot
-
-
-plot_fig1, plot_fig2, plot_fig3, plot_fig5, plot_fig6 = map(_of_one, PAPER_FIGURES)
+FIGURES = {
+    "fig1": PaperFigure(
+        figure_1, ("normalisation.json", f"{BACKWARD_IMAGES}/manifest.csv")
+    ),
+    "fig2": PaperFigure(figure_2, ("tables/forward.csv", "tables/backward.csv")),
+    "fig3": PaperFigure(
+        figure_3, (f"{BACKWARD_IMAGES}/manifest.csv", "tables/backward.csv")
+    ),
+    "fig5": PaperFigure(
+        figure_5, ("prepared/manifest.csv", "synthetic/*/manifest.csv")
+    ),
+    "fig6": PaperFigure(
+        figure_6, ("scores/*/*/*/images.csv", "predictions/*/*/*/manifest.csv")
+    ),
+}
