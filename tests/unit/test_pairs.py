@@ -229,7 +229,6 @@ def test_what_cannot_be_paired_is_refused(prepared, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"segment": {"tools": []}}, "nothing to train"),
         ({"restore": {"optics": {"binning": 4}}}, "must be 1"),
         ({"restore": {"arms": ["diffusion", "diffusion"]}}, "twice"),
         ({"restore": {"arms": ["drawn"]}}, "restore.arms"),

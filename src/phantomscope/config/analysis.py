@@ -218,7 +218,7 @@ class Segment(Section):
 
     tools: list[Tool] = option(
         lambda: ["cellpose", "stardist"],
-        "Tools to train. Empty: no segmentation, if `restore.arms` is not empty.",
+        "Tools to train. Empty (`[]`): nothing is segmented.",
     )
     arms: list[Arm] = option(
         lambda: ["synthetic", "annotated", "sketch"],

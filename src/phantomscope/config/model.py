@@ -263,11 +263,6 @@ class Config(Section):
                 f"`condition.segmenter` ({segmenter}) is a result of this experiment, "
                 "which needs it first: give the new round an `experiment` of its own"
             )
-        if not self.segment.tools and not self.restore.arms:
-            raise ValueError(
-                "there is nothing to train: name a tool in `segment.tools` or an arm "
-                "in `restore.arms`"
-            )
         if self.segment.tools and not self.arms:
             raise ValueError(
                 f"`segment.arms: [{', '.join(self.segment.arms)}]` needs "
