@@ -128,7 +128,6 @@ def test_unknown_option(tmp_path: Path, text: str, unknown: str, fix: str) -> No
         ("split: {train_fraction: 1}", "split.train_fraction", "less than 1"),
         ("train: {learning_rate: .nan}", "train.learning_rate", "(given: nan)"),
         ("train: {patch: 60}", "train.patch", "multiple of 8"),
-        ("segment: {tools: []}", "segment.tools", "at least 1 item"),
         ("simulate: {size: [8, 64]}", "simulate.size.0", "equal to 16"),
         ("start: {value: 0}", "start.value", "greater than or equal to 1"),
         ("start: {candidates: [5, 0]}", "start.candidates.1", "equal to 1 (given: 0)"),
