@@ -181,6 +181,7 @@ def restored(root, config):
             with ImageSetWriter(root / f"restored/care/{arm}/seed0", {}) as writer:
                 for n, image in enumerate(truth):
                     writer.add(f"field-{n}", image)
+    scores.append(replace(scores[0], id="psnr", metric="psnr", value=20.0))
     scores.append(replace(scores[0], id="ratio", metric="frc_ratio", value=0.8,
                           condition="diffusion / mathematical"))  # fmt: skip
     table = pd.DataFrame([asdict(row) for row in scores])
@@ -290,7 +291,9 @@ def test_resolution_is_that_of_all_trainings(results, tables):
     assert table.loc["s011", "remark"] == "not run"
     assert table.loc["ratio", "ours"] == 0.8
     assert table.loc["saguy/best/mt/none", "method"] == "widefield"
-    assert len(resolution_rows(Part.load(results["mt"]), {})) == 4
+    assert table.loc["psnr", "metric"] == "restored_psnr"
+    assert (table["definition"].fillna("") != "").all()
+    assert len(resolution_rows(Part.load(results["mt"]), {})) == 5
     assert resolution_rows(Part.load(results["mito"]), {}) == []
 
 

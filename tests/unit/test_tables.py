@@ -21,7 +21,7 @@ from phantomscope.images.writer import ImageSetWriter, write_manifest
 from phantomscope.measure.instance import object_records, pool, score_image
 from phantomscope.measure.statistics import bootstrap_interval
 from phantomscope.stages.populations import measure_populations
-from phantomscope.tables.figures import FIGURES, available
+from phantomscope.tables.figures import FEW, FIGURES, available
 from phantomscope.tables.figures_curves import duration, stage_costs
 from phantomscope.tables.figures_images import compare
 from phantomscope.tables.report import write_report
@@ -145,7 +145,7 @@ def _sketches(root, tests, norm, like, side):
             writer.add(f"t{t:04d}-0", soft.astype(np.uint16), labels[:side, :side],
                        t=t, sketch=0)  # fmt: skip
     with ImageSetWriter(root / "memorisation", {}) as writer:
-        for n in range(4):
+        for n in range(FEW + 1):
             tile = raw[n * 8 : n * 8 + 64, n * 8 : n * 8 + 64].astype(np.float32)
             writer.add(f"pair-{n:02d}-sample", tile, score=0.6)
             patch = np.ascontiguousarray(np.rot90(np.roll(tile, 2, 0)))

@@ -69,8 +69,15 @@ DEFINITIONS = {
     "frc_half_bit_nm": "As `frc_nm`, where it falls below the half-bit curve.",
     "frc_ratio": "Resolution of one arm over that of another, paired by image; below 1 "
     "the first is finer.",
-    "nrmse": "Root mean square error against the true image by the range of that, "
+    "frc_map_mean_nm": "As `frc_nm` within each of 10 x 10 blocks of an image: mean "
+    "over the blocks that have one; mean over images.",
+    "frc_map_sd_nm": "Standard deviation over these blocks; mean over images.",
+    "frc_map_min_nm": "The finest of these blocks; mean over images.",
+    "restored_psnr": "Peak signal-to-noise ratio of a restored image against the true "
+    "one, dB: percentiles 0.1 and 99.9 of the truth become 0 and 1, the image is "
     "scaled to it by least squares; mean over images.",
+    "restored_ssim": "Structural similarity after the same; mean over images.",
+    "nrmse": "Root mean square error after the same; mean over images.",
     "snr": "Signal-to-noise ratio of widefield images: mean signal of the brightest "
     "tenth of the pixels by the standard deviation of their noise.",
     "train_images": "Images that the diffusion model was trained on.",

@@ -31,6 +31,8 @@ RESTORED = Path("tables/restoration.csv")
 # By the file: the columns of the two readings of the paper's correlation.
 LAGS = {"all shifts": "score", "zero lag": "score_zero_lag"}
 KINDS = {"synthetic": "generated", "held_out": "experimental other"}
+# Names of metrics that mean something else in another table.
+RENAMED = {"psnr": "restored_psnr", "ssim": "restored_ssim"}
 SYMMETRIES = 8
 NOTHING = (math.nan, math.nan)
 
@@ -143,7 +145,11 @@ def resolution_rows(part: Part, ids: Ids) -> list[ResultRow]:
         chosen = means or alike
         key = _key(part, ids, metric, condition) if method == "care" else ""
         rows += [
-            replace(row, id=key if key and n == 0 else row.id)
+            replace(
+                row,
+                id=key if key and n == 0 else row.id,
+                metric=RENAMED.get(metric, metric),
+            )
             for n, row in enumerate(chosen)
         ]
     return rows
