@@ -45,6 +45,7 @@ FIGURES_READ: dict[str, tuple[str, ...]] = {
     "realism": ("realism.json",),
     "populations": ("populations.json", "tables/populations.csv"),
     "memorisation": ("memorisation.csv", "memorisation"),
+    "copies": ("memorisation.csv", "memorisation"),
     "t_start": ("normalisation.json", "start.json", "start", "tables/t_start.csv"),
     "fit": ("fit_objects.csv",),
     "pseudo": ("normalisation.json", "prepared", "pseudo"),

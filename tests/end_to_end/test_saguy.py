@@ -1,5 +1,7 @@
 """The paper at smoke scale, from archives in ShareLoc's layout to its tables."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -105,6 +107,31 @@ def test_parts_are_whole_experiments(part, finished):
     assert (count["train"], count["test"]) == ((1, 2) if part == "mt_1" else (3, 2))
     report = verify(results)
     assert report.ok, report.render()
+
+
+def test_test_images_train_no_arm(finished):
+    results = finished / "best/mt"
+    test = ImageSet.open(results / "pairs/test")
+    test.verify()
+    prepared = ImageSet.open(results / "prepared")
+    assert test.ids == prepared.select(split="test").ids
+    for arm in ("mathematical", "diffusion", "experimental"):
+        pairs = ImageSet.open(results / "pairs" / arm)
+        pairs.verify()
+        assert len(pairs) == 8
+        assert not set(pairs.table["parent"]) & set(test.ids)
+
+
+def test_the_report_shows_restoration_and_no_segmentation(finished):
+    page = (finished / "best/mt/report.html").read_text()
+    assert 'id="restoration"' in page
+    assert 'id="results"' not in page
+    assert "Not measured" not in page
+    heading = re.search(r"<h1>(.*?)</h1>", page, re.S)
+    assert heading is not None
+    assert "widefield images resolve" in heading[1]
+    for arm in ("mathematical", "diffusion", "experimental"):
+        assert f"CARE, {arm}" in page
 
 
 def test_fewer_images_are_among_more(finished):

@@ -204,6 +204,9 @@ def _tune_classical(job: Job, folder: Path) -> None:
     write_json(folder / "parameters.json", found)
 
 
+# Tools that are tuned by their scores, which take single annotated planes of a volume;
+# the others learn from whole ones.
+LEARNS_FROM_PLANES = frozenset({"otsu_watershed"})
 TRAINERS: dict[str, Callable[[Job, Path], None]] = {
     "cellpose": _train_cellpose,
     "stardist": _train_stardist,

@@ -16,7 +16,7 @@ from phantomscope.downstream.examples import (
     annotated_share,
     whole_images,
 )
-from phantomscope.downstream.jobs import TRAINERS, choose
+from phantomscope.downstream.jobs import LEARNS_FROM_PLANES, TRAINERS, choose
 from phantomscope.downstream.run import predict_tool, train_tool
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import write_text
@@ -47,7 +47,7 @@ def train_segmenter(
     for kind, path in zip(parts.sets, folders, strict=True):
         if kind == "annotated":
             # It is tuned by its scores, which take single planes as well as volumes.
-            sparse = tool == "otsu_watershed" and parts.percent >= 100
+            sparse = tool in LEARNS_FROM_PLANES and parts.percent >= 100
             examples += _annotated(path, parts.percent, seed, sparse)
         else:
             images = ImageSet.open(path, most=config.segment.images)

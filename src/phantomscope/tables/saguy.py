@@ -188,7 +188,7 @@ def _of_images(part: Part) -> Said:
     drawn = part.config.source.localisations
     return {
         "train_images": (
-            float(len(images)), f"{drawn.render} of {drawn.pixel_size_nm:g} nm",
+            float(len(images)), f"{drawn.render}, pixels of {drawn.pixel_size_nm:g} nm",
             "prepared/manifest.csv",
         ),
         "train_patches": (
