@@ -55,7 +55,7 @@ def test_each_preset_runs_each_part():
     ({}, ["x", "--target-jobs", "eschweiler_best_ce_evaluate:method=a/b/seed0"],
      "eschweiler"),
     # A clone in a folder of that name.
-    ({}, ["/home/saguy/bin/snakemake", "--snakefile", "/work/saguy/Snakefile"], None),
+    ({}, ["/home/saguy/bin/snakemake", "--snakefile", "/srv/saguy/Snakefile"], None),
 ])  # fmt: skip
 def test_what_asks_for_a_paper(options, arguments, expected):
     assert asked_paper(options, arguments) == expected

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.variations import LABELLED, SHARDED, VARIATIONS
 
 from phantomscope.config.load import load_config
 from phantomscope.config.papers import PAPERS
@@ -31,56 +32,6 @@ DEMO = Counter(
     predict_generalist=1, evaluate=8, tabulate=1, draw_figures=1, draw_segmentations=1,
     report=1,
 )  # fmt: skip
-SHARDED = ("simulate", "photograph", "synthesise", "check")
-UNLABELLED = {"kind": "folder", "path": "my images"}
-LABELLED = {**UNLABELLED, "labels": "my labels"}
-# Options, and how many jobs of which rule then differ from the demo.
-VARIATIONS = {
-    "folder_without_labels": (
-        {"source": UNLABELLED},
-        {"train_segmenter": 4, "predict": 4, "predict_generalist": 0, "evaluate": 0,
-         "draw_segmentations": 0},
-    ),
-    "labels_three_seeds_one_tool": (
-        {"source": LABELLED, "segment": {"seeds": [0, 1, 2], "tools": ["stardist"]}},
-        {"train_segmenter": 10, "predict": 10, "evaluate": 11},
-    ),
-    "public_data_set": (
-        {"source": {"kind": "dataset", "dataset": "bbbc038"}}, {"download": 1},
-    ),
-    "five_shards": ({"simulate": {"shards": 5}}, dict.fromkeys(SHARDED, 5)),
-    "no_generalist": (
-        {"segment": {"generalist": False}}, {"predict_generalist": 0, "evaluate": 7},
-    ),
-    "sees_sketches": ({"condition": {"kind": "sketch"}}, {"pseudo_sketches": 1}),
-    "student_of_two_steps": ({"distil": {"steps": 2}}, {"distil": 1}),
-    "restoration_without_segmentation": (
-        {"source": UNLABELLED, "segment": {"tools": []},
-         "restore": {"arms": ["mathematical", "diffusion"], "seeds": [0, 1]}},
-        {**dict.fromkeys(
-            ("train_segmenter", "predict", "predict_generalist", "evaluate",
-             "draw_segmentations"), 0),
-         "make_pairs": 3, "train_restorer": 4, "restore": 4,
-         "evaluate_restoration": 5, "tabulate_restoration": 1, "draw_restoration": 1},
-    ),
-    "restoration_beside_segmentation": (
-        {"restore": {"arms": ["experimental"]}},
-        {"make_pairs": 2, "train_restorer": 1, "restore": 1,
-         "evaluate_restoration": 2, "tabulate_restoration": 1, "draw_restoration": 1},
-    ),
-    "tools_empty_with_labels": (
-        {"segment": {"tools": []}, "restore": {"arms": ["experimental"]}},
-        {**dict.fromkeys(
-            ("train_segmenter", "predict", "predict_generalist", "evaluate",
-             "draw_segmentations"), 0),
-         "make_pairs": 2, "train_restorer": 1, "restore": 1,
-         "evaluate_restoration": 2, "tabulate_restoration": 1, "draw_restoration": 1},
-    ),
-    "synthetic_arm_only": (
-        {"segment": {"arms": ["synthetic"]}},
-        {"train_segmenter": 3, "predict": 3, "evaluate": 4},
-    ),
-}  # fmt: skip
 SHIPPED = sorted(
     path for path in (ROOT / "config").rglob("*.yaml")
     if path.name != "datasets.yaml" and path.parent.name not in PAPERS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,7 +24,7 @@ from phantomscope.measure.statistics import (
 )
 from phantomscope.tables.artefacts import read_table
 from phantomscope.tables.headline import FEW_GROUPS
-from phantomscope.tables.results import ResultRow, dataset_name
+from phantomscope.tables.results import ResultRow, dataset_name, write_long
 
 ARMS: tuple[str, ...] = get_args(RestorationArm)
 METRICS = (
@@ -359,9 +359,7 @@ def write_restoration(
     confidence : float
         Confidence of the intervals in `rows`; it is only printed.
     """
-    names = [item.name for item in fields(ResultRow)]
-    table = pd.DataFrame([asdict(row) for row in rows], columns=names)
-    write_text(Path(csv), table.to_csv(index=False))
+    write_long(rows, csv)
     lines = []
     if shown := restoration_table(rows):
         lines += ["| " + " | ".join(shown[0]) + " |", "|" + "---|" * len(shown[0])]

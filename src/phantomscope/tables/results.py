@@ -359,6 +359,13 @@ def _interval_sentence(row: ResultRow) -> str:
     )
 
 
+def write_long(rows: Sequence[ResultRow], csv: Path) -> None:
+    """Write rows as a CSV table, with all columns even if there is none."""
+    names = [item.name for item in fields(ResultRow)]
+    table = pd.DataFrame([asdict(row) for row in rows], columns=names)
+    write_text(Path(csv), table.to_csv(index=False))
+
+
 def write_tables(
     rows: Sequence[ResultRow], csv: Path, md: Path, confidence: float = 0.95
 ) -> None:
@@ -373,9 +380,7 @@ def write_tables(
     confidence : float
         Confidence of the intervals in `rows`; it is only printed.
     """
-    names = [item.name for item in fields(ResultRow)]
-    table = pd.DataFrame([asdict(row) for row in rows], columns=names)
-    write_text(Path(csv), table.to_csv(index=False))
+    write_long(rows, csv)
     lines = []
     wide = wide_table(rows, confidence)
     if wide:
