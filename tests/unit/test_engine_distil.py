@@ -22,8 +22,8 @@ from phantomscope.engine.distil import (
 )
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.networks import make_network
-from phantomscope.engine.objective import Denoising
-from phantomscope.engine.process import Process, cosine_alpha_bar, loss_weights
+from phantomscope.engine.objective import Denoising, loss_weights
+from phantomscope.engine.process import Process, cosine_alpha_bar
 from phantomscope.engine.samplers import ddim_steps, integrate, time_grid
 from phantomscope.engine.train import Trainer
 from phantomscope.errors import PhantomscopeError

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phantomscope.config import diffusion as options
+from phantomscope.engine.objective import loss_weights
 from phantomscope.engine.process import (
     Process,
     ancestral,
     cosine_alpha_bar,
     ddim,
     linear_alpha_bar,
-    loss_weights,
     make_process,
     residual_eta,
     respace,

@@ -9,11 +9,17 @@ from pydantic import Field, model_validator
 from phantomscope.config.option import Section, option
 
 Step = Annotated[int, Field(ge=1)]
-Preset = Literal["eschweiler", "small", "iddpm", "iddpm_upstream", "resshift"]
+Preset = Literal[
+    "eschweiler", "small", "iddpm", "iddpm_upstream", "resshift", "resshift_small",
+    "palette", "noise2noise",
+]  # fmt: skip
 # Sides of what a network sees are multiples of its stride.
 STRIDES = {
     "eschweiler": 8, "small": 8, "iddpm": 32, "iddpm_upstream": 32, "resshift": 64,
+    "resshift_small": 64, "palette": 8, "noise2noise": 32,
 }  # fmt: skip
+# Presets of plain convolutions: no norm that a condition could modulate.
+PLAIN = ("eschweiler", "small", "noise2noise")
 
 
 class Network(Section):
@@ -24,10 +30,12 @@ class Network(Section):
         "`eschweiler`: the paper's network (899,409 parameters in 2D); `small`: half "
         "its channels, for tests; `iddpm`: with attention, Saguy et al. (8,913,793); "
         "`iddpm_upstream`: the same as first published (20,971,521); `resshift`: "
-        "Swin-U-Net of CellResDM (112 million). The last three see sides that are "
-        "multiples of 32, 32 and 64, and need `train.patch`, `synthesise.tile` and "
-        "`synthesise.overlap` to be so.",
-        paper="eschweiler; iddpm; resshift",
+        "Swin-U-Net of CellResDM (112 million); `resshift_small`: the same with a "
+        "fifth of its channels; `palette`: that of Palette; `noise2noise`: without "
+        "norm and time, for a `process` of one step. What they see has sides that "
+        "are multiples of 32 (`iddpm`, `noise2noise`) or 64 (`resshift`), and "
+        "`train.patch`, `synthesise.tile` and `synthesise.overlap` have to be so.",
+        paper="eschweiler; iddpm; resshift; palette; noise2noise",
     )
     norm: Literal["channel", "instance", "group", "none"] = option(
         "channel",
@@ -44,22 +52,103 @@ class Network(Section):
         paper="true (code)",
     )
 
+    modulation: Literal["concatenate", "spade"] = option(
+        "concatenate",
+        "How the network sees a condition: beside the state; or `spade`: it scales and "
+        "shifts the norms of the way up, pixel by pixel (Park et al. 2019).",
+        paper="spade (rivals of CellResDM)",
+    )
+
     @property
     def stride(self) -> int:
         """Sides of what the network sees are multiples of this, in px."""
         return STRIDES[self.preset]
 
+    @model_validator(mode="after")
+    def _can_be_modulated(self) -> Self:
+        if self.modulation == "spade" and self.preset in PLAIN:
+            raise ValueError(
+                f"`modulation: spade` needs a network of residual blocks, which "
+                f"`{self.preset}` is not: use `resshift_small` or `palette`"
+            )
+        return self
+
 
 class Process(Section):
     """The forward process."""
 
+    kind: Literal["gaussian", "residual_shift", "one_step"] = option(
+        "gaussian",
+        "`gaussian`: the image becomes noise; `residual_shift`: it becomes its "
+        "condition, with noise (Yue et al. 2023); `one_step`: it becomes its condition "
+        "at once, that is, a regression. The last two are for `translate`.",
+        paper="gaussian; residual_shift (CellResDM); one_step (Semantic filtering)",
+    )
     schedule: Literal["cosine", "linear"] = option(
-        "cosine", "Noise schedule.", paper="cosine"
+        "cosine", "Noise schedule of `gaussian`.", paper="cosine; linear (Palette)"
     )
-    timesteps: int = option(1000, "Length T of the chain.", ge=10, paper="1000")
+    timesteps: int = option(
+        1000,
+        "Length T of the chain; at least 10 of `gaussian`, 1 of `one_step`.",
+        ge=1,
+        paper="1000; 15 (CellResDM; 4 in its code)",
+    )
     prediction: Literal["eps", "x0", "v"] = option(
-        "eps", "What the network predicts.", paper="eps"
+        "eps",
+        "What the network predicts of `gaussian`; the others predict the image (x0).",
+        paper="eps",
     )
+    kappa: float = option(
+        2.0, "Noise of `residual_shift`: variance kappa^2 eta_t.", gt=0, le=100,
+        paper="2",
+    )  # fmt: skip
+    eta_first: float = option(
+        0.0004,
+        "eta_1 of `residual_shift`: how much of the way to the condition the first "
+        "step goes.",
+        gt=0,
+        lt=1,
+        paper="unstated; 0.0004 (ResShift, T = 15), 0.01 (code, T = 4)",
+    )
+    eta_last: float = option(
+        0.9801, "eta_T of `residual_shift`.", gt=0, le=1, paper="0.9801 (code)"
+    )
+    eta_power: float = option(
+        0.3, "Power p of `residual_shift`: with a smaller one eta grows earlier.",
+        gt=0, le=10, paper="0.3",
+    )  # fmt: skip
+    betas: tuple[float, float] | None = option(
+        None,
+        "First and last beta of the `linear` schedule. Empty: 1e-4 and 0.02 for a "
+        "thousand steps, scaled to other lengths.",
+        paper="1e-6 and 0.01 (Palette)",
+    )
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        if self.kind == "gaussian" and self.timesteps < 10:
+            raise ValueError(
+                f"`timesteps` ({self.timesteps}) must be at least 10 with `kind: "
+                "gaussian`"
+            )
+        if self.kind == "one_step" and self.timesteps != 1:
+            raise ValueError(
+                f"`timesteps` ({self.timesteps}) must be 1 with `kind: one_step`"
+            )
+        if self.eta_first >= self.eta_last:
+            raise ValueError(
+                f"`eta_first` ({self.eta_first}) must be less than `eta_last` "
+                f"({self.eta_last})"
+            )
+        if self.betas is not None:
+            first, last = self.betas
+            if not 0 < first <= last < 1:
+                raise ValueError(
+                    f"`betas` ({first}, {last}) must be between 0 and 1 and not fall"
+                )
+            if self.schedule != "linear":
+                raise ValueError("`betas` are those of `schedule: linear`")
+        return self
 
 
 class Condition(Section):
@@ -132,6 +221,27 @@ class Train(Section):
     )  # fmt: skip
     clip: float = option(
         1.0, "Largest norm of the gradient; 0 switches clipping off.", ge=0
+    )
+    loss: Literal["mse", "mae", "smooth_l1"] = option(
+        "mse",
+        "Error of what the network predicts.",
+        paper="mse; mae (Semantic filtering; smooth_l1 in its code)",
+    )
+    weighting: Literal["uniform", "min_snr", "bound"] = option(
+        "uniform",
+        "Weights of the times: all alike, min(SNR, 5) (Hang et al. 2023), or those of "
+        "the variational bound, whose infinite one at t = 1 is that of t = 2.",
+        paper="uniform; bound (CellResDM; uniform in its code)",
+    )
+    adversarial: float = option(
+        0.0,
+        "Weight of a second network that learns to tell what is predicted from real "
+        "images (PatchGAN: Isola et al. 2017), beside the error. 0: none. Only with "
+        "`process.kind: one_step`, and best without `clip`, which would tie both "
+        "networks together.",
+        ge=0,
+        le=10,
+        paper="0.01 (Pix2Pix)",
     )
     augment: bool = option(True, "Flips and quarter turns of each patch.", paper="none")
     symmetries: Literal["all", "flip"] = option(

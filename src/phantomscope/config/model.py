@@ -26,6 +26,7 @@ from phantomscope.config.publish import Publish
 from phantomscope.config.restoration import Restore
 from phantomscope.config.simulation import STRUCTURES, Fit, Simulate
 from phantomscope.config.synthesis import Synthesise
+from phantomscope.config.translation import METHODS, SECTIONS, Translate
 from phantomscope.errors import PhantomscopeError
 
 # One folder or several inside each other: the parts of a paper stand below it.
@@ -64,6 +65,9 @@ class Config(Section):
     segment: Segment = option(Segment, "Segmentation tools.")
     evaluate: Evaluate = option(Evaluate, "Measurement.")
     restore: Restore = option(Restore, "Restoration of widefield images, if wanted.")
+    translate: Translate = option(
+        Translate, "Translation of brightfield images to stains, if wanted."
+    )
     publish: Publish = option(Publish, "The synthetic set, ready to upload.")
     appearance: Appearance = option(
         Appearance, "Annotated images noised and brought back."
@@ -108,6 +112,21 @@ class Config(Section):
         """Dimensions of the synthetic images: 2, or 3 for volumes."""
         return len(self.simulate.size)
 
+    def of_method(self, method: str) -> Config:
+        """Return the config with which one method of translation runs.
+
+        Parameters
+        ----------
+        method : str
+            A key of `METHODS`.
+        """
+        own = self.translate.overrides.get(method, {})  # type: ignore[call-overload]
+        content = self.model_dump(exclude={"translate"})
+        for name in SECTIONS:
+            for layer in (METHODS[method].get(name, {}), own.get(name, {})):
+                content[name].update(layer)
+        return type(self).model_validate(content | {"translate": self.translate})
+
     def check_sides(self) -> None:
         """Check that sides fit the network; a part of a config cannot tell.
 
@@ -151,6 +170,13 @@ class Config(Section):
             If tracks are asked for, but no time series are simulated, or sketches have
             more or fewer channels than the images.
         """
+        if self.process.kind != "gaussian":
+            raise PhantomscopeError(
+                f"`{self.process.kind}` ends at a condition, but sketches are noised: "
+                "this process is for translation",
+                where="process.kind",
+                fix="use `gaussian`; a method of `translate.methods` sets its own",
+            )
         if "ctc" in self.publish.formats and self.simulate.frames == 1:
             raise PhantomscopeError(
                 "`ctc` is a format of time series, but each image stands for itself",
@@ -248,8 +274,11 @@ class Config(Section):
                 f"`start.value` ({self.start.value}) is beyond `process.timesteps` "
                 f"({timesteps})"
             )
-        if self.start.value == "auto" and not any(
-            t <= timesteps for t in self.start.candidates
+        of_sketches = self.process.kind == "gaussian"
+        if (
+            of_sketches
+            and self.start.value == "auto"
+            and not any(t <= timesteps for t in self.start.candidates)
         ):
             raise ValueError(
                 f"no value of `start.candidates` is within `process.timesteps` "

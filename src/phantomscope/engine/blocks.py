@@ -110,6 +110,49 @@ def over_space(vector: Tensor, dims: int) -> Tensor:
     return vector.reshape(*vector.shape, *(1,) * dims)
 
 
+class SpatialNorm(nn.Module):
+    """A norm that a condition scales and shifts pixel by pixel: SPADE.
+
+    Park et al. 2019, eq. 1: gain and offset come from two convolutions of the
+    condition, which is brought to the size of the feature map first. They start at
+    zero, so that a fresh layer is its norm.
+
+    Parameters
+    ----------
+    norm : nn.Module
+        Without gain and offset.
+    dims : int
+        2 or 3.
+    channels : int
+        Of the feature map.
+    told : int
+        Channels of the condition.
+    hidden : int
+        Channels between the two convolutions.
+    """
+
+    def __init__(
+        self, norm: nn.Module, dims: int, channels: int, told: int, hidden: int = 64
+    ) -> None:
+        super().__init__()
+        conv = convolution(dims)
+        self.norm = norm
+        self.shared = nn.Sequential(conv(told, hidden, 3, padding=1), nn.ReLU())
+        self.both = zeroed(conv(hidden, 2 * channels, 3, padding=1))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Normalise a batch (N, C, ...) beside a condition (N, C', ...)."""
+        size = x.shape[2:]
+        if condition.shape[2:] != size:
+            # Sizes are whole multiples: means over blocks of pixels.
+            sides = [c // s for c, s in zip(condition.shape[2:], size, strict=True)]
+            pool = functional.avg_pool2d if len(size) == 2 else functional.avg_pool3d
+            condition = pool(condition, sides)
+        gain, offset = self.both(self.shared(condition)).chunk(2, dim=1)
+        output: Tensor = self.norm(x) * (1 + gain) + offset
+        return output
+
+
 class ResidualBlock(nn.Module):
     """Norm-SiLU-Conv3 twice beside a skip connection, told the time in between.
 
@@ -126,6 +169,8 @@ class ResidualBlock(nn.Module):
     film : bool
         The time scales and shifts the second norm's output (FiLM: Perez et al. 2018);
         else it is added before that norm.
+    told : int
+        Channels of a condition that scales and shifts both norms (`SpatialNorm`).
 
     Notes
     -----
@@ -135,32 +180,45 @@ class ResidualBlock(nn.Module):
 
     def __init__(
         self, dims: int, inputs: int, outputs: int, *, time_channels: int, norm: Norm,
-        film: bool,
+        film: bool, told: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         conv = convolution(dims)
-        self.dims, self.film = dims, film
+        self.dims, self.film, self.told = dims, film, told
+
+        def normed(channels: int) -> nn.Module:
+            if not told:
+                return make_norm(norm, dims, channels, affine=True)
+            return SpatialNorm(make_norm(norm, dims, channels), dims, channels, told)
+
         self.first = nn.Sequential(
-            make_norm(norm, dims, inputs, affine=True),
-            nn.SiLU(),
-            conv(inputs, outputs, 3, padding=1),
+            normed(inputs), nn.SiLU(), conv(inputs, outputs, 3, padding=1)
         )
-        told = 2 * outputs if film else outputs
-        self.time = nn.Sequential(nn.SiLU(), nn.Linear(time_channels, told))
-        self.norm = make_norm(norm, dims, outputs, affine=True)
+        vector = 2 * outputs if film else outputs
+        self.time = nn.Sequential(nn.SiLU(), nn.Linear(time_channels, vector))
+        self.norm = normed(outputs)
         self.second = nn.Sequential(
             nn.SiLU(), zeroed(conv(outputs, outputs, 3, padding=1))
         )
         self.skip = nn.Identity() if inputs == outputs else conv(inputs, outputs, 1)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """Transform a batch (N, inputs, ...) at times (N, time_channels)."""
+    def forward(
+        self, x: Tensor, time: Tensor, condition: Tensor | None = None
+    ) -> Tensor:
+        """Transform a batch (N, inputs, ...) at times (N, time_channels).
+
+        `condition` (N, told, ...) is of any multiple of the size.
+        """
+        told = (condition,) if self.told else ()
+        norm, *rest = self.first
+        y: Tensor = norm(x, *told)
+        for layer in rest:
+            y = layer(y)
         vector = over_space(self.time(time), self.dims)
-        y: Tensor = self.first(x)
         if self.film:
             scale, shift = vector.chunk(2, dim=1)
-            y = self.norm(y) * (1 + scale) + shift
+            y = self.norm(y, *told) * (1 + scale) + shift
         else:
-            y = self.norm(y + vector)
+            y = self.norm(y + vector, *told)
         output: Tensor = self.skip(x) + self.second(y)
         return output

@@ -29,7 +29,7 @@ from phantomscope.config.diffusion import Distil, Train
 from phantomscope.config.synthesis import Synthesise
 from phantomscope.engine.accelerate import to_device
 from phantomscope.engine.model import DiffusionModel
-from phantomscope.engine.objective import WHOLE, Items
+from phantomscope.engine.objective import WHOLE, Items, of_times
 from phantomscope.engine.precision import pick_device
 from phantomscope.engine.process import Process
 from phantomscope.engine.samplers import (
@@ -210,8 +210,7 @@ class Distillation:
 
     def loss(self, output: Tensor, t: Tensor, target: Tensor) -> Tensor:
         """Squared error of the image, weighted with the truncated SNR."""
-        weights = torch.as_tensor(truncated_snr(self.process)[t.cpu().numpy()])
-        weights = weights.to(output.device, output.dtype)
+        weights = of_times(truncated_snr(self.process), t, output)
         error = (output - target).square().flatten(1).mean(dim=1)
         return (weights * error).mean()
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
-from phantomscope.engine.process import Process
+from phantomscope.engine.process import Process, Table, ancestral
 
 Items = tuple[Tensor, Tensor, Tensor]
+ErrorName = Literal["mse", "mae", "smooth_l1"]
+LossWeight = Literal["uniform", "min_snr", "bound"]
 WHOLE = slice(None)
+
+_ERRORS = {
+    "mse": functional.mse_loss,
+    "mae": functional.l1_loss,
+    "smooth_l1": functional.smooth_l1_loss,
+}
 
 
 class Objective(Protocol):
@@ -41,14 +51,60 @@ class Objective(Protocol):
         """
         ...
 
-    def loss(self, output: Tensor, t: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Any, t: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss of some of the items, as float32."""
         ...
+
+
+def loss_weights(
+    process: Process, kind: LossWeight = "uniform", gamma: float = 5.0
+) -> Table:
+    """Weights of the squared error of what the network predicts.
+
+    Parameters
+    ----------
+    process : Process
+        Must have noise, unless the weights are uniform.
+    kind : {"uniform", "min_snr", "bound"}
+        ``uniform``: 1; ``min_snr``: min(SNR, gamma) for the error of x_0 (Hang et al.
+        2023); ``bound``: of the variational bound, the divergence of the posteriors
+        (Ho et al. 2020, eq. 8). At t = 1 it is infinite, and that of t = 2 is taken.
+    gamma : float
+        Limit of ``min_snr``.
+
+    Returns
+    -------
+    ndarray, shape (T + 1,)
+        For t = 0 ... T; 0 at t = 0.
+    """
+    weights = np.concatenate([[0.0], np.ones(process.timesteps)])
+    if kind == "uniform":
+        return weights
+    a, s = process.a[1:], process.s[1:]
+    if not np.all(s > 0):
+        raise ValueError(f"a process without noise has no {kind!r} weights")
+    if kind == "min_snr":
+        weights[1:] = np.minimum((a / s) ** 2, gamma)
+    else:
+        for t in range(2, process.timesteps + 1):
+            step = ancestral(process, t, t - 1)
+            of_x0 = process.a[t - 1] - step.rho * process.a[t]
+            weights[t] = (of_x0 / step.sigma) ** 2 / 2
+        weights[1] = weights[min(2, process.timesteps)]
+    if process.prediction == "eps":
+        weights[1:] *= (s / a) ** 2
+    elif process.prediction == "v":
+        weights[1:] *= s**2
+    return weights
 
 
 @dataclass(frozen=True)
 class Denoising:
     """Predict noise, image or ``v`` at a random time: diffusion (Ho et al. 2020).
+
+    A process that ends at a condition, not at noise, is learnt in the same way: the
+    first channels of the condition are its end, and states are scaled to unit variance
+    (Yue et al. 2023).
 
     Attributes
     ----------
@@ -59,11 +115,17 @@ class Denoising:
     conditions : int
         How many channels of each patch are no image but its condition, the last ones.
         The network sees them as they are.
+    error : {"mse", "mae", "smooth_l1"}
+        Of what the network predicts.
+    weighting : {"uniform", "min_snr", "bound"}
+        See `loss_weights`.
     """
 
     process: Process
     noise_channel: bool = False
     conditions: int = 0
+    error: ErrorName = "mse"
+    weighting: LossWeight = "uniform"
 
     def draw(self, x0: Tensor, rng: torch.Generator, part: slice = WHOLE) -> Items:
         """Corrupt patches, each to a time of its own."""
@@ -72,7 +134,11 @@ class Denoising:
         t = torch.randint(1, self.process.timesteps + 1, (len(x0),), generator=rng)
         noise = torch.randn(x0.shape, generator=rng)
         clean, t, noise = x0[part], t[part], noise[part]
-        x = self.process.q_sample(clean, t, noise)
+        if self.process.shifts:
+            x = self.process.q_sample(clean, t, noise, condition[part][:, :channels])
+            x = self.process.scale_input(x, t)
+        else:
+            x = self.process.q_sample(clean, t, noise)
         if self.noise_channel:
             extra = torch.randn(x0[:, :1].shape, generator=rng)
             x = torch.cat([x, extra[part]], dim=1)
@@ -81,5 +147,22 @@ class Denoising:
         return x, t, self.process.target(clean, t, noise)
 
     def loss(self, output: Tensor, t: Tensor, target: Tensor) -> Tensor:
-        """Mean squared error, whatever the times."""
-        return nn.functional.mse_loss(output, target)
+        """Mean error, weighted by the time."""
+        if self.weighting == "uniform":
+            return _ERRORS[self.error](output, target)
+        each = _ERRORS[self.error](output, target, reduction="none")
+        weights = of_times(loss_weights(self.process, self.weighting), t, output)
+        return (weights * each.flatten(1).mean(dim=1)).mean()
+
+
+def of_times(table: Table, t: Tensor, like: Tensor) -> Tensor:
+    """Return the entries of a table for the times, on the device of `like`."""
+    values = torch.as_tensor(table[t.cpu().numpy()])
+    return values.to(like.device, like.dtype)
+
+
+def as_float(output: Any) -> Any:
+    """Return what a network gave, a tensor or several, as float32."""
+    if isinstance(output, Tensor):
+        return output.float()
+    return tuple(part.float() for part in output)

@@ -42,8 +42,8 @@ class PatchSource:
     ----------
     images : ImageSet
         Training images; their masks are never read.
-    normalisation : Normalisation
-        Fitted on them.
+    normalisation : Normalisation, optional
+        Fitted on them; of no use beside `read`.
     patch : sequence of int
         Size of a patch in px, ([Z,] Y, X), with Y = X. Smaller images are reflected at
         their edges.
@@ -58,12 +58,15 @@ class PatchSource:
     condition : callable, optional
         ``condition(identifier)`` gives what the network sees beside an image, shape
         (C', [Z,] Y, X): network values. It is cut and turned as the image is.
+    read : callable, optional
+        ``read(identifier)`` gives network values of an image with its condition, shape
+        (C, [Z,] Y, X), in place of all this.
     """
 
     def __init__(
         self,
         images: ImageSet,
-        normalisation: Normalisation,
+        normalisation: Normalisation | None,
         patch: Sequence[int],
         seed: int,
         *,
@@ -71,9 +74,12 @@ class PatchSource:
         symmetries: Literal["all", "flip"] = "all",
         memory: int = 2 << 30,
         condition: Callable[[str], Float] | None = None,
+        read: Callable[[str], Float] | None = None,
     ) -> None:
         self.images = images.without_masks()
-        self.normalisation = normalisation
+        if normalisation is None and read is None:
+            raise ValueError("patches need a normalisation, or a way to read images")
+        self.normalisation, self._read = normalisation, read
         self.patch, self.seed = tuple(patch), seed
         # Multiples of this of the eight are taken, the others are those next below.
         self._every = 8 if not augment else 4 if symmetries == "flip" else 1
@@ -89,10 +95,13 @@ class PatchSource:
         """Return an image and what the network sees beside it, (C, [Z,] Y, X)."""
         if identifier in self._cache:
             return self._cache[identifier]
-        raw = self.images.channels(identifier)
-        image = self.normalisation.forward_channels(raw, identifier)
-        if self._condition:
-            image = np.concatenate([image, self._condition(identifier)])
+        if self._read:
+            image = self._read(identifier)
+        elif self.normalisation:
+            raw = self.images.channels(identifier)
+            image = self.normalisation.forward_channels(raw, identifier)
+            if self._condition:
+                image = np.concatenate([image, self._condition(identifier)])
         if image.nbytes <= self._memory:
             self._memory -= image.nbytes
             self._cache[identifier] = image
@@ -101,17 +110,21 @@ class PatchSource:
     def _crop(self, which: int, index: Sequence[NDArray[np.intp]]) -> Float:
         """Cut a patch; of volumes that are not kept, only its planes are read."""
         identifier, shape = self._ids[which], self._shapes[which]
-        channels = self.normalisation.channels
-        fits = (
-            identifier in self._cache or 4 * channels * math.prod(shape) <= self._memory
-        )
-        if fits or len(shape) == 2 or self._condition or channels > 1:
+        scale = self.normalisation
+        fits = identifier in self._cache or 4 * math.prod(shape) <= self._memory
+        if (
+            fits
+            or scale is None
+            or len(shape) == 2
+            or self._condition
+            or scale.channels > 1
+        ):
             image = self._image(identifier)
         else:
             first = int(index[0].min())
             with self.images.planes(identifier) as planes:
                 raw = planes.read(first, int(index[0].max()) + 1)
-            image = self.normalisation.forward(raw, identifier)[None]
+            image = scale.forward(raw, identifier)[None]
             index = [index[0] - first, *index[1:]]
         return image[np.ix_(np.arange(len(image)), *index)]
 

@@ -25,7 +25,6 @@ from phantomscope.config import diffusion as options
 from phantomscope.errors import PhantomscopeError
 
 Prediction = Literal["eps", "x0", "v"]
-LossWeight = Literal["uniform", "min_snr", "bound"]
 Table = NDArray[np.float64]
 
 
@@ -180,6 +179,11 @@ class Process:
         return len(self.a) - 1
 
     @property
+    def shifts(self) -> bool:
+        """Whether the process ends at a condition, or near it, instead of at noise."""
+        return bool(np.any(self.b > 0))
+
+    @property
     def half_log_snr(self) -> Table:
         """lambda_t = log(a_t / s_t), falling from infinity at t = 0."""
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -273,52 +277,20 @@ class Process:
         return self.q_sample(condition, self.timesteps, noise, condition)
 
 
-def loss_weights(
-    process: Process, kind: LossWeight = "uniform", gamma: float = 5.0
-) -> Table:
-    """Weights of the squared error of what the network predicts.
-
-    Parameters
-    ----------
-    process : Process
-        Must have noise, unless the weights are uniform.
-    kind : {"uniform", "min_snr", "bound"}
-        ``uniform``: 1; ``min_snr``: min(SNR, gamma) for the error of x_0 (Hang et al.
-        2023); ``bound``: of the variational bound, the divergence of the posteriors
-        (Ho et al. 2020, eq. 8). At t = 1 it is infinite, and that of t = 2 is taken.
-    gamma : float
-        Limit of ``min_snr``.
-
-    Returns
-    -------
-    ndarray, shape (T + 1,)
-        For t = 0 ... T; 0 at t = 0.
-    """
-    weights = np.concatenate([[0.0], np.ones(process.timesteps)])
-    if kind == "uniform":
-        return weights
-    a, s = process.a[1:], process.s[1:]
-    if not np.all(s > 0):
-        raise ValueError(f"a process without noise has no {kind!r} weights")
-    if kind == "min_snr":
-        weights[1:] = np.minimum((a / s) ** 2, gamma)
-    else:
-        for t in range(2, process.timesteps + 1):
-            step = ancestral(process, t, t - 1)
-            of_x0 = process.a[t - 1] - step.rho * process.a[t]
-            weights[t] = (of_x0 / step.sigma) ** 2 / 2
-        weights[1] = weights[min(2, process.timesteps)]
-    if process.prediction == "eps":
-        weights[1:] *= (s / a) ** 2
-    elif process.prediction == "v":
-        weights[1:] *= s**2
-    return weights
-
-
 def make_process(config: options.Process) -> Process:
-    """Build the Gaussian process that a config asks for."""
-    schedule = linear_alpha_bar if config.schedule == "linear" else cosine_alpha_bar
-    return Process.gaussian(schedule(config.timesteps), config.prediction)
+    """Build the process that a config asks for."""
+    if config.kind == "one_step":
+        return Process.one_step()
+    if config.kind == "residual_shift":
+        eta = residual_eta(
+            config.timesteps, config.eta_first, config.eta_last, config.eta_power
+        )
+        return Process.residual_shift(eta, config.kappa)
+    if config.schedule == "linear":
+        alpha_bar = linear_alpha_bar(config.timesteps, config.betas)
+    else:
+        alpha_bar = cosine_alpha_bar(config.timesteps)
+    return Process.gaussian(alpha_bar, config.prediction)
 
 
 def respace(start: int, steps: int) -> list[int]:

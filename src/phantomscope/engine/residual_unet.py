@@ -54,6 +54,10 @@ class ResidualSpec(UNetSpec):
         See `ResidualBlock`.
     zero_output : bool
         The last convolution starts at zero.
+    told : int
+        So many of the inputs, the last ones, are a condition that scales and shifts
+        the norms of the decoder instead of entering with the others (SPADE: Park et
+        al. 2019; for diffusion: Wang et al. 2022, semantic diffusion models).
     """
 
     width: int
@@ -65,6 +69,7 @@ class ResidualSpec(UNetSpec):
     windows: WindowSpec | None = None
     time: Literal["film", "added"] = "film"
     zero_output: bool = True
+    told: int = 0
 
     @property
     def downsampling(self) -> int:
@@ -82,7 +87,7 @@ class ResidualSpec(UNetSpec):
         return level in self.attention_levels and wanted
 
 
-def _block(spec: ResidualSpec, inputs: int, outputs: int) -> ResidualBlock:
+def _block(spec: ResidualSpec, inputs: int, outputs: int, told: int) -> ResidualBlock:
     return ResidualBlock(
         spec.dims,
         inputs,
@@ -90,6 +95,7 @@ def _block(spec: ResidualSpec, inputs: int, outputs: int) -> ResidualBlock:
         time_channels=4 * spec.width,
         norm=spec.norm,
         film=spec.time == "film",
+        told=told,
     )
 
 
@@ -112,10 +118,10 @@ class _Stage(nn.Module):
 
     def __init__(
         self, spec: ResidualSpec, inputs: int, outputs: int, *, attends: bool,
-        up: bool = False,
+        up: bool = False, told: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.block = _block(spec, inputs, outputs)
+        self.block = _block(spec, inputs, outputs, told)
         self.attention = _attention(spec, outputs) if attends else nn.Identity()
         conv = convolution(spec.dims)
         self.up = (
@@ -127,8 +133,10 @@ class _Stage(nn.Module):
             else nn.Identity()
         )
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        output: Tensor = self.up(self.attention(self.block(x, time)))
+    def forward(
+        self, x: Tensor, time: Tensor, condition: Tensor | None = None
+    ) -> Tensor:
+        output: Tensor = self.up(self.attention(self.block(x, time, condition)))
         return output
 
 
@@ -146,6 +154,8 @@ class _Down(nn.Module):
 class ResidualUNet(UNet):
     """U-Net of residual blocks with attention."""
 
+    spec: ResidualSpec
+
     def __init__(self, spec: ResidualSpec) -> None:
         super().__init__(spec)
         conv, width = convolution(spec.dims), spec.width
@@ -154,7 +164,7 @@ class ResidualUNet(UNet):
             nn.SiLU(),
             nn.Linear(4 * width, 4 * width),
         )
-        self.stem = conv(spec.inputs, width, 3, padding=1)
+        self.stem = conv(spec.inputs - spec.told, width, 3, padding=1)
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         skips = self._build_encoder(spec)
         deepest = skips[-1]
@@ -191,14 +201,19 @@ class ResidualUNet(UNet):
                 up = level > 0 and number == spec.blocks
                 attends = spec.attends(level, number)
                 self.decoder.append(
-                    _Stage(spec, inputs, outputs, attends=attends, up=up)
+                    _Stage(
+                        spec, inputs, outputs, attends=attends, up=up, told=spec.told
+                    )
                 )
                 channels = outputs
         return channels
 
     def predict(self, x: Tensor, embedding: Tensor | None) -> Tensor:
         """Predict from all input channels and embedded times."""
-        time = self.time(embedding)
+        time, condition = self.time(embedding), None
+        if self.spec.told:
+            own = self.spec.inputs - self.spec.told
+            x, condition = x[:, :own], x[:, own:]
         skips = [self.stem(x)]
         for layer in self.encoder:
             skips.append(layer(skips[-1], time))
@@ -206,6 +221,6 @@ class ResidualUNet(UNet):
         for stage in self.middle:
             x = stage(x, time)
         for stage in self.decoder:
-            x = stage(torch.cat([x, skips.pop()], dim=1), time)
+            x = stage(torch.cat([x, skips.pop()], dim=1), time, condition)
         output: Tensor = self.head(x)
         return output

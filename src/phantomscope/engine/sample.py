@@ -79,7 +79,7 @@ class Sampler:
         )
         self.spec = model.network.spec
         self.channels = self.spec.outputs
-        self.shifts = bool(np.any(model.process.b > 0))
+        self.shifts = model.process.shifts
         own = config.noise == "tile"
         self.noise = Streams(seed, self.channels, self.device, of_tiles=own)
 

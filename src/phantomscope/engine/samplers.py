@@ -143,7 +143,7 @@ def dpm_steps(
     PhantomscopeError
         If the process has a condition as its end.
     """
-    if np.any(process.b > 0):
+    if process.shifts:
         raise PhantomscopeError(
             "DPM-Solver++ is for Gaussian diffusion, not for a process that ends at a "
             "condition",

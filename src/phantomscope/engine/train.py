@@ -24,6 +24,7 @@ from phantomscope.engine.accelerate import (
     to_device,
     with_sorted_shuffles,
 )
+from phantomscope.engine.adversarial import of_generator
 from phantomscope.engine.checkpoint import (
     cpu_tensors,
     fingerprint,
@@ -40,7 +41,7 @@ from phantomscope.engine.distributed import Crew, Group, Share, leading_share
 from phantomscope.engine.loader import Prefetcher
 from phantomscope.engine.memory import out_of_memory
 from phantomscope.engine.metrics import append_line, trim_lines
-from phantomscope.engine.objective import Denoising, Items, Objective
+from phantomscope.engine.objective import Denoising, Items, Objective, as_float
 from phantomscope.engine.optimise import Run, learning_rate
 from phantomscope.engine.precision import dims_of, pick_device, training_precision
 from phantomscope.engine.process import Process
@@ -362,7 +363,7 @@ class Trainer:
         bf16 = self.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             output = self.network(x, t)
-        return self.objective.loss(output.float(), t, target)
+        return self.objective.loss(as_float(output), t, target)
 
     def _read(self) -> None:
         """Read the losses since the last time, and stop if one is not finite."""
@@ -394,4 +395,5 @@ class Trainer:
             "torch": torch.__version__,
             "machine": platform.machine(),
         }
-        save_checkpoint(path, {"network": cpu_tensors(self.run.average)}, about)
+        weights = of_generator(cpu_tensors(self.run.average))
+        save_checkpoint(path, {"network": weights}, about)

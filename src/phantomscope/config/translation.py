@@ -1,0 +1,165 @@
+"""Options of translation: from brightfield to stains and boundaries, by any process.
+
+The network, its process, training and sampling are the sections of the same names. A
+method is a way to fill them in: what it changes stands in `METHODS`, the rest is the
+same for all, so that methods compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, Self, get_args
+
+from pydantic import model_validator
+
+from phantomscope.config.option import Section, option
+
+Method = Literal[
+    "cellresdm", "unet", "pix2pix", "spade", "palette", "spade_diffusion"
+]  # fmt: skip
+Boundaries = Literal["nuclei", "cells"]
+
+_ALL_STEPS = {"sampler": "ddpm", "spacing": "uniform", "steps": "all", "eta": 0.0}
+_REGRESSION = {"kind": "one_step", "timesteps": 1}
+# Isola et al. 2017: 100 to 1 for the mean absolute error. A common limit of the
+# gradient would tie both networks together.
+_JUDGED = {"loss": "mae", "adversarial": 0.01, "clip": 0.0}
+# Guided-I2I, the rival of the paper; a thousand of its steps are taken.
+_PALETTE = {
+    "process": {
+        "kind": "gaussian", "timesteps": 2000, "schedule": "linear",
+        "betas": (1e-6, 0.01), "prediction": "eps",
+    },
+    "synthesise": {**_ALL_STEPS, "steps": 1000},
+}  # fmt: skip
+METHODS: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType({
+    "cellresdm": {
+        "process": {"kind": "residual_shift", "timesteps": 15},
+        "synthesise": _ALL_STEPS,
+    },
+    "unet": {"process": _REGRESSION, "synthesise": _ALL_STEPS},
+    "pix2pix": {
+        "process": _REGRESSION, "synthesise": _ALL_STEPS, "train": _JUDGED,
+    },
+    "spade": {
+        "network": {"modulation": "spade"}, "process": _REGRESSION,
+        "synthesise": _ALL_STEPS, "train": _JUDGED,
+    },
+    "palette": _PALETTE,
+    "spade_diffusion": {**_PALETTE, "network": {"modulation": "spade"}},
+})  # fmt: skip
+SECTIONS = ("network", "process", "train", "synthesise")
+
+
+class Translate(Section):
+    """Translation of brightfield images to stains, with boundaries of the cells."""
+
+    methods: list[Method] = option(
+        list,
+        "What is trained: residual diffusion (`cellresdm`), or its rivals: a U-Net by "
+        "regression, Pix2Pix, SPADE, Palette and SPADE-Diffusion. Empty: no "
+        "translation.",
+        paper="all",
+    )
+    seeds: list[int] = option(
+        lambda: [0], "One training per seed; at least three for a claim.", min_length=1
+    )
+    inputs: list[str] = option(
+        lambda: ["brightfield"],
+        "Channels that are given, the first one in focus.",
+        min_length=1,
+        paper="one plane; three for the rivals",
+    )
+    outputs: list[str] = option(
+        lambda: ["mito", "agp", "rna", "er", "dna"],
+        "Stains to predict.",
+        min_length=1,
+        paper="mito, agp, rna, er, dna",
+    )
+    boundaries: list[Boundaries] = option(
+        lambda: ["nuclei", "cells"],
+        "Outlines to predict as further channels, from which instances are read. "
+        "Empty: stains alone.",
+        paper="nuclei, cells",
+    )
+    boundary_width: int = option(
+        1, "Width of the outlines.", unit="px", ge=1, le=9, paper="1"
+    )
+    size: int | None = option(
+        None,
+        "Images are made so large, along both sides, before anything else (bilinear). "
+        "Empty: they keep their size.",
+        unit="px",
+        ge=16,
+        paper="512",
+    )
+    scope: Literal["image", "plate"] = option(
+        "image",
+        "What limits of intensity belong to: each image, which removes absolute "
+        "intensity, or all training images of a plate.",
+        paper="image",
+    )
+    low_percentile: float = option(
+        0.5, "Of the intensities of each channel: -1 of the network.", ge=0, lt=100,
+        paper="0.5",
+    )  # fmt: skip
+    high_percentile: float = option(
+        99.5, "Of the intensities of each channel: 1 of the network.", gt=0, le=100,
+        paper="99.5",
+    )  # fmt: skip
+    samples: int = option(
+        1,
+        "Predictions of each test image by the methods with noise; more give the "
+        "uncertainty of each pixel. Their mean is not measured: the first one is.",
+        ge=1,
+        le=100,
+        paper="1",
+    )
+    overrides: dict[Method, dict[str, dict[str, Any]]] = option(
+        dict,
+        "What a method has of its own, beside what makes it this method: sections "
+        "`network`, `process`, `train` or `synthesise`, as in the config itself.",
+    )
+
+    @property
+    def channels(self) -> list[str]:
+        """Names of all predicted channels: stains, then boundaries."""
+        return [*self.outputs, *(f"{name}_boundaries" for name in self.boundaries)]
+
+    @property
+    def anchors(self) -> list[int]:
+        """Which input each predicted channel begins as, with residual diffusion.
+
+        The first one; the last channels take the other planes, as in the released
+        code (ch6 five times, then ch7 and ch8).
+        """
+        others = list(range(1, len(self.inputs)))[: len(self.channels) - 1]
+        return [0] * (len(self.channels) - len(others)) + others
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> Self:
+        for name in ("methods", "seeds", "boundaries"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ValueError(f"`{name}` names something twice: {values}")
+        named = [*self.inputs, *self.channels]
+        if len(set(named)) != len(named):
+            raise ValueError(f"`inputs` and `outputs` share a channel: {named}")
+        if self.low_percentile >= self.high_percentile:
+            raise ValueError("`low_percentile` must be less than `high_percentile`")
+        return self
+
+    @model_validator(mode="after")
+    def _overrides_known(self) -> Self:
+        for method, own in self.overrides.items():
+            for name in own:
+                if name not in SECTIONS:
+                    raise ValueError(
+                        f"`overrides.{method}.{name}`: only the sections "
+                        f"{', '.join(SECTIONS)} differ between methods"
+                    )
+        return self
+
+
+ALL_METHODS = get_args(Method)
