@@ -298,6 +298,11 @@ class Train(Section):
                 f"`micro_batch` ({self.micro_batch}) must divide `batch_size` "
                 f"({self.batch_size})"
             )
+        if self.adversarial and self.patch < 32:
+            raise ValueError(
+                f"`patch` ({self.patch}) must be at least 32 with `adversarial`: of "
+                "less the critic has nothing left to judge"
+            )
         if self.devices != "auto" and self.devices > self.batch_size:
             raise ValueError(
                 f"`devices` ({self.devices}) must not exceed `batch_size` "

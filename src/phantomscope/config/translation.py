@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import model_validator
 
 from phantomscope.config.option import Section, option
+from phantomscope.config.plates import Plates
 
 Method = Literal[
     "cellresdm", "unet", "pix2pix", "spade", "palette", "spade_diffusion"
@@ -65,17 +66,8 @@ class Translate(Section):
     seeds: list[int] = option(
         lambda: [0], "One training per seed; at least three for a claim.", min_length=1
     )
-    inputs: list[str] = option(
-        lambda: ["brightfield"],
-        "Channels that are given, the first one in focus.",
-        min_length=1,
-        paper="one plane; three for the rivals",
-    )
-    outputs: list[str] = option(
-        lambda: ["mito", "agp", "rna", "er", "dna"],
-        "Stains to predict.",
-        min_length=1,
-        paper="mito, agp, rna, er, dna",
+    plates: Plates = option(
+        Plates, "The images: which channels are given, and which are predicted."
     )
     boundaries: list[Boundaries] = option(
         lambda: ["nuclei", "cells"],
@@ -97,7 +89,7 @@ class Translate(Section):
     scope: Literal["image", "plate"] = option(
         "image",
         "What limits of intensity belong to: each image, which removes absolute "
-        "intensity, or all training images of a plate.",
+        "intensity, or all images of a plate, which keeps it.",
         paper="image",
     )
     low_percentile: float = option(
@@ -108,6 +100,9 @@ class Translate(Section):
         99.5, "Of the intensities of each channel: 1 of the network.", gt=0, le=100,
         paper="99.5",
     )  # fmt: skip
+    shards: int = option(
+        1, "Jobs among which the prediction of the test part is divided.", ge=1, le=1000
+    )
     samples: int = option(
         1,
         "Predictions of each test image by the methods with noise; more give the "
@@ -125,7 +120,7 @@ class Translate(Section):
     @property
     def channels(self) -> list[str]:
         """Names of all predicted channels: stains, then boundaries."""
-        return [*self.outputs, *(f"{name}_boundaries" for name in self.boundaries)]
+        return [*self.plates.stains, *(f"{n} boundaries" for n in self.boundaries)]
 
     @property
     def anchors(self) -> list[int]:
@@ -134,7 +129,7 @@ class Translate(Section):
         The first one; the last channels take the other planes, as in the released
         code (ch6 five times, then ch7 and ch8).
         """
-        others = list(range(1, len(self.inputs)))[: len(self.channels) - 1]
+        others = list(range(1, len(self.plates.inputs)))[: len(self.channels) - 1]
         return [0] * (len(self.channels) - len(others)) + others
 
     @model_validator(mode="after")
@@ -143,9 +138,6 @@ class Translate(Section):
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise ValueError(f"`{name}` names something twice: {values}")
-        named = [*self.inputs, *self.channels]
-        if len(set(named)) != len(named):
-            raise ValueError(f"`inputs` and `outputs` share a channel: {named}")
         if self.low_percentile >= self.high_percentile:
             raise ValueError("`low_percentile` must be less than `high_percentile`")
         return self

@@ -1,0 +1,299 @@
+"""The stages of translation: pairs, training, predicted stains and their instances."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from phantomscope.config.model import Config
+from phantomscope.engine.adversarial import Adversarial, make_contest
+from phantomscope.engine.model import DiffusionModel
+from phantomscope.engine.networks import make_network
+from phantomscope.engine.objective import Denoising
+from phantomscope.engine.pairs import Pairs, to_stored
+from phantomscope.engine.patches import PatchSource
+from phantomscope.engine.process import make_process
+from phantomscope.engine.sample import Sampler
+from phantomscope.engine.train import Trainer
+from phantomscope.errors import PhantomscopeError
+from phantomscope.images.files import check_targets, write_text
+from phantomscope.images.imageset import ImageSet
+from phantomscope.images.normalise import intensity_limits, unit_to_network
+from phantomscope.images.writer import ImageSetWriter
+from phantomscope.measure.boundaries import boundary_map, decode_boundaries
+from phantomscope.progress import Progress
+from phantomscope.provenance import fingerprint
+from phantomscope.stages.arguments import Output, Place
+from phantomscope.stages.diffusion import NO_IDENTITY
+
+Float = NDArray[np.float32]
+# Of a plate that many pixels decide on the limits.
+SAMPLE = 20_000_000
+# Columns that predictions have from the images that they belong to.
+KEPT = ("split", "group", "plate", "well", "site", "compound", "cell_line", "limits")
+LABELS = {"nuclei": "mask", "cells": "cells"}
+
+
+def resized(image: NDArray[Any], side: int | None) -> Float:
+    """Bring channels (C, Y, X) to a side: bilinear, averaged where it gets smaller."""
+    values = np.ascontiguousarray(image, np.float32)
+    if side is None or values.shape[1:] == (side, side):
+        return values
+    small: Float = functional.interpolate(
+        torch.from_numpy(values)[None], (side, side), mode="bilinear", antialias=True
+    )[0].numpy()
+    return small
+
+
+def resized_labels(
+    labels: NDArray[np.integer[Any]], side: int | None
+) -> NDArray[np.integer[Any]]:
+    """Bring labels (Y, X) to a side: each pixel takes the label at its centre."""
+    if side is None:
+        return labels
+    rows, columns = (
+        np.floor((np.arange(side) + 0.5) * length / side).astype(int)
+        for length in labels.shape
+    )
+    return labels[np.ix_(rows, columns)]
+
+
+def _limits(
+    config: Config, fields: ImageSet
+) -> Iterator[tuple[str, list[tuple[float, float]]]]:
+    """Yield each image with the limits of its channels, images of a plate together."""
+    options = config.translate
+    percentiles = (options.low_percentile, options.high_percentile)
+    channels = len(options.plates.wanted)
+    if options.scope == "image":
+        for name in fields.ids:
+            image = fields.channels(name)
+            yield name, [intensity_limits([one], percentiles) for one in image]
+        return
+    plates: dict[str, list[str]] = {}
+    for name in fields.ids:
+        plates.setdefault(str(fields.row(name).get("plate") or ""), []).append(name)
+    for names in plates.values():
+        pixels = sum(int(np.prod(fields.shape(name))) for name in names)
+        shared = [
+            intensity_limits(
+                (fields.channels(name)[c] for name in names), percentiles,
+                max(1, pixels // SAMPLE),
+            )
+            for c in range(channels)
+        ]  # fmt: skip
+        yield from ((name, shared) for name in names)
+
+
+def _labels(
+    fields: ImageSet, name: str, kind: str, side: int | None
+) -> NDArray[np.integer[Any]] | None:
+    """Return the labels of nuclei or cells of an image, if it has them."""
+    row = fields.row(name)
+    if not row.get(LABELS[kind]):
+        return None
+    read = fields.mask if kind == "nuclei" else fields.cells
+    return resized_labels(read(name), side)
+
+
+def pair_fields(config: Config, *, fields: Path, pairs: Output) -> None:
+    """Scale images of several channels, and draw the boundaries of their objects."""
+    options, images = config.translate, ImageSet.open(fields)
+    info = {
+        "stage": "pair_fields", "inputs": options.plates.inputs,
+        "outputs": options.channels, "boundary_width": options.boundary_width,
+        "size": options.size, "scope": options.scope,
+        "percentiles": [options.low_percentile, options.high_percentile],
+        "images": fingerprint(list(images.table["sha256"])),
+    }  # fmt: skip
+    with (
+        ImageSetWriter(pairs, info) as writer,
+        Progress("pairing", len(images), unit="images") as progress,
+    ):
+        for name, limits in _limits(config, images):
+            if name not in writer:
+                _add_pair(config, images, name, limits, writer)
+            progress.advance()
+
+
+def _add_pair(
+    config: Config, images: ImageSet, name: str,
+    limits: Sequence[tuple[float, float]], writer: ImageSetWriter,
+) -> None:  # fmt: skip
+    options, row = config.translate, images.row(name)
+    raw = resized(images.channels(name), options.size)
+    low, high = (np.asarray(ends)[:, None, None] for ends in zip(*limits, strict=True))
+    values = [unit_to_network((raw - low) / (high - low), "linear")]
+    labels = {kind: _labels(images, name, kind, options.size) for kind in LABELS}
+    for kind in options.boundaries:
+        if (found := labels[kind]) is None:
+            raise PhantomscopeError(
+                f"the image {name!r} has no labels of {kind}, whose boundaries are to "
+                "be learnt",
+                where=images.folder / "manifest.csv",
+                fix=f"leave `{kind}` out of `translate.boundaries`, or give outlines",
+            )
+        values.append(boundary_map(found, options.boundary_width)[None])
+    stored = to_stored(np.concatenate(values))
+    size, scale = images.voxel_size(name), 1.0
+    if options.size:
+        scale = images.shape(name)[-1] / options.size
+    writer.add(
+        name, stored, labels["nuclei"], cells=labels["cells"], channels=len(stored),
+        pixel_size=None if size is None else size[-1] * scale,
+        **{c: row[c] for c in KEPT if c in row and c != "limits"},
+        limits=json.dumps([[float(v) for v in ends] for ends in limits]),
+    )  # fmt: skip
+
+
+def open_pairs(config: Config, pairs: Path, split: str) -> Pairs:
+    """Open one side of the pairs, as the process of the config needs them.
+
+    Raises
+    ------
+    PhantomscopeError
+        If this side has no image.
+    """
+    images = ImageSet.open(pairs).select(split=split)
+    if not len(images):
+        raise PhantomscopeError(
+            f"no image is on the side {split!r}",
+            where=pairs / "manifest.csv",
+            fix="see `translate.plates.split`",
+        )
+    options = config.translate
+    shifts = make_process(config.process).shifts
+    return Pairs(images, len(options.plates.inputs), options.anchors if shifts else ())
+
+
+def train_translator(
+    config: Config, *, pairs: Path, model: Output, metrics: Output, state: Place,
+    method: str, seed: int = 0,
+) -> None:  # fmt: skip
+    """Train one method of translation on the pairs of the training part."""
+    check_targets(model, metrics)
+    own = config.of_method(method)
+    found = open_pairs(own, pairs, "train")
+    process, outputs = make_process(own.process), len(own.translate.channels)
+    patches = PatchSource(
+        found.images, None, own.train.patch_shape(2), own.seed + seed,
+        augment=own.train.augment, symmetries=own.train.symmetries, read=found.read,
+    )  # fmt: skip
+    network: Any = make_network(
+        own.network, own.seed + seed, channels=outputs, conditions=found.conditions,
+        timesteps=own.process.timesteps,
+    )  # fmt: skip
+    learnt: dict[str, Any] = {
+        "conditions": found.conditions, "error": own.train.loss,
+        "weighting": own.train.weighting,
+    }  # fmt: skip
+    objective = Denoising(process, own.network.noise_channel, **learnt)
+    if own.train.adversarial:
+        network = make_contest(network, own.seed + seed)
+        objective = Adversarial(
+            process, own.network.noise_channel, **learnt, weight=own.train.adversarial
+        )
+    shape = own.model_dump(include={"network", "process"})
+    trainer = Trainer(
+        network, process, patches.batch, own.train, seed=own.seed + seed,
+        noise_channel=own.network.noise_channel, state=state, objective=objective,
+        identity={
+            **shape, "train": own.train.model_dump(exclude=NO_IDENTITY),
+            "seed": own.seed + seed, "inputs": found.inputs,
+            "anchors": list(found.anchors),
+            "images": list(found.images.table["sha256"]),
+        },
+    )  # fmt: skip
+    trainer.train()
+    write_text(metrics, trainer.metrics_file.read_text())
+    about = {
+        **shape, "value_range": (-1.0, 1.0), "seed": own.seed + seed, "dims": 2,
+        "channels": outputs, "conditions": found.conditions, "method": method,
+        "inputs": own.translate.plates.inputs, "outputs": own.translate.channels,
+    }  # fmt: skip
+    trainer.save_model(model, about)
+
+
+def translate(
+    config: Config, *, pairs: Path, model: Path, translated: Output, method: str,
+    seed: int = 0, shard: int = 0,
+) -> None:  # fmt: skip
+    """Predict stains and boundaries of the test part, and read instances from these."""
+    own = config.of_method(method)
+    found, options = open_pairs(own, pairs, "test"), own.translate
+    trained = DiffusionModel.load(model)
+    names = found.images.ids[shard :: options.shards]
+    pixels = sum(int(np.prod(found.images.shape(name))) for name in names)
+    sampler = Sampler(trained, own.synthesise, own.seed + seed, pixels)
+    info = {
+        "stage": "translate", "method": method, "seed": seed, "shard": shard,
+        "model": trained.meta["fingerprint"],
+        "synthesise": own.synthesise.model_dump(mode="json"),
+        "images": fingerprint(list(found.images.table["sha256"])),
+        "samples": options.samples,
+    }  # fmt: skip
+    with (
+        ImageSetWriter(translated, info) as writer,
+        Progress("translating", len(names), unit="images") as progress,
+    ):
+        for name in names:
+            if name not in writer:
+                _add_translation(sampler, found, name, config, writer)
+            progress.advance()
+
+
+def _samples(sampler: Sampler, found: Pairs, name: str, count: int) -> Iterator[Float]:
+    """Yield predictions of an image, shape (C, Y, X), each with noise of its own."""
+    condition = found.condition(name)
+    for number in range(count):
+        identifier = name if number == 0 else f"{name}-sample{number}"
+        values = sampler.unconditional(condition.shape[1:], identifier, condition)
+        yield values if values.ndim == 3 else values[None]
+
+
+def _add_translation(
+    sampler: Sampler, found: Pairs, name: str, config: Config, writer: ImageSetWriter
+) -> None:
+    options, row = config.translate, found.images.row(name)
+    several = int(sampler.model.process.s[-1] > 0) and options.samples > 1
+    first, *others = _samples(sampler, found, name, options.samples if several else 1)
+    stored = [to_stored(first)]
+    if others:
+        spread = np.std(np.stack([first, *others]), axis=0, ddof=1)
+        # A standard deviation is stored over 0 ... 1, as network values over -1 ... 1.
+        stored.append(to_stored(2 * spread - 1))
+    decoded = read_instances(first, options.channels, options.boundaries)
+    writer.add(
+        name, np.concatenate(stored), decoded.get("nuclei"), cells=decoded.get("cells"),
+        channels=sum(len(part) for part in stored),
+        pixel_size=found.images.voxel_size(name), predictions=len(others) + 1,
+        **{c: row[c] for c in KEPT if c in row},
+    )  # fmt: skip
+
+
+def read_instances(
+    values: Float, channels: Sequence[str], boundaries: Sequence[str]
+) -> dict[str, NDArray[Any]]:
+    """Read the instances off predicted boundaries.
+
+    Parameters
+    ----------
+    values : ndarray, shape (C, Y, X)
+        Network values.
+    channels : sequence of str
+        What they are; those of boundaries come last, in the order of `boundaries`.
+    boundaries : sequence of str
+        ``nuclei``, ``cells``.
+    """
+    first = len(channels) - len(boundaries)
+    return {
+        kind: decode_boundaries(values[first + number])
+        for number, kind in enumerate(boundaries)
+    }
