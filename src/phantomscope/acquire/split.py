@@ -153,7 +153,7 @@ def _kept_for_training(
     return {names[n] for n in order[:most]}
 
 
-def _region_columns(parent: str, side: str, box: Box) -> dict[str, Any]:
+def region_columns(parent: str, side: str, box: Box) -> dict[str, Any]:
     """Return the columns about a region: begin and end along ([z,] y, x)."""
     columns: dict[str, Any] = {"split": side, "parent": parent}
     for axis, (begin, end) in zip("zyx"[-len(box) :], box, strict=True):
@@ -190,7 +190,7 @@ def _write_groups(
         if side == "train" and row["group"] not in kept:
             continue
         box = tuple((0, length) for length in images.shape(identifier))
-        row |= _region_columns(identifier, side, box)
+        row |= region_columns(identifier, side, box)
         row["stratum"] = _stratum(images, identifier)
         row["image"] = f"{prefix}/{row['image']}"
         row["mask"] = f"{prefix}/{row['mask']}" if row["mask"] else ""
@@ -247,7 +247,7 @@ def _write_crops(
             part if len(part) > 1 else part[0],
             labels,
             pixel_size=_size(row),
-            **columns | _region_columns(identifier, side, box),
+            **columns | region_columns(identifier, side, box),
         )
 
 

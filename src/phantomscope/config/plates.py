@@ -190,7 +190,9 @@ class Plates(Section):
                 continue
             found = re.fullmatch(r"([A-Za-z]{1,2})0*(\d{1,2})", well.strip())
             mean = f"; did you mean `{found[1].upper()}{int(found[2]):02}`?"
-            raise ValueError(f"{well!r} is no well such as `A01`{mean if found else ''}")
+            raise ValueError(
+                f"{well!r} is no well such as `A01`{mean if found else ''}"
+            )
         return _each_once("wells", wells)
 
     @field_validator("sites")

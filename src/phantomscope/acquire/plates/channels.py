@@ -58,9 +58,7 @@ def _planes(plate_map: PlateMap, expressions: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys(key for keys in found for key in keys))
 
 
-def _by_height(
-    plate_map: PlateMap, expressions: Mapping[str, str]
-) -> dict[str, str]:
+def _by_height(plate_map: PlateMap, expressions: Mapping[str, str]) -> dict[str, str]:
     """Tell three brightfield planes apart by their heights, if these are known."""
     planes = _planes(plate_map, expressions)
     heights = [plate_map.heights.get(key) for key in planes]
@@ -120,7 +118,9 @@ def _check_found(
                 ", ".join(_describe(one, key) for key in one.names) for one in maps
             )
             why = ""
-            if name in BRIGHTFIELD and any(_planes(m, options.expressions) for m in maps):
+            if name in BRIGHTFIELD and any(
+                _planes(m, options.expressions) for m in maps
+            ):
                 why = " (neither names nor heights tell the brightfield planes apart)"
             raise PhantomscopeError(
                 f"plate {plate}: no channel is {name}{why}; there are {there}",
@@ -160,9 +160,7 @@ def _check_agreement(
                 )
 
 
-def resolve_channels(
-    maps: Sequence[PlateMap], options: Plates, plate: str
-) -> Channels:
+def resolve_channels(maps: Sequence[PlateMap], options: Plates, plate: str) -> Channels:
     """Find the files of the wanted channels of a plate.
 
     Parameters

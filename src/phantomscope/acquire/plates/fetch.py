@@ -145,7 +145,9 @@ def _choose(
         channels = metadata[site.plate].channels
         names = channels.files.get((site.well, site.site))
         if names is None:
-            absent.append(excluded_row(site, "absent", "not in the tables of the plate"))
+            absent.append(
+                excluded_row(site, "absent", "not in the tables of the plate")
+            )
             continue
         start = keys.images(site.plate)
         files = tuple(start + name if name else "" for name in names)

@@ -65,9 +65,7 @@ def _read(path: Path) -> tuple[list[Values], dict[str, Values]]:
                 f"this is no index of Harmony ({error})", where=path, fix=GET_AGAIN
             ) from error
     if not images:
-        raise PhantomscopeError(
-            "this index names no image", where=path, fix=GET_AGAIN
-        )
+        raise PhantomscopeError("this index names no image", where=path, fix=GET_AGAIN)
     return images, channels
 
 

@@ -76,7 +76,9 @@ def check_plates(store: Store, options: Plates) -> None:
         )
 
 
-def _maps(store: Store, options: Plates, plate: str) -> tuple[list[PlateMap], list[str]]:
+def _maps(
+    store: Store, options: Plates, plate: str
+) -> tuple[list[PlateMap], list[str]]:
     """Read the sources of the channel map, and return their keys, too."""
     keys, believed = Keys(options), options.channel_map
     maps: list[PlateMap] = []
@@ -205,7 +207,9 @@ def read_metadata(store: Store, options: Plates, plate: str) -> Metadata:
     flat = _flat_fields(store, options, plate) if options.flat_field else {}
     hashes = {key: store.fetch(key, size, shown=False) for key, size in flat.items()}
     hashes |= {key: store.fetch(key, shown=False) for key in used}
-    return Metadata(channels, size, dict(zip(options.wanted, flat, strict=False)), hashes)
+    return Metadata(
+        channels, size, dict(zip(options.wanted, flat, strict=False)), hashes
+    )
 
 
 def read_compounds(store: Store, options: Plates) -> tuple[dict[str, str], list[str]]:

@@ -269,4 +269,6 @@ def cell_lines(options: Plates) -> dict[str, str]:
                     fix="mend the table or `cell_lines`",
                 )
     lines = {**known, **said}
-    return {barcode_of(plate): lines.get(barcode_of(plate), "") for plate in options.plates}
+    return {
+        barcode_of(plate): lines.get(barcode_of(plate), "") for plate in options.plates
+    }
