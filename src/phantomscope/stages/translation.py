@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from phantomscope.acquire import plates
+from phantomscope.acquire.plates import acquire_fields
 from phantomscope.config.model import Config
 from phantomscope.engine.adversarial import Adversarial, make_contest
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.networks import make_network
 from phantomscope.engine.objective import Denoising
-from phantomscope.engine.pairs import Pairs, to_stored
+from phantomscope.engine.pairs import Pairs, from_stored, to_stored
 from phantomscope.engine.patches import PatchSource
 from phantomscope.engine.process import make_process
 from phantomscope.engine.sample import Sampler
@@ -27,7 +30,16 @@ from phantomscope.images.files import check_targets, write_text
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.normalise import intensity_limits, unit_to_network
 from phantomscope.images.writer import ImageSetWriter
-from phantomscope.measure.boundaries import boundary_map, decode_boundaries
+from phantomscope.measure.boundaries import (
+    boundary_map,
+    decode_boundaries,
+    instances_from_outlines,
+)
+from phantomscope.measure.translation import (
+    object_row,
+    pixel_rows,
+    uncertainty_row,
+)
 from phantomscope.progress import Progress
 from phantomscope.provenance import fingerprint
 from phantomscope.stages.arguments import Output, Place
@@ -39,6 +51,32 @@ SAMPLE = 20_000_000
 # Columns that predictions have from the images that they belong to.
 KEPT = ("split", "group", "plate", "well", "site", "compound", "cell_line", "limits")
 LABELS = {"nuclei": "mask", "cells": "cells"}
+# What statistics may group by.
+UNITS = ("group", "plate", "well", "site", "compound", "cell_line")
+
+
+def fetch_plates(config: Config, *, record: Output) -> None:
+    """Fetch the files of the chosen wells and sites of plates, and only these."""
+    plates.fetch_plates(config.translate.plates, record)
+
+
+def acquire_plates(
+    config: Config, *, fields: Output, record: Path | None = None
+) -> None:
+    """Make an image set of plates, or of a folder of images with several channels."""
+    options = config.translate.plates
+    if options.kind == "fields":
+        acquire_fields(options, fields, instances_from_outlines, config.seed)
+    elif record is None:
+        raise PhantomscopeError(
+            "plates are made of what was fetched",
+            where="--record",
+            fix="give the file that `fetch-plates` wrote",
+        )
+    else:
+        plates.acquire_plates(
+            options, record, fields, instances_from_outlines, config.seed
+        )
 
 
 def resized(image: NDArray[Any], side: int | None) -> Float:
@@ -99,8 +137,7 @@ def _labels(
     row = fields.row(name)
     if not row.get(LABELS[kind]):
         return None
-    read = fields.mask if kind == "nuclei" else fields.cells
-    return resized_labels(read(name), side)
+    return resized_labels(getattr(fields, LABELS[kind])(name), side)
 
 
 def pair_fields(config: Config, *, fields: Path, pairs: Output) -> None:
@@ -297,3 +334,47 @@ def read_instances(
         kind: decode_boundaries(values[first + number])
         for number, kind in enumerate(boundaries)
     }
+
+
+def evaluate_translation(
+    config: Config, *, pairs: Path, translated: list[Path], scores: Output
+) -> None:
+    """Compare predicted stains and instances of the test part with the real ones."""
+    options = config.translate
+    truth = ImageSet.open(pairs).select(split="test")
+    parts = [ImageSet.open(folder) for folder in translated]
+    holders = {name: images for images in parts for name in images.ids}
+    inputs, channels = len(options.plates.inputs), options.channels
+    pixels: list[dict[str, Any]] = []
+    objects: list[dict[str, Any]] = []
+    doubts: list[dict[str, Any]] = []
+    with Progress("measuring", len(truth), unit="images") as progress:
+        for name in truth.ids:
+            if name not in holders:
+                raise PhantomscopeError(
+                    f"the test image {name!r} was not translated",
+                    where=translated[0] if translated else "--translated",
+                    fix="give the folders of all shards",
+                )
+            known = {c: truth.row(name).get(c, "") for c in UNITS}
+            about = {"id": name, **known}
+            real = from_stored(truth.channels(name)[inputs:])
+            stored = from_stored(holders[name].channels(name))
+            found, spread = stored[: len(channels)], stored[len(channels) :]
+            pixels += [about | row for row in pixel_rows(real, found, channels)]
+            for kind in options.boundaries:
+                labels = [
+                    getattr(images, LABELS[kind])(name)
+                    for images in (truth, holders[name])
+                ]
+                objects.append(about | {"objects": kind} | object_row(*labels))
+            for c, width in enumerate(spread):
+                row = uncertainty_row(real[c], found[c], (width + 1) / 2)
+                doubts.append(about | {"channel": channels[c]} | row)
+            progress.advance()
+    scores.mkdir(parents=True, exist_ok=True)
+    for name, rows in (
+        ("pixels", pixels), ("objects", objects), ("uncertainty", doubts),
+    ):  # fmt: skip
+        if rows:
+            write_text(scores / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
