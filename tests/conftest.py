@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from benchmarks.laboratory import ENVIRONMENT, Laboratory
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 # A busy machine is no failure: what is slow is seen by `--durations`.
 settings.register_profile("phantomscope", deadline=None)
@@ -23,6 +25,40 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """
     long = isinstance(val, str) and (len(val) > 60 or not val.isprintable())
     return argname if long or isinstance(val, bytes) else None
+
+
+class OneCluster(LoadFileScheduling):
+    """Give each worker whole files, and all tests on SLURM to one of them.
+
+    There is one cluster on a host: a second worker would wait for it, and do nothing.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        of_cluster = nodeid.startswith("tests/slurm/")
+        return "tests/slurm" if of_cluster else str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(
+    config: pytest.Config, log: object
+) -> LoadFileScheduling | None:
+    """Return our scheduler where files are distributed."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    return OneCluster(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests on SLURM first, since they mostly wait; then files with many tests.
+
+    Files with few tests are long ones that start whole workflows: not side by side
+    with each other's faults, and not with the cluster's.
+    """
+    counts = Counter(item.path for item in items)
+    items.sort(
+        key=lambda item: (
+            "slurm" not in item.path.parts, -counts[item.path], str(item.path),
+        )
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ SCRIPT = Path(__file__).with_name("cluster.sh")
 TREE = ("Snakefile", "workflow", "scripts", "src", "config", "envs", "slurm")
 
 
-def wait_for(what: str, condition: Callable[[], object], seconds: float = 90) -> None:
+def wait_for(what: str, condition: Callable[[], object], seconds: float = 180) -> None:
     """Wait until the condition holds."""
     end = time.monotonic() + seconds
     while not condition():

@@ -244,7 +244,10 @@ def test_stranded_job(cluster, training, trained):
         wait_for("the twin, waiting", lambda: twin_waits(training))
     run.finish()
     cluster.mend(node)
-    assert states(cluster, since) == ["NODE_FAIL", "COMPLETED"]
+    # One twin, or on a busy machine sometimes two.
+    first, *twins = states(cluster, since)
+    assert first == "NODE_FAIL"
+    assert set(twins) == {"COMPLETED"}
     assert_same_weights(training, trained)
 
 
