@@ -1,4 +1,4 @@
-"""Options of what is on Cell Painting plates: channels, cells, fields and their split."""
+"""Options of what is on plates: channels, cells, and their split; local fields."""
 
 from __future__ import annotations
 

@@ -121,7 +121,8 @@ def _check_folder(row: Mapping[str, str], channel: str, plate: str, path: Path) 
     for part in re.split(r"[/\\]+", folder):
         if part.startswith(f"{barcode_of(plate)}__") and part != plate:
             raise PhantomscopeError(
-                f"the images of {channel} are of the measurement {part}, not of {plate}",
+                f"the images of {channel} are of the measurement {part}, not of "
+                f"{plate}",
                 where=path,
                 fix=f"put {part} into `plates`, or set `channel_map: index`",
             )
@@ -241,7 +242,8 @@ def plate_map_name(path: Path, plate: str) -> str:
         raise PhantomscopeError(
             f"this table names {len(names)} plate maps of the plate {barcode}",
             where=path,
-            fix=f"{suggestion(barcode, known or ['nothing'])} or set `compounds: false`",
+            fix=f"{suggestion(barcode, known or ['nothing'])} or set "
+            "`compounds: false`",
         )
     return check_name(names.pop(), path)
 
