@@ -123,6 +123,7 @@ class Gallery:
             "kind": "gallery",
             "address": str(self.root),
             "plates": list(self.plates),
+            "wells": list(self.wells),
             "size": SIZE,
             "sites_per_well": len(self.sites),
             "rows": 2,
@@ -157,7 +158,9 @@ class Gallery:
     def flat_field(self, plate: str, channel: str) -> Path:
         barcode = barcode_of(plate)
         name = {n: orig.removeprefix("Orig") for n, orig, *_ in CHANNELS}[channel]
-        return self.path("images", BATCH, "illum", barcode, f"{barcode}_Illum{name}.npy")
+        return self.path(
+            "images", BATCH, "illum", barcode, f"{barcode}_Illum{name}.npy"
+        )
 
     def write_images(self, plate: str) -> None:
         for well in self.wells:
@@ -206,7 +209,7 @@ class Gallery:
         )
         entries = "".join(
             f'<Entry ChannelID="{NUMBERS[plate][number]}"><ChannelName>{label}'
-            f"</ChannelName><ImageResolutionX Unit=\"m\">{PIXEL}</ImageResolutionX>"
+            f'</ChannelName><ImageResolutionX Unit="m">{PIXEL}</ImageResolutionX>'
             "</Entry>"
             for number, (_, _, label, _) in enumerate(CHANNELS)
         )
@@ -214,7 +217,8 @@ class Gallery:
         space = "http://www.perkinelmer.com/PEHH/HarmonyV5"
         # Harmony writes a byte order mark.
         self.index(plate).write_text(
-            f'<?xml version="1.0" encoding="utf-8"?><EvaluationInputData xmlns="{space}">'
+            '<?xml version="1.0" encoding="utf-8"?>'
+            f'<EvaluationInputData xmlns="{space}">'
             f"<Plates><Plate><PlateID>x</PlateID></Plate></Plates>{maps}"
             f"<Images>{images}</Images></EvaluationInputData>",
             encoding="utf-8-sig",

@@ -6,8 +6,8 @@
         assert server.requests[-1].range == "bytes=1000-"
 
 Each request for a file takes the next of its faults; without one left, the server
-behaves: it knows ranges, `If-Range`, and strong validators. As a bucket (`add_bucket`) it
-lists its files as S3 does, page by page.
+behaves: it knows ranges, `If-Range`, and strong validators. As a bucket (`add_bucket`)
+it lists its files as S3 does, page by page.
 """
 
 from __future__ import annotations
@@ -144,18 +144,19 @@ class Handler(BaseHTTPRequestHandler):
         text = "".join(
             f"<CommonPrefixes><Prefix>{escape(quote(key))}</Prefix></CommonPrefixes>"
             if size is None
-            else f"<Contents><Key>{escape(quote(key))}</Key><Size>{size}</Size></Contents>"
+            else f"<Contents><Key>{escape(quote(key))}</Key><Size>{size}</Size>"
+            "</Contents>"
             for key, size in list(entries.items())[start:end]
         )
         more = end < len(entries)
         following = f"<NextContinuationToken>t{-end}</NextContinuationToken>"
-        instead(
+        answer = (
             '<?xml version="1.0" encoding="UTF-8"?>'
             '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
             f"<EncodingType>url</EncodingType><IsTruncated>{str(more).lower()}"
-            f"</IsTruncated>{following if more else ''}{text}</ListBucketResult>".encode(),
-            "application/xml",
-        )(self)
+            f"</IsTruncated>{following if more else ''}{text}</ListBucketResult>"
+        )
+        instead(answer.encode(), "application/xml")(self)
 
     def hang(self) -> None:
         """Send nothing more until the server closes."""
