@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import time
@@ -338,6 +339,24 @@ def test_an_alias_replaces_the_names_of_its_channel(
     both = gallery.options(aliases=[["DNA", "Orig(DNA|Mito)|HOECHST.*"]])
     with pytest.raises(PhantomscopeError, match="are both DNA"):
         make(both, tmp_path, "both")
+
+
+def test_packed_tables(gallery: Gallery, tmp_path: Path) -> None:
+    path = gallery.load_data(PLATES[0])
+    packed = path.with_name("load_data_with_illum.csv.gz")
+    rows = [
+        row | {"FileName_IllumDNA": "BR00116991_IllumDNA.npy"}
+        for row in gallery.rows(PLATES[0])
+    ]
+    gallery.write_load_data(PLATES[0], rows)
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    images = make(gallery.options(channel_map="load_data"), tmp_path)
+    dna = images.channels("BR00116991_A01_s1")[-1]
+    assert np.array_equal(dna, pixels(PLATES[0], "A01", 1, "DNA"))
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(PhantomscopeError, match="this is no table"):
+        make(gallery.options(), tmp_path, "torn")
 
 
 # Flat field

@@ -21,8 +21,13 @@ from phantomscope.config.datasets import suggestion
 from phantomscope.config.plates import Plates, barcode_of
 from phantomscope.errors import PhantomscopeError
 
-# The second has illumination functions beside the same columns.
-TABLES = (LOAD_DATA, "load_data_with_illum.csv")
+# The gallery has the first, repositories have it packed; the last have illumination
+# functions beside the same columns.
+TABLES = tuple(
+    f"{name}{end}"
+    for name in (LOAD_DATA, "load_data_with_illum.csv")
+    for end in ("", ".gz")
+)
 
 
 @dataclass(frozen=True)
