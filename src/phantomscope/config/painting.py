@@ -1,4 +1,4 @@
-"""Options of what is on Cell Painting plates: channels, cells, fields and their split."""
+"""Options of what is on plates: channels, cells, and their split; local fields."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ class PlateSplit(Section):
     train: list[Text] = option(
         list,
         "Units of the training part by name: short or full plates, wells such as "
-        "`BR00116991_A01`, compounds or cell lines.",
+        "`BR00116991_A01`, compounds or cell lines. By compound, `[DMSO]` keeps the "
+        "controls, a sixth of the wells, out of the draw.",
         paper="BR00116991, BR00116992, BR00116995, BR00117024",
     )
     validation: list[Text] = option(

@@ -189,10 +189,10 @@ class Plates(Section):
             if re.fullmatch(r"[A-Z]{1,2}\d\d", well):
                 continue
             found = re.fullmatch(r"([A-Za-z]{1,2})0*(\d{1,2})", well.strip())
-            mean = f"; did you mean `{found[1].upper()}{int(found[2]):02}`?"
-            raise ValueError(
-                f"{well!r} is no well such as `A01`{mean if found else ''}"
-            )
+            mean = ""
+            if found is not None:
+                mean = f"; did you mean `{found[1].upper()}{int(found[2]):02}`?"
+            raise ValueError(f"{well!r} is no well such as `A01`{mean}")
         return _each_once("wells", wells)
 
     @field_validator("sites")

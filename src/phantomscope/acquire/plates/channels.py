@@ -99,8 +99,9 @@ def _resolve(plate_map: PlateMap, options: Plates, plate: str) -> dict[str, str]
     taken: dict[str, str] = {}
     for name, key in found.items():
         if (other := taken.setdefault(key, name)) != name:
+            what = _describe(plate_map, key)
             raise PhantomscopeError(
-                f"plate {plate}: {_describe(plate_map, key)} is both {other} and {name}",
+                f"plate {plate}: {what} is both {other} and {name}",
                 where=plate_map.path,
                 fix="make their expressions in `aliases` narrower",
             )
@@ -125,8 +126,8 @@ def _check_found(
             raise PhantomscopeError(
                 f"plate {plate}: no channel is {name}{why}; there are {there}",
                 where=maps[0].path,
-                fix="write into `aliases` what it is called, or leave it out of `inputs` "
-                "and `stains`",
+                fix="write into `aliases` what it is called, or leave it out of "
+                "`inputs` and `stains`",
                 example=f'aliases: [[{name}, "NAME ON THE PLATE"]]',
             )
 

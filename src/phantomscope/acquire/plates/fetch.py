@@ -20,7 +20,7 @@ from phantomscope.acquire.plates.metadata import (
     read_metadata,
 )
 from phantomscope.acquire.plates.sites import Site, list_sites, shard_sites
-from phantomscope.acquire.plates.store import Store, open_store
+from phantomscope.acquire.plates.store import PATIENT, Store, open_store
 from phantomscope.acquire.plates.tables import cell_lines
 from phantomscope.acquire.ranges import readable_size
 from phantomscope.acquire.web import Patience
@@ -107,7 +107,12 @@ def _sizes(store: Store, wanted: Sequence[Wanted], options: Plates) -> dict[str,
     wells: dict[tuple[str, str], list[str]] = defaultdict(list)
     for one in wanted:
         wells[one.plate, one.well] += [key for key in one.files if key]
-    prefixes = [os.path.commonprefix(keys) for keys in wells.values() if keys]
+    # Not of folders, but of the names in one: r01c01 of Harmony's.
+    prefixes = [
+        os.path.commonprefix(keys)  # noqa: RUF071
+        for keys in wells.values()
+        if keys
+    ]
     return _list(store, prefixes, options, "listing images")
 
 
@@ -193,7 +198,8 @@ def _check_room(store: Store, sizes: Mapping[str, int]) -> None:
         free = shutil.disk_usage(store.home).free
     if coming > free:
         raise PhantomscopeError(
-            f"{readable_size(coming)} are to be fetched, {readable_size(free)} are free",
+            f"{readable_size(coming)} are to be fetched, {readable_size(free)} are "
+            "free",
             where=store.home,
             fix="name fewer wells or sites, or another folder in `downloads`",
         )
@@ -201,7 +207,7 @@ def _check_room(store: Store, sizes: Mapping[str, int]) -> None:
 
 def fetch_plates(
     options: Plates, record: Path, *, shard: int = 0, shards: int = 1,
-    patience: Patience = Patience(),
+    patience: Patience = PATIENT,
 ) -> None:  # fmt: skip
     """Fetch the files of the chosen wells and sites, and only these.
 

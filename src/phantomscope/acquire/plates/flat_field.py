@@ -35,8 +35,9 @@ def read_flat_field(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
     with explain_os_errors(path):
         try:
             found = np.load(path, allow_pickle=False)
-            # Of an archive (.npz) there are names, not values.
-            array = np.asarray(found if isinstance(found, np.ndarray) else None, float)
+            if not isinstance(found, np.ndarray):
+                raise ValueError("it is an archive")
+            array = np.asarray(found, float)
         except (ValueError, EOFError, TypeError, SyntaxError) as error:
             raise _unusable(path, f"it is no array of numbers ({error})") from error
     if array.shape != shape:

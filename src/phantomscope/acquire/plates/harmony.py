@@ -17,13 +17,19 @@ INDEX = "Index.idx.xml"
 # Lengths are in metres unless they say otherwise.
 _UM = {"m": 1e6, "mm": 1e3, "um": 1.0, "µm": 1.0, "μm": 1.0, "nm": 1e-3}
 Values = dict[str, tuple[str, str]]
+# Of some thirty things that are said of each of 27,648 images.
+NEEDED = frozenset({
+    "URL", "Row", "Col", "FieldID", "PlaneID", "ChannelID", "ChannelName", "PositionZ",
+    "AbsPositionZ", "ImageResolutionX",
+})  # fmt: skip
 
 
 def _values(element: ElementTree.Element) -> Values:
-    """Return the children of an element: name to text and unit."""
+    """Return the children of an element that are needed: name to text and unit."""
     return {
-        plain_tag(child): ((child.text or "").strip(), child.get("Unit", "m"))
+        name: ((child.text or "").strip(), child.get("Unit", "m"))
         for child in element
+        if (name := plain_tag(child)) in NEEDED
     }
 
 

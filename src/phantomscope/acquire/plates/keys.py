@@ -37,7 +37,7 @@ class Keys:
         return f"{self.batch}{plate}/Images/"
 
     def index(self, plate: str) -> str:
-        """The microscope's index."""
+        """Index of the microscope."""
         return f"{self.images(plate)}{INDEX}"
 
     def load_data(self, plate: str) -> str:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from phantomscope.acquire.plates.channels import Channels, resolve_channels
-from phantomscope.acquire.plates.harmony import read_index
+from phantomscope.acquire.plates.harmony import INDEX, read_index
 from phantomscope.acquire.plates.keys import Keys
 from phantomscope.acquire.plates.sites import plate_wells, well_place
 from phantomscope.acquire.plates.store import Store
@@ -21,8 +21,13 @@ from phantomscope.config.datasets import suggestion
 from phantomscope.config.plates import Plates, barcode_of
 from phantomscope.errors import PhantomscopeError
 
-# The second has illumination functions beside the same columns.
-TABLES = (LOAD_DATA, "load_data_with_illum.csv")
+# The gallery has the first, repositories have it packed; the last have illumination
+# functions beside the same columns.
+TABLES = tuple(
+    f"{name}{end}"
+    for name in (LOAD_DATA, "load_data_with_illum.csv")
+    for end in ("", ".gz")
+)
 
 
 @dataclass(frozen=True)
@@ -103,13 +108,14 @@ def _maps(
 
 def _chosen(maps: list[PlateMap], options: Plates, plate: str) -> list[PlateMap]:
     """Return the sources that are believed."""
-    wanted = {"load_data": LOAD_DATA, "index": "Index.idx.xml", "agree": ""}
+    wanted = {"load_data": LOAD_DATA, "index": INDEX, "agree": ""}
     name = wanted[options.channel_map]
     chosen = [one for one in maps if name in ("", one.source)]
     if not chosen:
+        gone = name or f"{LOAD_DATA} and no {INDEX}"
         raise PhantomscopeError(
-            f"plate {plate}: there is no {name or 'load_data.csv and no Index.idx.xml'}, "
-            "so that nothing says which file is which channel",
+            f"plate {plate}: there is no {gone}, so that nothing says which file is "
+            "which channel",
             where="channel_map",
             fix="check `batch`, or set another `channel_map`",
         )
@@ -138,7 +144,8 @@ def _flat_fields(store: Store, options: Plates, plate: str) -> dict[str, int]:
                 f"plate {plate}: {len(keys)} illumination functions are of {name}; "
                 f"there are {others}",
                 where=store.place(start),
-                fix="set `flat_field: false`, or write into `aliases` what it is called",
+                fix="set `flat_field: false`, or write into `aliases` what it is "
+                "called",
             )
         found[keys[0]] = there[keys[0]]
     return found
@@ -205,11 +212,10 @@ def read_metadata(store: Store, options: Plates, plate: str) -> Metadata:
         )
     _check_wells(channels, options, plate)
     flat = _flat_fields(store, options, plate) if options.flat_field else {}
-    hashes = {key: store.fetch(key, size, shown=False) for key, size in flat.items()}
+    hashes = {key: store.fetch(key, n, shown=False) for key, n in flat.items()}
     hashes |= {key: store.fetch(key, shown=False) for key in used}
-    return Metadata(
-        channels, size, dict(zip(options.wanted, flat, strict=False)), hashes
-    )
+    of_channel = dict(zip(options.wanted, flat, strict=True)) if flat else {}
+    return Metadata(channels, size, of_channel, hashes)
 
 
 def read_compounds(store: Store, options: Plates) -> tuple[dict[str, str], list[str]]:

@@ -159,12 +159,20 @@ def cut_sides(
     """
     how = {"by": "region", "margin": options.margin, "axis": options.axis}
     test, validation = options.test_fraction, options.validation_fraction
-    boxes = cut(shape, Split(train_fraction=1 - test, **how), coin, name)
-    if not validation:
-        return boxes
-    whole = boxes["train"]
-    share = Split(train_fraction=1 - validation / (1 - test), **how)
-    inner = cut([end - begin for begin, end in whole], share, coin, name)
+    try:
+        boxes = cut(shape, Split(train_fraction=1 - test, **how), coin, name)
+        if not validation:
+            return boxes
+        whole = boxes["train"]
+        share = Split(train_fraction=1 - validation / (1 - test), **how)
+        inner = cut([end - begin for begin, end in whole], share, coin, name)
+    except PhantomscopeError as error:
+        raise PhantomscopeError(
+            error.what,
+            where=error.where,
+            fix="choose a smaller margin, other shares, larger images, or whole images "
+            "on each side (`by: well`)",
+        ) from error
 
     def within(box: Box) -> Box:
         return tuple(

@@ -30,9 +30,10 @@ from phantomscope.errors import PhantomscopeError, explain_os_errors
 
 # A page names at most 1000 objects; this is a hundred times what they need.
 LONGEST_PAGE = 1 << 26
+PATIENT = Patience()
 ADVICE = (
-    "check `address`, `project` and `batch` and the connection, and run the same command "
-    "again; a folder with the same layout can be named in `address`"
+    "check `address`, `project` and `batch` and the connection, and run the same "
+    "command again; a folder with the same layout can be named in `address`"
 )
 
 
@@ -70,7 +71,7 @@ class Store:
 
     base: str | Path
     home: Path
-    patience: Patience = Patience()
+    patience: Patience = PATIENT
 
     @property
     def is_local(self) -> bool:
@@ -275,7 +276,7 @@ def _local_entries(base: Path, prefix: str) -> tuple[dict[str, int], list[str]]:
     return dict(sorted(files.items())), sorted(folders)
 
 
-def open_store(options: Plates, patience: Patience = Patience()) -> Store:
+def open_store(options: Plates, patience: Patience = PATIENT) -> Store:
     """Return where the files of the plates are.
 
     Parameters

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from phantomscope.acquire.plates.sites import well_name, well_place
 from phantomscope.acquire.plates.store import check_name
@@ -55,7 +57,7 @@ def read_rows(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
     Parameters
     ----------
     path : Path
-        Text in UTF-8.
+        Text in UTF-8, perhaps packed (``.gz``).
     needed : sequence of str
         Columns that must be there.
 
@@ -72,12 +74,14 @@ def read_rows(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
     """
     with explain_os_errors(path):
         try:
-            with path.open(newline="", encoding="utf-8-sig") as stream:
+            # The same call opens both.
+            unpack: Any = gzip.open if path.suffix == ".gz" else open
+            with unpack(path, "rt", newline="", encoding="utf-8-sig") as stream:
                 first = stream.readline()
                 stream.seek(0)
                 tabs = "\t" in first
                 lines = list(csv.reader(stream, delimiter="\t" if tabs else ","))
-        except (UnicodeDecodeError, csv.Error) as error:
+        except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError) as error:
             raise PhantomscopeError(
                 f"this is no table ({error})", where=path, fix=GET_AGAIN
             ) from error
@@ -121,7 +125,8 @@ def _check_folder(row: Mapping[str, str], channel: str, plate: str, path: Path) 
     for part in re.split(r"[/\\]+", folder):
         if part.startswith(f"{barcode_of(plate)}__") and part != plate:
             raise PhantomscopeError(
-                f"the images of {channel} are of the measurement {part}, not of {plate}",
+                f"the images of {channel} are of the measurement {part}, not of "
+                f"{plate}",
                 where=path,
                 fix=f"put {part} into `plates`, or set `channel_map: index`",
             )
@@ -241,7 +246,8 @@ def plate_map_name(path: Path, plate: str) -> str:
         raise PhantomscopeError(
             f"this table names {len(names)} plate maps of the plate {barcode}",
             where=path,
-            fix=f"{suggestion(barcode, known or ['nothing'])} or set `compounds: false`",
+            fix=f"{suggestion(barcode, known or ['nothing'])} or set "
+            "`compounds: false`",
         )
     return check_name(names.pop(), path)
 
