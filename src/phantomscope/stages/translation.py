@@ -306,7 +306,7 @@ def _add_translation(
         spread = np.std(np.stack([first, *others]), axis=0, ddof=1)
         # A standard deviation is stored over 0 ... 1, as network values over -1 ... 1.
         stored.append(to_stored(2 * spread - 1))
-    decoded = read_instances(first, options.channels, options.boundaries)
+    decoded = read_instances(first, options.boundaries, options.boundary_width)
     writer.add(
         name, np.concatenate(stored), decoded.get("nuclei"), cells=decoded.get("cells"),
         channels=sum(len(part) for part in stored),
@@ -316,23 +316,29 @@ def _add_translation(
 
 
 def read_instances(
-    values: Float, channels: Sequence[str], boundaries: Sequence[str]
+    values: Float, boundaries: Sequence[str], width: int
 ) -> dict[str, NDArray[Any]]:
     """Read the instances off predicted boundaries.
 
     Parameters
     ----------
     values : ndarray, shape (C, Y, X)
-        Network values.
-    channels : sequence of str
-        What they are; those of boundaries come last, in the order of `boundaries`.
+        Network values; the boundaries are the last channels.
     boundaries : sequence of str
-        ``nuclei``, ``cells``.
+        ``nuclei``, ``cells``: what they are of.
+    width : int
+        Of a boundary, in px.
+
+    Returns
+    -------
+    dict
+        Instance labels (Y, X) of each. Cells are read by themselves, not about the
+        nuclei, so that both can be judged.
     """
-    first = len(channels) - len(boundaries)
+    last = values[len(values) - len(boundaries) :]
     return {
-        kind: decode_boundaries(values[first + number])
-        for number, kind in enumerate(boundaries)
+        kind: decode_boundaries(one, width)
+        for kind, one in zip(boundaries, last, strict=True)
     }
 
 
