@@ -41,6 +41,7 @@ from phantomscope.acquire.plates import (
 from phantomscope.acquire.plates.fetch import Wanted
 from phantomscope.acquire.plates.store import open_store
 from phantomscope.acquire.web import Patience
+from phantomscope.config.painting import PAPER_PLATES
 from phantomscope.config.plates import Plates, barcode_of
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
@@ -213,8 +214,7 @@ def test_shards_make_up_the_whole(gallery: Gallery, tmp_path: Path) -> None:
 
 
 def test_eight_plates_are_planned_in_seconds(tmp_path: Path) -> None:
-    plates = [f"BR{n:08}__2020-11-05T19_51_35-Measurement1" for n in range(8)]
-    options = Plates(kind="gallery", plates=plates, address="s3://nowhere")
+    options = Plates(kind="gallery", plates=PAPER_PLATES, address="s3://nowhere")
     begin = time.monotonic()
     sites = list_sites(options)
     shards = [shard_sites(sites, n, 100) for n in range(100)]
@@ -227,8 +227,9 @@ def test_eight_plates_are_planned_in_seconds(tmp_path: Path) -> None:
     assert cost.memory == 6 * 1080 * 1080 * 2
     # 50 to 65 GB for eight channels of a plate.
     assert 50e9 < cost.download / 8 * 8 / 6 < 65e9
-    assert sites[0].identifier == "BR00000000_A01_s1"
-    assert sites[-1].identifier == "BR00000007_P24_s9"
+    assert sites[0].identifier == "BR00116991_A01_s1"
+    assert sites[-1].identifier == "BR00117026_P24_s9"
+    assert dict(options.cell_lines).keys() == {site.barcode for site in sites}
 
 
 # Channels
@@ -366,7 +367,9 @@ def test_flat_fields_are_divided_out(gallery: Gallery, tmp_path: Path) -> None:
     field = np.linspace(1, 3, SIZE[0] * SIZE[1]).reshape(SIZE)
     for plate in PLATES:
         gallery.write_flat_fields(plate, 7 * field)
+    gallery.write_image(PLATES[0], "A01", 2, "DNA", np.full(SIZE, 900, np.uint16))
     images = make(gallery.options(flat_field=True), tmp_path)
+    assert [row["id"] for row in excluded_of(images)] == ["BR00116991_A01_s2"]
     raw = pixels(PLATES[0], "A01", 1, "AGP")
     expected = np.rint(raw / (field / field.mean()))
     found = images.channels("BR00116991_A01_s1")[2]

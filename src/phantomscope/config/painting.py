@@ -43,14 +43,14 @@ CELL_LINES = (
     ("BR00117026", "U2OS"),
 )
 PAPER_PLATES = (
-    "BR00116991__2020-11-05T19_51_35-Measurement1, "
-    "BR00116992__2020-11-05T21_31_31-Measurement1, "
-    "BR00116993__2020-11-05T23_11_39-Measurement1, "
-    "BR00116994__2020-11-06T00_59_44-Measurement1, "
-    "BR00116995__2020-11-06T02_41_05-Measurement1, "
-    "BR00117024__2020-11-06T04_20_37-Measurement1, "
-    "BR00117025__2020-11-06T06_00_19-Measurement1, "
-    "BR00117026__2020-11-06T07_39_45-Measurement1"
+    "BR00116991__2020-11-05T19_51_35-Measurement1",
+    "BR00116992__2020-11-05T21_31_31-Measurement1",
+    "BR00116993__2020-11-05T23_11_39-Measurement1",
+    "BR00116994__2020-11-06T00_59_44-Measurement1",
+    "BR00116995__2020-11-06T02_41_05-Measurement1",
+    "BR00117024__2020-11-06T04_20_37-Measurement1",
+    "BR00117025__2020-11-06T06_00_19-Measurement1",
+    "BR00117026__2020-11-06T07_39_45-Measurement1",
 )
 
 Text = Annotated[str, Field(min_length=1)]

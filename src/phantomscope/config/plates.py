@@ -64,7 +64,7 @@ class Plates(Section):
     plates: list[Part] = option(
         list,
         "Full names of plates. A whole plate of eight channels is 50 to 65 GB.",
-        paper=PAPER_PLATES,
+        paper=", ".join(PAPER_PLATES),
     )
     wells: list[Text] | None = option(
         None,

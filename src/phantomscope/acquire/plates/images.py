@@ -139,15 +139,11 @@ class _Plan:
             if keys
         ]
 
-    def image(
-        self, site: Wanted, flat_fields: Sequence[NDArray[np.float32]]
-    ) -> NDArray[np.uint16]:
+    def image(self, site: Wanted) -> NDArray[np.uint16]:
         """Read all channels of a site, (C, Y, X)."""
         image = np.empty((len(site.files), *self.options.size), np.uint16)
         for number, key in enumerate(site.files):
             image[number] = read_plane(self.store.path(key), self.options.size)
-            if flat_fields:
-                image[number] = flatten(image[number], flat_fields[number])
         return image
 
     def labels(self, key: str) -> NDArray[Any] | None:
@@ -295,10 +291,13 @@ def _add(
     options = plan.options
     if site.place.group not in plan.units:
         return "unassigned", "no plate map says what is in this well"
-    image = plan.image(site, flat_fields)
+    image = plan.image(site)
+    # Before the division: an image of one value would no longer be one.
     stains = image[len(options.inputs) :]
     if black := find_black(stains, options.stains, options.dark_percentiles):
         return "black", black
+    for number, flat_field in enumerate(flat_fields):
+        image[number] = flatten(image[number], flat_field)
     nuclei, cells = plan.labels(site.nuclei), plan.labels(site.cells)
     # After the first problem nothing is written, only checked.
     if not only_check:
