@@ -1,6 +1,7 @@
 # Config, paths and input functions. The config is checked before any rule.
 from phantomscope.config.arms import parse_arm
 from phantomscope.config.load import make_config, sections
+from phantomscope.config.translation import ALL_METHODS
 from phantomscope.errors import PhantomscopeError
 from phantomscope.planning.sharding import resolved, training_processes
 
@@ -56,6 +57,19 @@ SHAPE = {"shape": f"{RESULTS}/shape_model.npz"} if CONFIG.simulate.learns_shape 
 CONDITIONS = ["condition"] if CONFIG.condition.kind == "sketch" else []
 # Arms of restoration, of which those of `restore.arms` are trained.
 RESTORATION_ARMS = "(mathematical|diffusion|experimental)"
+# Options that pairs of brightfield and stains depend on.
+PAIRING = [
+    f"translate.{name}"
+    for name in (
+        "plates", "boundaries", "boundary_width", "size", "scope",
+        "low_percentile", "high_percentile",
+    )
+]  # fmt: skip
+OF_PLATES = CONFIG.translate.plates.kind == "gallery"
+FETCHED = f"{RESULTS}/fetched.json" if OF_PLATES else []
+TRANSLATION_FIGURES = ["stains", "stain_quality"]
+if CONFIG.translate.boundaries:
+    TRANSLATION_FIGURES.append("instances")
 
 
 wildcard_constraints:
@@ -64,6 +78,7 @@ wildcard_constraints:
     tool="cellpose|stardist|otsu_watershed",
     arm=r"synthetic|annotated|sketch|(annotated|mixed)-[\d.]+",
     seed=r"\d+",
+    method="|".join(ALL_METHODS),
     pairs_of=rf"{RESTORATION_ARMS}|test",
 
 
@@ -222,3 +237,31 @@ def all_restored(wildcards):
 def training_pairs(wildcards):
     """The pairs of every arm, and those of the test part: their ratios stand in the table."""
     return expand(f"{RESULTS}/pairs/{{name}}", name=[*CONFIG.restore.arms, "test"])
+
+
+def translation_sections(wildcards):
+    """The options that shape a method of translation; other methods' do not."""
+    chosen = sections(
+        CONFIG, "network", "process", "train", "synthesise", "seed", *PAIRING
+    )
+    options = CONFIG.translate
+    own = options.overrides.get(wildcards.method, {})
+    chosen["translate"] |= {
+        "overrides": {wildcards.method: own} if own else {},
+        "shards": options.shards,
+        "samples": options.samples,
+    }
+    return chosen
+
+
+def translations(pattern):
+    """Paths for every method and seed of translation that the config asks for."""
+    options = CONFIG.translate
+    return expand(pattern, method=options.methods, seed=options.seeds)
+
+
+def translated_shards(wildcards):
+    """What a method predicted, in all its shards."""
+    shards = [f"{n:03d}" for n in range(CONFIG.translate.shards)]
+    folder = f"{RESULTS}/translated/{wildcards.method}/seed{wildcards.seed}"
+    return expand("{folder}/shard-{shard}", folder=folder, shard=shards)

@@ -100,6 +100,14 @@ class Translate(Section):
         99.5, "Of the intensities of each channel: 1 of the network.", gt=0, le=100,
         paper="99.5",
     )  # fmt: skip
+    blocks: int | None = option(
+        None,
+        "Measure test images in blocks of this side, for few large images: blocks take "
+        "the place of wells as the unit of statistics, though those of an image are "
+        "not independent. Empty: whole images.",
+        unit="px",
+        ge=32,
+    )
     shards: int = option(
         1, "Jobs among which the prediction of the test part is divided.", ge=1, le=1000
     )

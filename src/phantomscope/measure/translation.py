@@ -66,10 +66,12 @@ def object_row(truth: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
     return row | means(row)
 
 
-def means(row: Mapping[str, float]) -> dict[str, float]:
+def means(
+    row: Mapping[str, float], thresholds: Sequence[float] = THRESHOLDS
+) -> dict[str, float]:
     """Return both means of one row, or of the sum of several."""
     found = {}
-    for threshold in THRESHOLDS:
+    for threshold in thresholds:
         key = f"{threshold:.2f}"
         total = row[f"iou_sum_{key}"]
         for name, count in (

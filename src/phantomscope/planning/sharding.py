@@ -114,6 +114,12 @@ def pixels_per_job(config: Config) -> int:
 
 def resolved(config: Config) -> Config:
     """Return the whole config with the number of shards filled in."""
+    if config.translate.methods:
+        for method in config.translate.methods:
+            config.of_method(method).check_sides()
+        # No sketches are drawn.
+        simulate = config.simulate.model_copy(update={"shards": 1})
+        return config.model_copy(update={"simulate": simulate})
     config.check_sides()
     config.check_sketches()
     simulate = config.simulate.model_copy(update={"shards": shard_count(config)})

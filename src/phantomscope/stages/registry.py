@@ -12,12 +12,14 @@ from phantomscope.stages import (
     diffusion,
     localising,
     papers,
+    plates,
     populations,
     pseudo,
     publish,
     realism,
     restoration,
     synthesis,
+    translation,
 )
 
 _FUNCTIONS: tuple[Callable[..., None], ...] = (
@@ -48,6 +50,13 @@ _FUNCTIONS: tuple[Callable[..., None], ...] = (
     restoration.restore,
     restoration.evaluate_restoration,
     restoration.tabulate_restoration,
+    plates.fetch_plates,
+    plates.acquire_plates,
+    plates.pair_fields,
+    translation.train_translator,
+    translation.translate,
+    translation.evaluate_translation,
+    translation.tabulate_translation,
     analysis.write_config,
     analysis.tabulate,
     analysis.draw_figures,

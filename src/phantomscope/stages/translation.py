@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
-from phantomscope.acquire import plates
-from phantomscope.acquire.plates import acquire_fields
 from phantomscope.config.model import Config
 from phantomscope.engine.adversarial import Adversarial, make_contest
 from phantomscope.engine.model import DiffusionModel
@@ -28,13 +24,8 @@ from phantomscope.engine.train import Trainer
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import check_targets, write_text
 from phantomscope.images.imageset import ImageSet
-from phantomscope.images.normalise import intensity_limits, unit_to_network
 from phantomscope.images.writer import ImageSetWriter
-from phantomscope.measure.boundaries import (
-    boundary_map,
-    decode_boundaries,
-    instances_from_outlines,
-)
+from phantomscope.measure.boundaries import decode_boundaries
 from phantomscope.measure.translation import (
     object_row,
     pixel_rows,
@@ -44,150 +35,11 @@ from phantomscope.progress import Progress
 from phantomscope.provenance import fingerprint
 from phantomscope.stages.arguments import Output, Place
 from phantomscope.stages.diffusion import NO_IDENTITY
+from phantomscope.stages.plates import KEPT, LABELS
 
 Float = NDArray[np.float32]
-# Of a plate that many pixels decide on the limits.
-SAMPLE = 20_000_000
-# Columns that predictions have from the images that they belong to.
-KEPT = ("split", "group", "plate", "well", "site", "compound", "cell_line", "limits")
-LABELS = {"nuclei": "mask", "cells": "cells"}
 # What statistics may group by.
 UNITS = ("group", "plate", "well", "site", "compound", "cell_line")
-
-
-def fetch_plates(config: Config, *, record: Output) -> None:
-    """Fetch the files of the chosen wells and sites of plates, and only these."""
-    plates.fetch_plates(config.translate.plates, record)
-
-
-def acquire_plates(
-    config: Config, *, fields: Output, record: Path | None = None
-) -> None:
-    """Make an image set of plates, or of a folder of images with several channels."""
-    options = config.translate.plates
-    if options.kind == "fields":
-        acquire_fields(options, fields, instances_from_outlines, config.seed)
-    elif record is None:
-        raise PhantomscopeError(
-            "plates are made of what was fetched",
-            where="--record",
-            fix="give the file that `fetch-plates` wrote",
-        )
-    else:
-        plates.acquire_plates(
-            options, record, fields, instances_from_outlines, config.seed
-        )
-
-
-def resized(image: NDArray[Any], side: int | None) -> Float:
-    """Bring channels (C, Y, X) to a side: bilinear, averaged where it gets smaller."""
-    values = np.ascontiguousarray(image, np.float32)
-    if side is None or values.shape[1:] == (side, side):
-        return values
-    small: Float = functional.interpolate(
-        torch.from_numpy(values)[None], (side, side), mode="bilinear", antialias=True
-    )[0].numpy()
-    return small
-
-
-def resized_labels(
-    labels: NDArray[np.integer[Any]], side: int | None
-) -> NDArray[np.integer[Any]]:
-    """Bring labels (Y, X) to a side: each pixel takes the label at its centre."""
-    if side is None:
-        return labels
-    rows, columns = (
-        np.floor((np.arange(side) + 0.5) * length / side).astype(int)
-        for length in labels.shape
-    )
-    return labels[np.ix_(rows, columns)]
-
-
-def _limits(
-    config: Config, fields: ImageSet
-) -> Iterator[tuple[str, list[tuple[float, float]]]]:
-    """Yield each image with the limits of its channels, images of a plate together."""
-    options = config.translate
-    percentiles = (options.low_percentile, options.high_percentile)
-    channels = len(options.plates.wanted)
-    if options.scope == "image":
-        for name in fields.ids:
-            image = fields.channels(name)
-            yield name, [intensity_limits([one], percentiles) for one in image]
-        return
-    plates: dict[str, list[str]] = {}
-    for name in fields.ids:
-        plates.setdefault(str(fields.row(name).get("plate") or ""), []).append(name)
-    for names in plates.values():
-        pixels = sum(int(np.prod(fields.shape(name))) for name in names)
-        shared = [
-            intensity_limits(
-                (fields.channels(name)[c] for name in names), percentiles,
-                max(1, pixels // SAMPLE),
-            )
-            for c in range(channels)
-        ]  # fmt: skip
-        yield from ((name, shared) for name in names)
-
-
-def _labels(
-    fields: ImageSet, name: str, kind: str, side: int | None
-) -> NDArray[np.integer[Any]] | None:
-    """Return the labels of nuclei or cells of an image, if it has them."""
-    row = fields.row(name)
-    if not row.get(LABELS[kind]):
-        return None
-    return resized_labels(getattr(fields, LABELS[kind])(name), side)
-
-
-def pair_fields(config: Config, *, fields: Path, pairs: Output) -> None:
-    """Scale images of several channels, and draw the boundaries of their objects."""
-    options, images = config.translate, ImageSet.open(fields)
-    info = {
-        "stage": "pair_fields", "inputs": options.plates.inputs,
-        "outputs": options.channels, "boundary_width": options.boundary_width,
-        "size": options.size, "scope": options.scope,
-        "percentiles": [options.low_percentile, options.high_percentile],
-        "images": fingerprint(list(images.table["sha256"])),
-    }  # fmt: skip
-    with (
-        ImageSetWriter(pairs, info) as writer,
-        Progress("pairing", len(images), unit="images") as progress,
-    ):
-        for name, limits in _limits(config, images):
-            if name not in writer:
-                _add_pair(config, images, name, limits, writer)
-            progress.advance()
-
-
-def _add_pair(
-    config: Config, images: ImageSet, name: str,
-    limits: Sequence[tuple[float, float]], writer: ImageSetWriter,
-) -> None:  # fmt: skip
-    options, row = config.translate, images.row(name)
-    raw = resized(images.channels(name), options.size)
-    low, high = (np.asarray(ends)[:, None, None] for ends in zip(*limits, strict=True))
-    values = [unit_to_network((raw - low) / (high - low), "linear")]
-    labels = {kind: _labels(images, name, kind, options.size) for kind in LABELS}
-    for kind in options.boundaries:
-        if (found := labels[kind]) is None:
-            raise PhantomscopeError(
-                f"the image {name!r} has no labels of {kind}, whose boundaries are to "
-                "be learnt",
-                where=images.folder / "manifest.csv",
-                fix=f"leave `{kind}` out of `translate.boundaries`, or give outlines",
-            )
-        values.append(boundary_map(found, options.boundary_width)[None])
-    stored = to_stored(np.concatenate(values))
-    size, scale = images.voxel_size(name), 1.0
-    if options.size:
-        scale = images.shape(name)[-1] / options.size
-    writer.add(
-        name, stored, labels["nuclei"], cells=labels["cells"], channels=len(stored),
-        pixel_size=None if size is None else size[-1] * scale,
-        **{c: row[c] for c in KEPT if c in row and c != "limits"},
-        limits=json.dumps([[float(v) for v in ends] for ends in limits]),
-    )  # fmt: skip
 
 
 def open_pairs(config: Config, pairs: Path, split: str) -> Pairs:
@@ -342,6 +194,22 @@ def read_instances(
     }
 
 
+def _blocks(
+    shape: Sequence[int], side: int | None
+) -> Iterator[tuple[str, tuple[slice, slice]]]:
+    """Yield the blocks of an image, with a name for each; as even as can be."""
+    if side is None:
+        yield "", (slice(None), slice(None))
+        return
+    edges = [
+        np.linspace(0, length, max(1, round(length / side)) + 1).astype(int)
+        for length in shape
+    ]
+    for y, rows in enumerate(itertools.pairwise(edges[0])):
+        for x, columns in enumerate(itertools.pairwise(edges[1])):
+            yield f"-block{y}-{x}", (slice(*rows), slice(*columns))
+
+
 def evaluate_translation(
     config: Config, *, pairs: Path, translated: list[Path], scores: Output
 ) -> None:
@@ -363,20 +231,25 @@ def evaluate_translation(
                     fix="give the folders of all shards",
                 )
             known = {c: truth.row(name).get(c, "") for c in UNITS}
-            about = {"id": name, **known}
             real = from_stored(truth.channels(name)[inputs:])
             stored = from_stored(holders[name].channels(name))
-            found, spread = stored[: len(channels)], stored[len(channels) :]
-            pixels += [about | row for row in pixel_rows(real, found, channels)]
-            for kind in options.boundaries:
-                labels = [
-                    getattr(images, LABELS[kind])(name)
-                    for images in (truth, holders[name])
-                ]
-                objects.append(about | {"objects": kind} | object_row(*labels))
-            for c, width in enumerate(spread):
-                row = uncertainty_row(real[c], found[c], (width + 1) / 2)
-                doubts.append(about | {"channel": channels[c]} | row)
+            labels = {
+                kind: [getattr(i, LABELS[kind])(name) for i in (truth, holders[name])]
+                for kind in options.boundaries
+            }
+            for place, window in _blocks(real.shape[1:], options.blocks):
+                about = {"id": name + place, **known}
+                if place:
+                    about["group"] = name + place
+                all_real, found = real[:, *window], stored[:, *window]
+                found, spread = found[: len(channels)], found[len(channels) :]
+                pixels += [about | r for r in pixel_rows(all_real, found, channels)]
+                for kind, (true, own) in labels.items():
+                    row = object_row(true[window], own[window])
+                    objects.append(about | {"objects": kind} | row)
+                for c, width in enumerate(spread):
+                    row = uncertainty_row(all_real[c], found[c], (width + 1) / 2)
+                    doubts.append(about | {"channel": channels[c]} | row)
             progress.advance()
     scores.mkdir(parents=True, exist_ok=True)
     for name, rows in (
@@ -384,3 +257,12 @@ def evaluate_translation(
     ):  # fmt: skip
         if rows:
             write_text(scores / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
+
+
+def tabulate_translation(
+    config: Config, *, root: Place, csv: Output, md: Output
+) -> None:
+    """Put quality of stains and instances of all methods into one table."""
+    from phantomscope.tables.translation import translation_rows, write_translation
+
+    write_translation(translation_rows(root, config), csv, md, config)

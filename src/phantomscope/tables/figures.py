@@ -22,6 +22,11 @@ from phantomscope.tables.figures_images import (
 )
 from phantomscope.tables.figures_populations import plot_populations
 from phantomscope.tables.figures_restoration import plot_frc_curves, plot_restoration
+from phantomscope.tables.figures_translation import (
+    plot_instances,
+    plot_stain_quality,
+    plot_stains,
+)
 from phantomscope.tables.style import Plot
 
 __all__ = [
@@ -34,18 +39,22 @@ __all__ = [
     "plot_fit",
     "plot_frc_curves",
     "plot_gallery",
+    "plot_instances",
     "plot_memorisation",
     "plot_overlays",
     "plot_populations",
     "plot_pseudo",
     "plot_realism",
     "plot_restoration",
+    "plot_stain_quality",
+    "plot_stains",
     "plot_start",
     "plot_training",
 ]
 
 # Pairs of which no picture of its own is drawn.
 FEW = 6
+_TRANSLATED = ("pairs/manifest.csv", "translated/*/*/*/manifest.csv")
 # Name: the plot, and what must exist below the folder of the experiment.
 FIGURES: dict[str, tuple[Plot, tuple[str, ...]]] = {
     "gallery": (
@@ -62,6 +71,9 @@ FIGURES: dict[str, tuple[Plot, tuple[str, ...]]] = {
         ("pairs/test/manifest.csv", "restoration/*/*/*/images.csv"),
     ),
     "frc_curves": (plot_frc_curves, ("restoration/*/*/*/rings.csv",)),
+    "stains": (plot_stains, _TRANSLATED),
+    "instances": (plot_instances, ("translation_scores/*/*/objects.csv", *_TRANSLATED)),
+    "stain_quality": (plot_stain_quality, ("translation_scores/*/*/pixels.csv",)),
     "realism": (plot_realism, ("realism.json",)),
     "populations": (plot_populations, ("populations.json", "tables/populations.csv")),
     "memorisation": (plot_memorisation, ("memorisation.csv",)),

@@ -22,6 +22,7 @@ from phantomscope.images.voxels import voxel_size
 from phantomscope.tables import figures_populations as populations
 from phantomscope.tables import headline as say
 from phantomscope.tables import restoration as restored
+from phantomscope.tables import translation as translated
 from phantomscope.tables.artefacts import origin, pixel_size
 from phantomscope.tables.figures import FIGURES, available
 from phantomscope.tables.figures_curves import duration, stage_costs
@@ -70,6 +71,19 @@ CARE_CITATIONS = {
     "of a regularly arranged bacterial cell envelope protein. Journal of Microscopy "
     "127, 127-138 (1982).",
 }
+# Of translation, where there is any.
+TRANSLATION_CITATIONS = {
+    "CellResDM": "Xing X. et al. Cell Painting and segmentation from brightfield images "
+    "by residual diffusion.",
+    "Residual shift": "Yue Z. et al. ResShift: efficient diffusion model for image "
+    "super-resolution by residual shifting. NeurIPS (2023).",
+    "Pix2Pix": "Isola P. et al. Image-to-image translation with conditional adversarial "
+    "networks. CVPR (2017).",
+    "SPADE": "Park T. et al. Semantic image synthesis with spatially-adaptive "
+    "normalization. CVPR (2019).",
+    "Palette": "Saharia C. et al. Palette: image-to-image diffusion models. SIGGRAPH "
+    "(2022).",
+}
 # What figures of volumes show, for their captions.
 VIEWS = (
     " Of each volume the plane XY is shown, beside it YZ and below it XZ, through the "
@@ -108,23 +122,28 @@ def write_report(root: Path, config: Config, out: Path) -> None:
 
 
 def _content(root: Path, config: Config) -> dict[str, Any]:
-    rows = segmentation_rows(root, config)
+    translation = _translation(root, config)
+    rows = [] if translation else segmentation_rows(root, config)
     measured = any(not math.isnan(row.value) for row in rows)
     restoration = _restoration(root, config)
-    own = restoration and not config.segment.tools
+    own = translation or (not config.segment.tools and restoration)
+    cautions = (
+        translation["cautions"]
+        if translation
+        else [*say.cautions(root, config, rows), *restoration.get("cautions", [])]
+    )
     return {
+        "translation": translation,
         "restoration": restoration,
         "segmented": bool(config.segment.tools),
         "name": config.name,
         "scale": config.scale,
-        "headline": restoration["headline"] if own else say.headline(
+        "headline": own["headline"] if own else say.headline(
             rows, annotated_shape=config.simulate.learns_shape
         ),
         "measured": measured,
         "comparisons": say.comparisons(rows),
-        "cautions": [
-            *say.cautions(root, config, rows), *restoration.get("cautions", []),
-        ],
+        "cautions": cautions,
         "table": wide_table(rows, config.evaluate.confidence) if measured else [],
         "ratios": _ratios(rows),
         "confidence": f"{100 * config.evaluate.confidence:g}%",
@@ -147,8 +166,24 @@ def _content(root: Path, config: Config) -> dict[str, Any]:
         "total": _total(root),
         "config": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
         "versions": _versions(),
-        "citations": {**CITATIONS, **(CARE_CITATIONS if restoration else {})},
+        "citations": {
+            **CITATIONS, **(CARE_CITATIONS if restoration else {}),
+        } if not translation else TRANSLATION_CITATIONS,
     }  # fmt: skip
+
+
+def _translation(root: Path, config: Config) -> dict[str, Any]:
+    """Return what the report says of translation; nothing without any."""
+    if not config.translate.methods:
+        return {}
+    rows = translated.translation_rows(root, config)
+    return {
+        "headline": translated.headline(rows, config),
+        "cautions": translated.translation_cautions(rows, config),
+        "table": translated.translation_table(rows),
+        "ratios": translated.ratio_lines(rows),
+        "notes": translated.translation_notes(rows, config),
+    }
 
 
 def _restoration(root: Path, config: Config) -> dict[str, Any]:

@@ -1,0 +1,11 @@
+"""Rule `acquire_plates`: see `phantomscope.stages.plates.acquire_plates`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from phantomscope.stages.plates import acquire_plates
+from phantomscope.stages.rule import run
+
+run(snakemake, acquire_plates)

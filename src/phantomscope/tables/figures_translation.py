@@ -1,0 +1,158 @@
+"""Figures of translation: stains and instances beside the real ones, and quality."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phantomscope.config.model import Config
+from phantomscope.config.translation import ALL_METHODS
+from phantomscope.engine.pairs import from_stored
+from phantomscope.images.imageset import ImageSet
+from phantomscope.tables.artefacts import holder, pixel_size, shards
+from phantomscope.tables.figures_images import compare
+from phantomscope.tables.style import (
+    COLOURS,
+    FALSE,
+    GRID,
+    MATCH,
+    MISSED,
+    bare,
+    canvas,
+    outlines,
+    save,
+    scale_bar,
+    show,
+    styled,
+)
+from phantomscope.tables.translation import ALL, TITLES, translation_rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = NDArray[Any]
+# Side of what is shown of an image, in px.
+SIDE = 192
+LABELS = {"nuclei": "mask", "cells": "cells"}
+
+
+def _window(truth: ImageSet, name: str) -> tuple[slice, slice]:
+    """Return the middle of an image."""
+    places = []
+    for length in truth.shape(name):
+        first = max(0, (length - SIDE) // 2)
+        places.append(slice(first, first + SIDE))
+    return places[0], places[1]
+
+
+def _methods(root: Path, config: Config) -> dict[str, ImageSet]:
+    """Return what each method predicted under its first seed, by name."""
+    seed, found = config.translate.seeds[0], {}
+    name = ImageSet.open(root / "pairs").select(split="test").ids[0]
+    for method in (m for m in ALL_METHODS if m in config.translate.methods):
+        folder = root / f"translated/{method}/seed{seed}"
+        images = holder(shards(folder, most=10_000), name)
+        if images is not None:
+            found[method] = images
+    return found
+
+
+@styled
+def plot_stains(root: Path, config: Config, out: Path) -> None:
+    """Show a test image, its real stains, and what each method made of them."""
+    truth = ImageSet.open(root / "pairs").select(split="test")
+    name, options = truth.ids[0], config.translate
+    window, inputs = _window(truth, name), len(options.plates.inputs)
+    values = (from_stored(truth.channels(name)) + 1) / 2
+    lines = {"real": values[inputs:, *window]}
+    for method, images in _methods(root, config).items():
+        found = from_stored(images.channels(name))[: len(options.channels)]
+        lines[method] = (found[:, *window] + 1) / 2
+    columns = 1 + len(options.channels)
+    cell = 9.5 / columns
+    figure = canvas(cell * len(lines) + 0.4)
+    grid = np.reshape(figure.subplots(len(lines), columns), (len(lines), columns))
+    for axes in grid.ravel():
+        bare(axes)
+    show(grid[0, 0], values[0, *window], options.plates.inputs[0])
+    scale_bar(grid[0, 0], SIDE, pixel_size(truth))
+    for row, (method, channels) in zip(grid, lines.items(), strict=True):
+        for axes, one, title in zip(row[1:], channels, options.channels, strict=True):
+            show(axes, one, title if method == "real" else "")
+        if method != "real":
+            row[0].text(0.98, 0.5, TITLES[method].replace(" (", "\n("), ha="right",
+                        va="center", fontsize=8.5, transform=row[0].transAxes)  # fmt: skip
+    save(figure, out)
+
+
+@styled
+def plot_instances(root: Path, config: Config, out: Path) -> None:
+    """Show instances that were read off predicted boundaries over a real stain."""
+    truth = ImageSet.open(root / "pairs").select(split="test")
+    name, options = truth.ids[0], config.translate
+    window, inputs = _window(truth, name), len(options.plates.inputs)
+    # The last stain is that of the nuclei in the usual order.
+    stain = (from_stored(truth.channels(name))[inputs:] + 1) / 2
+    back = stain[len(options.plates.stains) - 1][window]
+    methods, kinds = _methods(root, config), options.boundaries
+    cell = 9.5 / max(len(methods), 3)
+    figure = canvas(cell * len(kinds) + 0.4)
+    grid = np.reshape(
+        figure.subplots(len(kinds), len(methods)), (len(kinds), len(methods))
+    )
+    for row, kind in zip(grid, kinds, strict=True):
+        real = getattr(truth, LABELS[kind])(name)[window]
+        for axes, (method, images) in zip(row, methods.items(), strict=True):
+            found = getattr(images, LABELS[kind])(name)[window]
+            show(axes, back, TITLES[method] if kind == kinds[0] else "")
+            _compare(axes, real, found)
+            axes.set_ylabel(kind)
+    scale_bar(grid[0, 0], SIDE, pixel_size(truth))
+    save(figure, out)
+
+
+def _compare(axes: Axes, real: Array, found: Array) -> None:
+    """Outline objects: found, found wrongly, and missed."""
+    hits, missed, _ = compare(real, found)
+    others = set(np.unique(found)) - {0} - hits
+    outlines(axes, real, MISSED, only=missed, dashed=True, width=1.3)
+    outlines(axes, found, FALSE, only=others, width=1.3)
+    outlines(axes, found, MATCH, only=hits, width=1.1)
+
+
+@styled
+def plot_stain_quality(root: Path, config: Config, out: Path) -> None:
+    """Plot PSNR and SSIM of each stain and method, with their intervals."""
+    rows = translation_rows(root, config)
+    methods = list(dict.fromkeys(row.method for row in rows))
+    stains = [*config.translate.plates.stains, ALL]
+    figure = canvas(0.5 + 0.17 * len(stains) * len(methods) + 0.8)
+    panels = figure.subplots(1, 2, sharey=True)
+    tones = [*COLOURS.values(), "#000000", "#56b4e9"]
+    tone = dict(zip(methods, dict.fromkeys(tones), strict=False))
+    for axes, metric, title in zip(
+        panels, ("psnr", "ssim"), ("PSNR (dB)", "SSIM"), strict=True
+    ):
+        for row in rows:
+            if row.metric != metric or row.condition not in stains:
+                continue
+            y = stains.index(row.condition) + 0.8 * (
+                (methods.index(row.method) + 0.5) / len(methods) - 0.5
+            )
+            if not math.isnan(row.ci_low):
+                axes.plot([row.ci_low, row.ci_high], [y, y], color=tone[row.method])
+            axes.plot(row.value, y, "o", ms=4, color=tone[row.method])
+        axes.set_title(title)
+        axes.grid(axis="x", color=GRID)
+        axes.set_yticks(range(len(stains)), stains)
+    panels[0].invert_yaxis()
+    handles = [
+        panels[0].plot([], [], "o", ms=4, color=tone[m], label=TITLES[m])[0]
+        for m in methods
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    save(figure, out)

@@ -1,0 +1,10 @@
+# The main job: from sketches to images, and what is made of these.
+include: "acquire.smk"
+include: "simulate.smk"
+include: "train.smk"
+include: "sample.smk"
+include: "downstream.smk"
+include: "measure.smk"
+include: "appearance.smk"
+include: "tables.smk"
+include: "restore.smk"
