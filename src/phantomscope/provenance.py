@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from phantomscope import __version__
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.files import read_json, write_json
+from phantomscope.readings import FIGURES_READ, ROOT_READ
 
 FORMAT: Literal[1] = 1
 SUFFIX = ".provenance.json"
@@ -35,44 +36,6 @@ _PACKAGES = ("numpy", "torch", "scikit-image", "tifffile", "snakemake")
 # TensorFlow is installed under one of two names.
 _TOOLS = ("cellpose", "stardist", "csbdeep", "tensorflow", "tensorflow-cpu", "keras")
 _STAGES_OF_TOOLS = ("train_segmenter", "predict", "train_restorer", "restore")
-
-FIGURES_READ: dict[str, tuple[str, ...]] = {
-    "gallery": ("normalisation.json", "prepared", "sketches/*", "synthetic/*"),
-    "overlays": (
-        "normalisation.json", "prepared", "predictions/*/*/*", "scores/*/*/*",
-    ),
-    "average_precision": ("scores/*/*/*",),
-    "realism": ("realism.json",),
-    "populations": ("populations.json", "tables/populations.csv"),
-    "memorisation": ("memorisation.csv", "memorisation"),
-    "copies": ("memorisation.csv", "memorisation"),
-    "t_start": ("normalisation.json", "start.json", "start", "tables/t_start.csv"),
-    "fit": ("fit_objects.csv",),
-    "pseudo": ("normalisation.json", "prepared", "pseudo"),
-    "checks": ("normalisation.json", "checked"),
-    "training": ("diffusion/metrics.jsonl",),
-    "restoration": (
-        "pairs/test", "restored/*/*/*", "restoration/*/*/*", "tables/restoration.csv",
-    ),
-    "frc_curves": ("restoration/*/*/*",),
-    "costs": (),  # reads benchmarks only, which are measurements of the run itself
-}  # fmt: skip
-# What a stage reads below the `root` of an experiment; figures come on top.
-ROOT_READ: dict[str, tuple[str, ...]] = {
-    "tabulate": ("prepared", "scores/*/*/*"),
-    "tabulate_restoration": ("prepared", "pairs/*", "restoration/*/*/*"),
-    "draw_figures": (),
-    "report": (
-        "prepared",
-        "fit.json",
-        "figures/*.png",
-        "models/*/*/*",
-        "scores/*/*/*",
-        "published",
-        "tables/restoration.csv",
-        "restorers/*/*/*",
-    ),
-}
 
 
 class _Strict(BaseModel):

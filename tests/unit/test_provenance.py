@@ -19,8 +19,6 @@ from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import read_array, write_json
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.provenance import (
-    FIGURES_READ,
-    ROOT_READ,
     SUFFIX,
     fingerprint,
     load,
@@ -28,6 +26,7 @@ from phantomscope.provenance import (
     record,
     source_commit,
 )
+from phantomscope.readings import FIGURES_READ, ROOT_READ
 from phantomscope.stages.arguments import arguments
 from phantomscope.stages.registry import STAGES
 from phantomscope.tables.figures import FIGURES

@@ -84,8 +84,9 @@ def plot_stains(root: Path, config: Config, out: Path) -> None:
         for axes, one, title in zip(row[1:], channels, options.channels, strict=True):
             show(axes, one, title if method == "real" else "")
         if method != "real":
-            row[0].text(0.98, 0.5, TITLES[method].replace(" (", "\n("), ha="right",
-                        va="center", fontsize=8.5, transform=row[0].transAxes)  # fmt: skip
+            title = TITLES[method].replace(" (", "\n(")
+            row[0].text(0.98, 0.5, title, ha="right", va="center", fontsize=8.5,
+                        transform=row[0].transAxes)  # fmt: skip
     save(figure, out)
 
 

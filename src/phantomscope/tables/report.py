@@ -73,12 +73,12 @@ CARE_CITATIONS = {
 }
 # Of translation, where there is any.
 TRANSLATION_CITATIONS = {
-    "CellResDM": "Xing X. et al. Cell Painting and segmentation from brightfield images "
-    "by residual diffusion.",
+    "CellResDM": "Xing X. et al. CellResDM: residual diffusion from brightfield to "
+    "Cell Painting.",
     "Residual shift": "Yue Z. et al. ResShift: efficient diffusion model for image "
     "super-resolution by residual shifting. NeurIPS (2023).",
-    "Pix2Pix": "Isola P. et al. Image-to-image translation with conditional adversarial "
-    "networks. CVPR (2017).",
+    "Pix2Pix": "Isola P. et al. Image-to-image translation with conditional "
+    "adversarial networks. CVPR (2017).",
     "SPADE": "Park T. et al. Semantic image synthesis with spatially-adaptive "
     "normalization. CVPR (2019).",
     "Palette": "Saharia C. et al. Palette: image-to-image diffusion models. SIGGRAPH "

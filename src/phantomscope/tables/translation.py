@@ -299,9 +299,9 @@ def translation_cautions(rows: Sequence[ResultRow], config: Config) -> list[str]
         )
     if (seeds := len(options.seeds)) < 3:
         said.append(
-            f"Each method was trained {'once' if seeds == 1 else f'{seeds} times'}: how "
-            "much chance in the training matters is unknown. Set translate.seeds: "
-            "[0, 1, 2] before claiming a difference."
+            f"Each method was trained {'once' if seeds == 1 else f'{seeds} times'}: "
+            "how much chance in the training matters is unknown. Set "
+            "translate.seeds: [0, 1, 2] before claiming a difference."
         )
     return said
 

@@ -1,0 +1,46 @@
+"""What tables, figures and reports read below the folder of an experiment."""
+
+from __future__ import annotations
+
+FIGURES_READ: dict[str, tuple[str, ...]] = {
+    "gallery": ("normalisation.json", "prepared", "sketches/*", "synthetic/*"),
+    "overlays": (
+        "normalisation.json", "prepared", "predictions/*/*/*", "scores/*/*/*",
+    ),
+    "average_precision": ("scores/*/*/*",),
+    "realism": ("realism.json",),
+    "populations": ("populations.json", "tables/populations.csv"),
+    "memorisation": ("memorisation.csv", "memorisation"),
+    "copies": ("memorisation.csv", "memorisation"),
+    "t_start": ("normalisation.json", "start.json", "start", "tables/t_start.csv"),
+    "fit": ("fit_objects.csv",),
+    "pseudo": ("normalisation.json", "prepared", "pseudo"),
+    "checks": ("normalisation.json", "checked"),
+    "training": ("diffusion/metrics.jsonl",),
+    "stains": ("pairs", "translated/*/*/*"),
+    "instances": ("pairs", "translated/*/*/*", "translation_scores/*/*"),
+    "stain_quality": ("translation_scores/*/*",),
+    "restoration": (
+        "pairs/test", "restored/*/*/*", "restoration/*/*/*", "tables/restoration.csv",
+    ),
+    "frc_curves": ("restoration/*/*/*",),
+    "costs": (),  # reads benchmarks only, which are measurements of the run itself
+}  # fmt: skip
+# What a stage reads below the `root` of an experiment; figures come on top.
+ROOT_READ: dict[str, tuple[str, ...]] = {
+    "tabulate": ("prepared", "scores/*/*/*"),
+    "tabulate_restoration": ("prepared", "pairs/*", "restoration/*/*/*"),
+    "tabulate_translation": ("translation_scores/*/*",),
+    "draw_figures": (),
+    "report": (
+        "prepared",
+        "fit.json",
+        "figures/*.png",
+        "models/*/*/*",
+        "scores/*/*/*",
+        "published",
+        "tables/restoration.csv",
+        "restorers/*/*/*",
+        "translation_scores/*/*",
+    ),
+}
