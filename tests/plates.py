@@ -103,7 +103,7 @@ def _element(plate: str, well: str, site: int, number: int, newer: bool) -> str:
 
 
 class Gallery:
-    """The files below `root`, which may be changed by its methods."""
+    """The files below `root`, which are made unless they are there."""
 
     def __init__(
         self, root: Path, plates: Sequence[str] = PLATES,
@@ -111,6 +111,8 @@ class Gallery:
     ) -> None:  # fmt: skip
         self.root, self.plates = root, plates
         self.wells, self.sites = wells, sites
+        if root.exists():
+            return  # a copy
         for plate in plates:
             self.write_images(plate)
             self.write_load_data(plate)

@@ -46,14 +46,10 @@ from phantomscope.config.plates import Plates, barcode_of
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.join import concatenate
+from phantomscope.interrupt import CleanStop, StopRequestedError
 
 # A busy machine is slow to answer.
 IMPATIENT = Patience(timeout=30, attempts=4, pause=0.01)
-
-
-@pytest.fixture
-def gallery(tmp_path: Path) -> Gallery:
-    return Gallery(tmp_path / "bucket")
 
 
 def make(options: Plates, folder: Path, name: str = "set", **how: Any) -> ImageSet:
@@ -168,6 +164,29 @@ def test_a_broken_transfer_goes_on(
     assert asked == ["", "", "bytes=2000-"]
     name = f"{barcode_of(plate)}_A01_s1"
     assert np.array_equal(images.channels(name)[-1], pixels(plate, "A01", 1, "DNA"))
+
+
+def test_a_stopped_download_goes_on(
+    gallery: Gallery, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = gallery.options(address=server.add_bucket(gallery.root))
+    record = tmp_path / "record.json"
+
+    def stop_between_images(watch: CleanStop) -> None:
+        if sum(key.endswith(".tiff") for key in objects(server)) > 9:
+            raise StopRequestedError("stopped by SIGTERM")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CleanStop, "check", stop_between_images)
+        with pytest.raises(StopRequestedError):
+            fetch_plates(options, record, patience=IMPATIENT)
+    assert not record.exists()
+    fetched = len(objects(server))
+    assert fetched < 40
+    fetch_plates(options, record, patience=IMPATIENT)
+    # What was on its way came to its end, and nothing is asked for twice.
+    asked = objects(server)
+    assert len(asked) == len(set(asked)) == 8 * 8 + 2 * 2 + 2
 
 
 def test_a_killed_job_takes_up_where_it_was(gallery: Gallery, tmp_path: Path) -> None:

@@ -42,11 +42,6 @@ def make(options: Plates, folder: Path) -> ImageSet:
     return images
 
 
-@pytest.fixture
-def gallery(tmp_path: Path) -> Gallery:
-    return Gallery(tmp_path / "bucket")
-
-
 # By units
 
 

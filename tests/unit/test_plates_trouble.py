@@ -28,11 +28,6 @@ PLATE = PLATES[0]
 IMPATIENT = Patience(timeout=30, attempts=2, pause=0.01)
 
 
-@pytest.fixture
-def gallery(tmp_path: Path) -> Gallery:
-    return Gallery(tmp_path / "bucket")
-
-
 def make(options: Plates, folder: Path) -> ImageSet:
     record = folder / "record.json"
     fetch_plates(options, record, patience=IMPATIENT)
