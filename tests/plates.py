@@ -15,11 +15,16 @@ from typing import Any
 
 import imageio.v3 as imageio
 import numpy as np
+import pytest
 import tifffile
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from phantomscope.acquire.plates import acquire_plates, fetch_plates
+from phantomscope.acquire.web import Patience
 from phantomscope.config.plates import Plates, barcode_of
+from phantomscope.errors import PhantomscopeError
+from phantomscope.images.imageset import ImageSet
 from phantomscope.images.noise import generator
 
 SIZE = (48, 64)
@@ -47,6 +52,8 @@ CHANNELS = (
 NUMBERS = {PLATES[0]: (1, 2, 3, 4, 5, 6, 7, 8), PLATES[1]: (8, 3, 2, 5, 4, 7, 1, 6)}
 COMPOUNDS = {"A01": "BRD-K11111111-001-02-3", "B02": ""}
 PIXEL = "5.9797E-07"
+# A busy machine is slow to answer.
+IMPATIENT = Patience(timeout=30, attempts=4, pause=0.01)
 
 
 def place(well: str) -> tuple[int, int]:
@@ -103,7 +110,7 @@ def _element(plate: str, well: str, site: int, number: int, newer: bool) -> str:
 
 
 class Gallery:
-    """The files below `root`, which may be changed by its methods."""
+    """The files below `root`, which are made unless they are there."""
 
     def __init__(
         self, root: Path, plates: Sequence[str] = PLATES,
@@ -111,6 +118,8 @@ class Gallery:
     ) -> None:  # fmt: skip
         self.root, self.plates = root, plates
         self.wells, self.sites = wells, sites
+        if root.exists():
+            return  # a copy
         for plate in plates:
             self.write_images(plate)
             self.write_load_data(plate)
@@ -246,3 +255,20 @@ class Gallery:
     def write_flat_fields(self, plate: str, array: NDArray[Any]) -> None:
         for channel, *_ in CHANNELS:
             np.save(self.flat_field(plate, channel), array)
+
+
+def make(options: Plates, folder: Path, name: str = "set", **how: Any) -> ImageSet:
+    """Fetch and acquire."""
+    record = folder / f"{name}.json"
+    fetch_plates(options, record, patience=IMPATIENT, **how)
+    acquire_plates(options, record, folder / name, to_instances, seed=0)
+    return ImageSet.open(folder / name)
+
+
+def refused(options: Plates, folder: Path) -> str:
+    """The message; no set is left."""
+    with pytest.raises(PhantomscopeError) as caught:
+        make(options, folder)
+    assert caught.value.fix
+    assert not (folder / "set").exists()
+    return str(caught.value)

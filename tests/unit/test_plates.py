@@ -1,8 +1,7 @@
-"""Plates of a small gallery: fetched over HTTP as S3, or read from a folder."""
+"""Plates of a small gallery to an image set."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import time
@@ -15,8 +14,6 @@ import pandas as pd
 import pytest
 from tests.plates import (
     BATCH,
-    CHANNELS,
-    NUMBERS,
     PLATES,
     PROJECT,
     SITES,
@@ -24,50 +21,25 @@ from tests.plates import (
     WELLS,
     Gallery,
     instances,
+    make,
     pixels,
     to_instances,
 )
-from tests.server import Server, cut, status
 
 from phantomscope.acquire.plates import (
     acquire_plates,
     assert_apart,
     estimate,
     excluded_of,
-    fetch_plates,
     list_sites,
     shard_sites,
 )
 from phantomscope.acquire.plates.fetch import Wanted
-from phantomscope.acquire.plates.store import open_store
-from phantomscope.acquire.web import Patience
 from phantomscope.config.painting import PAPER_PLATES
 from phantomscope.config.plates import Plates, barcode_of
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.join import concatenate
-
-# A busy machine is slow to answer.
-IMPATIENT = Patience(timeout=30, attempts=4, pause=0.01)
-
-
-@pytest.fixture
-def gallery(tmp_path: Path) -> Gallery:
-    return Gallery(tmp_path / "bucket")
-
-
-def make(options: Plates, folder: Path, name: str = "set", **how: Any) -> ImageSet:
-    """Fetch and acquire."""
-    record = folder / f"{name}.json"
-    fetch_plates(options, record, patience=IMPATIENT, **how)
-    acquire_plates(options, record, folder / name, to_instances, seed=0)
-    return ImageSet.open(folder / name)
-
-
-def objects(server: Server) -> list[str]:
-    """Keys of the objects that were asked for, without lists."""
-    return [r.path for r in server.requests if "list-type" not in r.path]
-
 
 # From plates to a set
 
@@ -101,73 +73,6 @@ def test_a_set_of_plates_has_the_right_pixels(gallery: Gallery, tmp_path: Path) 
         "OrigMito in load_data.csv"
     )
     assert excluded_of(images) == []
-
-
-def test_a_server_and_a_folder_give_the_same_set(
-    gallery: Gallery, server: Server, tmp_path: Path
-) -> None:
-    local = make(gallery.options(), tmp_path, "local")
-    # Of eight files of a site and tables, pages of three need many tokens.
-    address = server.add_bucket(gallery.root, "bucket", page=3)
-    remote = make(gallery.options(address=address), tmp_path, "remote")
-    pd.testing.assert_frame_equal(local.table, remote.table)
-    assert any("continuation-token" in r.path for r in server.requests)
-    asked = objects(server)
-    assert len(asked) == len(set(asked))
-    # An s3:// address with an endpoint is the same bucket, path style.
-    options = gallery.options(address="s3://bucket", endpoint=server.url)
-    again = make(options, tmp_path, "again")
-    pd.testing.assert_frame_equal(local.table, again.table)
-    assert not list(tmp_path.rglob(".*.partial"))
-
-
-def test_a_subset_costs_what_it_weighs(
-    gallery: Gallery, server: Server, tmp_path: Path
-) -> None:
-    address = server.add_bucket(gallery.root)
-    options = gallery.options(
-        address=address, plates=[PLATES[0]], wells=["B02"], sites=[2],
-        split={"train": [PLATES[0]], "validation": []}, broken="exclude",
-    )  # fmt: skip
-    with pytest.raises(PhantomscopeError, match="none is left for test"):
-        make(options, tmp_path)
-    options = options.model_copy(
-        update={"split": options.split.model_copy(update={"test": [PLATES[0]],
-                                                          "train": []})}
-    )  # fmt: skip
-    record = tmp_path / "record.json"
-    fetch_plates(options, record)
-    tiffs = [key for key in objects(server) if key.endswith(".tiff")]
-    names = {Path(key).name for key in tiffs}
-    numbers = dict(
-        zip((name for name, *_ in CHANNELS), NUMBERS[PLATES[0]], strict=True)
-    )
-    wanted = {f"r02c02f02p01-ch{numbers[c]}sk1fk1fl1.tiff" for c in options.wanted}
-    assert names == wanted
-    assert sum(key.endswith("outlines.png") for key in objects(server)) == 2
-    # All again costs no image: the files are there, and hashes are compared.
-    before = len(server.requests)
-    fetch_plates(options, tmp_path / "again.json")
-    assert all("list-type" in r.path for r in server.requests[before:])
-    first, second = (
-        json.loads(p.read_text()) for p in (record, tmp_path / "again.json")
-    )
-    assert first == second
-    assert len(first["hashes"]) == 6 + 2 + 2 + 2
-
-
-def test_a_broken_transfer_goes_on(
-    gallery: Gallery, server: Server, tmp_path: Path
-) -> None:
-    address = server.add_bucket(gallery.root, faults=[status(503), status(429)])
-    plate = PLATES[0]
-    path = gallery.image(plate, "A01", 1, "DNA").relative_to(gallery.root).as_posix()
-    server.fail(path, status(503), cut(2000))
-    images = make(gallery.options(address=address), tmp_path)
-    asked = [r.range for r in server.requests if r.path == f"/{path}"]
-    assert asked == ["", "", "bytes=2000-"]
-    name = f"{barcode_of(plate)}_A01_s1"
-    assert np.array_equal(images.channels(name)[-1], pixels(plate, "A01", 1, "DNA"))
 
 
 def test_a_killed_job_takes_up_where_it_was(gallery: Gallery, tmp_path: Path) -> None:
@@ -210,6 +115,18 @@ def test_shards_make_up_the_whole(gallery: Gallery, tmp_path: Path) -> None:
     assert len(joined.cells(joined.ids[-1]))
 
 
+def test_a_record_is_of_its_config(gallery: Gallery, tmp_path: Path) -> None:
+    make(gallery.options(), tmp_path)
+    other = gallery.options(inputs=["BrightfieldHigh"])
+    with pytest.raises(PhantomscopeError, match="no record of these plates"):
+        acquire_plates(other, tmp_path / "set.json", tmp_path / "b", to_instances, 0)
+    record = json.loads((tmp_path / "set.json").read_text())
+    assert Wanted(**record["sites"][0]).place.identifier == "BR00116991_A01_s1"
+    assert record["source"] == str(gallery.root)
+    assert os.path.commonpath(list(record["hashes"])) == PROJECT
+    assert any(f"metadata/platemaps/{BATCH}" in key for key in record["hashes"])
+
+
 # Plans
 
 
@@ -230,152 +147,6 @@ def test_eight_plates_are_planned_in_seconds(tmp_path: Path) -> None:
     assert sites[0].identifier == "BR00116991_A01_s1"
     assert sites[-1].identifier == "BR00117026_P24_s9"
     assert dict(options.cell_lines).keys() == {site.barcode for site in sites}
-
-
-# Channels
-
-
-def swap(text: str, one: str, other: str) -> str:
-    return text.replace(one, "\0").replace(other, one).replace("\0", other)
-
-
-def test_maps_that_contradict_each_other(gallery: Gallery, tmp_path: Path) -> None:
-    rows = gallery.rows(PLATES[1])
-    for row in rows:
-        row["FileName_OrigER"], row["FileName_OrigRNA"] = (
-            row["FileName_OrigRNA"], row["FileName_OrigER"],
-        )  # fmt: skip
-    gallery.write_load_data(PLATES[1], rows)
-    with pytest.raises(PhantomscopeError) as caught:
-        make(gallery.options(), tmp_path)
-    text = str(caught.value)
-    assert f"plate {PLATES[1]}, channel RNA, well A01, site 1" in text
-    assert "r01c01f01p01-ch5sk1fk1fl1.tiff by OrigRNA in load_data.csv" in text
-    assert "r01c01f01p01-ch2sk1fk1fl1.tiff by channel 2, 488 long, -4.0 um" in text
-    assert "channel_map" in text
-    name = f"{barcode_of(PLATES[1])}_A01_s1"
-    for believed, first in (("load_data", "ER"), ("index", "RNA")):
-        images = make(gallery.options(channel_map=believed), tmp_path, believed)
-        third = images.channels(name)[3]
-        assert np.array_equal(third, pixels(PLATES[1], "A01", 1, first))
-
-
-@pytest.mark.parametrize("newer", [False, True])
-def test_the_index_alone_is_enough(
-    gallery: Gallery, tmp_path: Path, newer: bool
-) -> None:
-    for plate in PLATES:
-        gallery.load_data(plate).unlink()
-        gallery.write_index(plate, newer=newer)
-    images = make(gallery.options(), tmp_path)
-    plate = PLATES[1]
-    expected = [pixels(plate, "B02", 1, c) for c in gallery.options().wanted]
-    assert np.array_equal(images.channels("BR00116995_B02_s1"), expected)
-    assert images.row("BR00116995_B02_s1")["pixel_size"] == pytest.approx(0.59797)
-
-
-def test_heights_tell_planes_whose_names_do_not(
-    gallery: Gallery, tmp_path: Path
-) -> None:
-    for plate in PLATES:
-        index = gallery.index(plate)
-        text = index.read_text("utf-8-sig")
-        for label in ("Brightfield H", "Brightfield L", "Brightfield CP"):
-            text = text.replace(f">{label}<", ">Brightfield<")
-        index.write_text(text)
-        gallery.load_data(plate).unlink()
-    inputs = ["BrightfieldLow", "Brightfield", "BrightfieldHigh"]
-    images = make(gallery.options(inputs=inputs), tmp_path)
-    plate = PLATES[1]
-    for number, name in enumerate(inputs):
-        plane = images.channels("BR00116995_A01_s2")[number]
-        assert np.array_equal(plane, pixels(plate, "A01", 2, name))
-    origin = images.info["plates"][plate]["channels"]["BrightfieldHigh"]
-    assert origin == "channel 7, Brightfield, +7.0 um in Index.idx.xml"
-
-
-def test_names_of_planes_that_contradict_their_heights(
-    gallery: Gallery, tmp_path: Path
-) -> None:
-    index = gallery.index(PLATES[0])
-    text = index.read_text("utf-8-sig")
-    index.write_text(swap(text, ">Brightfield H<", ">Brightfield CP<"))
-    with pytest.raises(PhantomscopeError) as caught:
-        make(gallery.options(), tmp_path)
-    assert "Brightfield is channel 6, Brightfield CP, +7.0 um" in str(caught.value)
-    assert "by the heights of the planes it is channel 8" in str(caught.value)
-    # Who does not look at the index, believes the table.
-    images = make(gallery.options(channel_map="load_data"), tmp_path)
-    plane = images.image("BR00116991_A01_s1")
-    assert np.array_equal(plane, pixels(PLATES[0], "A01", 1, "Brightfield"))
-
-
-def test_neither_names_nor_heights(gallery: Gallery, tmp_path: Path) -> None:
-    for plate in PLATES:
-        rows = [
-            {k: v for k, v in row.items() if "HighZBF" not in k}
-            for row in gallery.rows(plate)
-        ]
-        gallery.write_load_data(plate, rows)
-    options = gallery.options(inputs=["BrightfieldHigh"], channel_map="load_data")
-    with pytest.raises(PhantomscopeError) as caught:
-        make(options, tmp_path)
-    text = str(caught.value)
-    assert "no channel is BrightfieldHigh" in text
-    assert "OrigLowZBF in load_data.csv" in text
-    assert 'aliases: [[BrightfieldHigh, "NAME ON THE PLATE"]]' in text
-    # By both sources the index tells it.
-    images = make(options.model_copy(update={"channel_map": "agree"}), tmp_path)
-    plane = images.image("BR00116991_A01_s1")
-    assert np.array_equal(plane, pixels(PLATES[0], "A01", 1, "BrightfieldHigh"))
-
-
-def test_an_alias_replaces_the_names_of_its_channel(
-    gallery: Gallery, tmp_path: Path
-) -> None:
-    aliases = [["DNA", "OrigMito|Alexa 647"], ["Mito", "OrigDNA|HOECHST.*"]]
-    images = make(gallery.options(aliases=aliases), tmp_path)
-    dna = images.channels("BR00116991_A01_s1")[-1]
-    assert np.array_equal(dna, pixels(PLATES[0], "A01", 1, "Mito"))
-    both = gallery.options(aliases=[["DNA", "Orig(DNA|Mito)|HOECHST.*"]])
-    with pytest.raises(PhantomscopeError, match="are both DNA"):
-        make(both, tmp_path, "both")
-
-
-def test_packed_tables(gallery: Gallery, tmp_path: Path) -> None:
-    path = gallery.load_data(PLATES[0])
-    packed = path.with_name("load_data_with_illum.csv.gz")
-    rows = [
-        row | {"FileName_IllumDNA": "BR00116991_IllumDNA.npy"}
-        for row in gallery.rows(PLATES[0])
-    ]
-    gallery.write_load_data(PLATES[0], rows)
-    packed.write_bytes(gzip.compress(path.read_bytes()))
-    path.unlink()
-    images = make(gallery.options(channel_map="load_data"), tmp_path)
-    dna = images.channels("BR00116991_A01_s1")[-1]
-    assert np.array_equal(dna, pixels(PLATES[0], "A01", 1, "DNA"))
-    packed.write_bytes(packed.read_bytes()[:-20])
-    with pytest.raises(PhantomscopeError, match="this is no table"):
-        make(gallery.options(), tmp_path, "torn")
-
-
-# Flat field
-
-
-def test_flat_fields_are_divided_out(gallery: Gallery, tmp_path: Path) -> None:
-    field = np.linspace(1, 3, SIZE[0] * SIZE[1]).reshape(SIZE)
-    for plate in PLATES:
-        gallery.write_flat_fields(plate, 7 * field)
-    gallery.write_image(PLATES[0], "A01", 2, "DNA", np.full(SIZE, 900, np.uint16))
-    images = make(gallery.options(flat_field=True), tmp_path)
-    assert [row["id"] for row in excluded_of(images)] == ["BR00116991_A01_s2"]
-    raw = pixels(PLATES[0], "A01", 1, "AGP")
-    expected = np.rint(raw / (field / field.mean()))
-    found = images.channels("BR00116991_A01_s1")[2]
-    assert found.dtype == np.uint16
-    assert np.abs(found - expected).max() <= 1
-    assert abs(found.mean() / expected.mean() - 1) < 1e-4
 
 
 # What is left out
@@ -444,55 +215,3 @@ def test_outlines_are_kept_where_there_are_any(
     strict = make(required, tmp_path, "strict")
     assert [r["reason"] for r in excluded_of(strict)] == ["missing"] * 2
     assert len(strict) == 6
-
-
-# A real implementation of S3
-
-
-def test_a_real_s3_server(gallery: Gallery, tmp_path: Path) -> None:
-    # Heavy, and needed for nothing else: not among our requirements. The server of
-    # `tests.server` speaks the same protocol in all other tests.
-    pytest.importorskip("moto.server", reason="moto[server,s3] is not installed")
-    boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
-    from moto.server import ThreadedMotoServer
-
-    running = ThreadedMotoServer(port=0)
-    running.start()
-    try:
-        host, port = running.get_host_and_port()
-        endpoint = f"http://{host}:{port}"
-        client = boto3.client(
-            "s3", endpoint_url=endpoint, region_name="us-east-1",
-            aws_access_key_id="test", aws_secret_access_key="test",
-        )  # fmt: skip
-        client.create_bucket(Bucket="gallery", ACL="public-read")
-        for path in gallery.root.rglob("*"):
-            if path.is_file():
-                key = path.relative_to(gallery.root).as_posix()
-                client.upload_file(
-                    str(path), "gallery", key, ExtraArgs={"ACL": "public-read"}
-                )
-        for number in range(1003):
-            client.put_object(Bucket="gallery", Key=f"many/a b+{number:04}", Body=b"x")
-        options = gallery.options(address="s3://gallery", endpoint=endpoint)
-        files, folders = open_store(options).entries("many/")
-        assert (len(files), folders) == (1003, [])
-        assert files["many/a b+0007"] == 1
-        assert open_store(options).entries("")[1] == [PROJECT.split("/")[0], "many"]
-        remote = make(options, tmp_path, "remote")
-        local = make(gallery.options(), tmp_path, "local")
-        pd.testing.assert_frame_equal(local.table, remote.table)
-    finally:
-        running.stop()
-
-
-def test_a_record_is_of_its_config(gallery: Gallery, tmp_path: Path) -> None:
-    make(gallery.options(), tmp_path)
-    other = gallery.options(inputs=["BrightfieldHigh"])
-    with pytest.raises(PhantomscopeError, match="no record of these plates"):
-        acquire_plates(other, tmp_path / "set.json", tmp_path / "b", to_instances, 0)
-    record = json.loads((tmp_path / "set.json").read_text())
-    assert Wanted(**record["sites"][0]).place.identifier == "BR00116991_A01_s1"
-    assert record["source"] == str(gallery.root)
-    assert os.path.commonpath(list(record["hashes"])) == PROJECT
-    assert any(f"metadata/platemaps/{BATCH}" in key for key in record["hashes"])

@@ -11,14 +11,12 @@ import numpy as np
 import pytest
 import tifffile
 from pydantic import ValidationError
-from tests.plates import PLATES, Gallery, instances, outlines, to_instances
+from tests.plates import PLATES, Gallery, instances, make, outlines, to_instances
 
 from phantomscope.acquire.plates import (
     acquire_fields,
-    acquire_plates,
     assert_apart,
     excluded_of,
-    fetch_plates,
 )
 from phantomscope.acquire.plates.sides import choose_sides, cut_sides
 from phantomscope.config.painting import PlateSplit
@@ -34,17 +32,11 @@ PAPER = {
 }
 
 
-def make(options: Plates, folder: Path) -> ImageSet:
-    fetch_plates(options, folder / "record.json")
-    acquire_plates(options, folder / "record.json", folder / "set", to_instances, 0)
-    images = ImageSet.open(folder / "set")
+def apart(options: Plates, folder: Path) -> ImageSet:
+    """A set whose sides share nothing."""
+    images = make(options, folder)
     assert_apart(images)
     return images
-
-
-@pytest.fixture
-def gallery(tmp_path: Path) -> Gallery:
-    return Gallery(tmp_path / "bucket")
 
 
 # By units
@@ -99,7 +91,7 @@ def test_sides_that_cannot_be() -> None:
 def test_what_stays_whole(
     gallery: Gallery, tmp_path: Path, split: dict[str, Any], column: str
 ) -> None:
-    images = make(gallery.options(split=split), tmp_path)
+    images = apart(gallery.options(split=split), tmp_path)
     table = images.table
     test = split["test"][0].partition("__")[0]
     assert set(table.loc[table["split"] == "test", column]) == {test}
@@ -120,7 +112,7 @@ def test_a_copy_on_two_sides_is_found(gallery: Gallery, tmp_path: Path) -> None:
         copy = gallery.image(PLATES[0], "A01", 1, channel).read_bytes()
         gallery.image(PLATES[1], "B02", 2, channel).write_bytes(copy)
     with pytest.raises(PhantomscopeError, match=r"the sha256 \w+ is on two sides"):
-        make(gallery.options(), tmp_path)
+        apart(gallery.options(), tmp_path)
 
 
 def test_wells_without_a_plate_map_and_unknown_cells(
@@ -133,16 +125,16 @@ def test_wells_without_a_plate_map_and_unknown_cells(
     plate_map.write_text("\n".join([*lines[:2], *others]) + "\n")
     options = gallery.options(split={"by": "compound"})
     with pytest.raises(PhantomscopeError, match="none is left for test"):
-        make(options, tmp_path)
-    images = make(gallery.options(split={"by": "well"}), tmp_path)
+        apart(options, tmp_path)
+    images = apart(gallery.options(split={"by": "well"}), tmp_path)
     assert set(images.table["compound"]) == {"BRD-K11111111", ""}
     every = gallery.options(split={"by": "compound"}, wells=None)
-    images = make(every, tmp_path)
+    images = apart(every, tmp_path)
     reasons = {row["well"]: row["reason"] for row in excluded_of(images)}
     assert reasons == {"A02": "absent", "B01": "absent", "B02": "unassigned"}
     unknown = gallery.options(split={"by": "cell_line"}, cell_lines=[])
     with pytest.raises(PhantomscopeError, match="which cells are on the plate"):
-        make(unknown, tmp_path)
+        apart(unknown, tmp_path)
 
 
 # Local fields

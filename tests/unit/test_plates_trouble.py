@@ -1,8 +1,7 @@
-"""Plates with wrong names, damaged tables, broken images, and bad servers."""
+"""Plates with wrong names, damaged tables and broken images."""
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,42 +10,25 @@ import numpy as np
 import pytest
 import tifffile
 from pydantic import ValidationError
-from tests.plates import PLATES, SIZE, Gallery, pixels, to_instances
-from tests.server import Server, instead, status
+from tests.plates import (
+    PLATES,
+    SIZE,
+    Gallery,
+    make,
+    pixels,
+    refused,
+)
 
-from phantomscope.acquire.plates import acquire_plates, excluded_of, fetch_plates
-from phantomscope.acquire.plates.flat_field import read_flat_field
+from phantomscope.acquire.plates import (
+    acquire_plates,
+    excluded_of,
+    fetch_plates,
+)
 from phantomscope.acquire.plates.harmony import read_index
-from phantomscope.acquire.plates.store import open_store
 from phantomscope.acquire.plates.tables import read_load_data
-from phantomscope.acquire.web import Patience
-from phantomscope.config.plates import Plates
 from phantomscope.errors import PhantomscopeError
-from phantomscope.images.imageset import ImageSet
 
 PLATE = PLATES[0]
-IMPATIENT = Patience(timeout=30, attempts=2, pause=0.01)
-
-
-@pytest.fixture
-def gallery(tmp_path: Path) -> Gallery:
-    return Gallery(tmp_path / "bucket")
-
-
-def make(options: Plates, folder: Path) -> ImageSet:
-    record = folder / "record.json"
-    fetch_plates(options, record, patience=IMPATIENT)
-    acquire_plates(options, record, folder / "set", to_instances, seed=0)
-    return ImageSet.open(folder / "set")
-
-
-def refused(options: Plates, folder: Path) -> str:
-    """The message; neither a set nor anything half-written is left."""
-    with pytest.raises(PhantomscopeError) as caught:
-        make(options, folder)
-    assert caught.value.fix
-    assert not (folder / "set").exists()
-    return str(caught.value)
 
 
 # Names
@@ -312,114 +294,3 @@ def test_a_conversion_that_is_none(gallery: Gallery, tmp_path: Path) -> None:
             gallery.options(), tmp_path / "r.json", tmp_path / "set",
             lambda lines: np.ones((2, 2)), seed=0,
         )  # fmt: skip
-
-
-# Flat fields
-
-
-@pytest.mark.parametrize(
-    ("array", "message"),
-    [
-        (np.ones((9, 9)), r"it is \(9, 9\), the images are \(48, 64\)"),
-        (np.ones(SIZE) - np.eye(*SIZE), "48 of its values are NaN"),
-        (np.where(np.eye(*SIZE) > 0, np.nan, 1), "48 of its values are NaN"),
-        (np.full(SIZE, "x"), "it is no array of numbers"),
-    ],
-)
-def test_a_flat_field_that_is_none(gallery: Gallery, array: Any, message: str) -> None:
-    path = gallery.flat_field(PLATE, "DNA")
-    np.save(path, array)
-    with pytest.raises(PhantomscopeError, match=message):
-        read_flat_field(path, SIZE)
-
-
-def test_pickled_flat_fields_are_not_opened(gallery: Gallery) -> None:
-    path = gallery.flat_field(PLATE, "DNA")
-    opened: list[int] = []
-
-    class Trap:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return (opened.append, (1,))
-
-    np.save(path, np.array([Trap()], object), allow_pickle=True)
-    for content in (path.read_bytes(), pickle.dumps([1.0]), b"", b"\x93NUMPY\x01"):
-        path.write_bytes(content)
-        with pytest.raises(PhantomscopeError, match="no array of numbers"):
-            read_flat_field(path, SIZE)
-    assert not opened
-    with path.open("wb") as stream:
-        np.savez(stream, a=np.ones(SIZE))
-    with pytest.raises(PhantomscopeError, match="no array of numbers"):
-        read_flat_field(path, SIZE)
-
-
-def test_flat_fields_that_are_missing(gallery: Gallery, tmp_path: Path) -> None:
-    gallery.write_flat_fields(PLATE, np.ones(SIZE))
-    gallery.flat_field(PLATE, "RNA").unlink()
-    text = refused(gallery.options(flat_field=True), tmp_path)
-    assert "0 illumination functions are of RNA; there are BR00116991_IllumAGP" in text
-
-
-# Servers
-
-
-def test_servers_that_are_no_bucket(
-    gallery: Gallery, server: Server, tmp_path: Path
-) -> None:
-    answers = [
-        instead(b"<html>please log in</html>"),
-        instead(b"<html><p>please log in</html>"),
-        instead(b'<!DOCTYPE x [<!ENTITY a "b">]><x/>'),
-        instead(
-            b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"
-        ),
-        instead(
-            b"<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>"
-        ),
-    ]
-    address = server.add_bucket(gallery.root, faults=answers)
-    options = gallery.options(address=address)
-    store = open_store(options)
-    for answer in ("a html", "no XML", "declares entities", "not which", "'Size'"):
-        with pytest.raises(PhantomscopeError, match=answer):
-            store.entries("")
-    circle = b"<ListBucketResult><NextContinuationToken>a</NextContinuationToken>"
-    server.add_bucket(
-        gallery.root, faults=[instead(circle + b"</ListBucketResult>")] * 2
-    )
-    with pytest.raises(PhantomscopeError, match="run in a circle"):
-        store.entries("")
-
-
-def test_servers_that_refuse(gallery: Gallery, server: Server, tmp_path: Path) -> None:
-    address = server.add_bucket(gallery.root, faults=[status(403)])
-    options = gallery.options(address=address)
-    text = refused(options, tmp_path)
-    assert "the server answers 403" in text
-    assert "a folder with the same layout can be named in `address`" in text
-    assert "source.mirror" not in text
-    server.add_bucket(gallery.root, faults=[status(503)] * 2)
-    assert "failed 2 times, at last: the server answers 503" in refused(
-        options, tmp_path
-    )
-    # Listed, but gone when it is asked for.
-    path = gallery.image(PLATE, "A01", 1, "ER").relative_to(gallery.root)
-    server.fail(path.as_posix(), status(404))
-    text = refused(options, tmp_path)
-    assert "there is no such file: the server answers 404" in text
-    assert not (tmp_path / "record.json").exists()
-    assert "does not exist" in refused(
-        gallery.options(address=str(tmp_path / "nowhere")), tmp_path
-    )
-    assert len(make(options, tmp_path)) == 8
-
-
-def test_a_disk_that_is_too_small(
-    gallery: Gallery, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = gallery.options(address=server.add_bucket(gallery.root))
-    full = type("Usage", (), {"free": 100_000})
-    monkeypatch.setattr("shutil.disk_usage", lambda path: full)
-    text = refused(options, tmp_path)
-    assert "are to be fetched, 100.0 kB are free" in text
-    assert not [r for r in server.requests if r.path.endswith(".tiff")]
