@@ -110,3 +110,9 @@ rule saguy:
     """All tables and figures of Saguy et al."""
     input:
         PAPER_TABLES if PAPER_NAME == "saguy" else [],
+
+
+rule cellresdm:
+    """All tables and figures of Xing et al. (CellResDM)."""
+    input:
+        PAPER_TABLES if PAPER_NAME == "cellresdm" else [],

@@ -107,6 +107,7 @@ rule translate:
         translated=directory(
             f"{RESULTS}/translated/{{method}}/seed{{seed}}/shard-{{shard}}"
         ),
+        seconds=f"{RESULTS}/translated/{{method}}/seed{{seed}}/shard-{{shard}}.seconds.csv",
     log:
         f"{RESULTS}/logs/translate.{{method}}.{{seed}}.{{shard}}.log",
     benchmark:

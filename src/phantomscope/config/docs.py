@@ -55,6 +55,7 @@ _TYPES = {
     "boolean": "`true` or `false`",
     "string": "text",
     "null": "`null`",
+    "object": "mapping",
 }
 _BOUNDS = {
     "minimum": "≥ {}",

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from phantomscope.config.model import Config
+from phantomscope.config.plates import RUNTIME_OF_PLATES
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 
 _REFERENCE = "see config/README.md for type, unit and bounds of each option"
@@ -352,7 +353,19 @@ RUNTIME_OPTIONS = (
     ("source", "downloads"),
     ("source", "mirror"),
     ("source", "registry"),
+    *(("translate.plates", name) for name in sorted(RUNTIME_OF_PLATES)),
 )
+
+
+def section_in(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a section, or one inside another (``a.b``), of plain values.
+
+    Empty where it is absent; else what is changed in it changes the content.
+    """
+    found: Any = content
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found if isinstance(found, dict) else {}
 
 
 def sections(config: Config, *names: str) -> dict[str, Any]:
@@ -379,8 +392,7 @@ def sections(config: Config, *names: str) -> dict[str, Any]:
         else:
             chosen[section] = content[section]
     for section, option in RUNTIME_OPTIONS:
-        if section in chosen:
-            chosen[section].pop(option, None)
+        section_in(chosen, section).pop(option, None)
     if "source" in chosen and not config.source.of_tables:
         # They are at their defaults then, and shape nothing.
         chosen["source"].pop("localisations", None)

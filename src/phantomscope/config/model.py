@@ -84,6 +84,16 @@ class Config(Section):
         return re.sub(r"[^\w.-]+", "_", stem).lstrip(".-") or "experiment"
 
     @property
+    def source_name(self) -> str:
+        """Name of the public data set, or of the folder of images; may be empty."""
+        plates = self.translate.plates
+        if not self.translate.methods:
+            return self.source.dataset or ""
+        if plates.kind == "gallery":
+            return f"{plates.project}/{plates.batch}"
+        return Path(plates.fields.path or "").name
+
+    @property
     def has_labels(self) -> bool:
         """Whether annotation is there for the annotated arm and the evaluation."""
         return self.source.has_labels

@@ -66,6 +66,13 @@ PAPERS = {
         {"mt": "microtubules", "mito": "mitochondria"},
         {"mt": "shareloc_tubulin_nocodazole", "mito": "shareloc_tom22"},
     ),
+    "cellresdm": Description(
+        "Xing et al. (CellResDM)",
+        ("quality", "features", "segmentation", "latent", "speed"),
+        ("stains", "stain_quality", "instances"),
+        {"jump": "Cell Painting, A549 and U2OS"},
+        {"jump": "cpg0000-jump-pilot/source_4/2020_11_04_CPJUMP1"},
+    ),
 }  # fmt: skip
 
 

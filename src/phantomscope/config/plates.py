@@ -20,6 +20,8 @@ from phantomscope.config.painting import (
     Text,
 )
 
+# They say where and how, not what.
+RUNTIME_OF_PLATES = frozenset({"downloads", "connections", "address", "endpoint"})
 GALLERY = "https://cellpainting-gallery.s3.amazonaws.com"
 
 T = TypeVar("T")

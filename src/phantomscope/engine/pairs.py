@@ -22,7 +22,8 @@ FULL = 65535
 def to_stored(values: NDArray[np.floating]) -> NDArray[np.uint16]:
     """Store network values; what is outside -1 ... 1 is clipped."""
     unit = (np.clip(values, -1, 1) + 1) / 2
-    return np.rint(unit * FULL).astype(np.uint16)
+    stored: NDArray[np.uint16] = np.rint(unit * FULL).astype(np.uint16)
+    return stored
 
 
 def from_stored(stored: NDArray[np.uint16]) -> Float:

@@ -85,9 +85,23 @@ def source_images(
         )
     if count is not None and pixels is not None:
         return _given(count, pixels)
-    manifest = (results or Path("results") / config.name) / "images/manifest.csv"
+    translates = bool(config.translate.methods)
+    folder = "fields" if translates else "images"
+    manifest = (results or Path("results") / config.name) / folder / "manifest.csv"
     if manifest.exists():
         return _acquired(manifest)
+    if translates:
+        # It needs what is below.
+        from phantomscope.planning.translation import plate_images
+
+        if (found := plate_images(config)) is not None:
+            return found
+        raise PhantomscopeError(
+            "nothing says yet how many images there are",
+            where="translate.plates.fields",
+            fix="name a folder with images, or give their number and pixels",
+            example=_EXAMPLE,
+        )
     if config.source.kind == "package":
         return Images(Counter({PACKAGED: 1}), "uint16", 1)
     if config.source.kind == "folder" and Path(config.source.path or "").is_dir():

@@ -132,7 +132,7 @@ def _raw(pixels: float, dtype: str, labels: bool = True) -> float:
     return pixels * (ITEM_BYTES[dtype] + LABEL_BYTES * labels)
 
 
-def _asks_for_gpu(config: Config, tool: str = "") -> bool:
+def asks_for_gpu(config: Config, tool: str = "") -> bool:
     """Whether a job asks for a GPU; StarDist's TensorFlow is that for the CPU."""
     return tool != "stardist" and "cpu" not in (
         config.train.device,
@@ -191,7 +191,7 @@ def _shards(config: Config) -> int:
 def _diffusion(config: Config, train: Images) -> list[Work]:
     options, dtype = config.train, train.dtype
     preset, gpu, threads = (
-        network_variant(config), _asks_for_gpu(config), config.synthesise.threads,
+        network_variant(config), asks_for_gpu(config), config.synthesise.threads,
     )  # fmt: skip
     seen = (
         options.steps * options.batch_size * math.prod(options.patch_shape(config.dims))
@@ -272,7 +272,7 @@ def _training(config: Config, train: Images) -> list[Work]:
         work += [
             Work("train_segmenter", len(options.seeds), seen, "pixels",
                  tuple(sets[name] for name in parse_arm(arm).sets), variant, arm,
-                 gpu=_asks_for_gpu(config, tool), threads=options.threads)
+                 gpu=asks_for_gpu(config, tool), threads=options.threads)
             for arm in config.arms
         ]  # fmt: skip
     if config.scored:
@@ -305,7 +305,7 @@ def _predictions(config: Config, test: Images, trained: Sequence[Work]) -> list[
         # Without its weights, which are seldom there, it does nothing.
         work.append(
             Work("predict_generalist", 1, 1, "job", ("prepare",),
-                 gpu=_asks_for_gpu(config, "generalist"), threads=threads)
+                 gpu=asks_for_gpu(config, "generalist"), threads=threads)
         )  # fmt: skip
     return work
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from phantomscope.config.load import RUNTIME_OPTIONS, make_config
+from phantomscope.config.load import RUNTIME_OPTIONS, make_config, section_in
 from phantomscope.config.model import Config
 from phantomscope.errors import PhantomscopeError
 from phantomscope.stages.arguments import arguments, convert
@@ -68,11 +69,11 @@ def _config(snakemake: Any) -> Config:
 
     The latter are no params, since a change of them must not run a rule again.
     """
-    sections = {k: v for k, v in snakemake.params.config.items()}
+    sections = copy.deepcopy(dict(snakemake.params.config))
     for section, name in RUNTIME_OPTIONS:
-        given = snakemake.config.get(section) or {}
-        if section in sections and name in given:
-            sections[section] = {**sections[section], name: given[name]}
+        given = section_in(snakemake.config, section)
+        if name in given and (own := section_in(sections, section)):
+            own[name] = given[name]
     return make_config(sections)
 
 

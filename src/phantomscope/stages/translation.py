@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,8 +112,8 @@ def train_translator(
 
 
 def translate(
-    config: Config, *, pairs: Path, model: Path, translated: Output, method: str,
-    seed: int = 0, shard: int = 0,
+    config: Config, *, pairs: Path, model: Path, translated: Output, seconds: Output,
+    method: str, seed: int = 0, shard: int = 0,
 ) -> None:  # fmt: skip
     """Predict stains and boundaries of the test part, and read instances from these."""
     own = config.of_method(method)
@@ -128,31 +129,43 @@ def translate(
         "images": fingerprint(list(found.images.table["sha256"])),
         "samples": options.samples,
     }  # fmt: skip
+    took: list[dict[str, Any]] = []
     with (
         ImageSetWriter(translated, info) as writer,
         Progress("translating", len(names), unit="images") as progress,
     ):
         for name in names:
             if name not in writer:
-                _add_translation(sampler, found, name, config, writer)
+                begin = time.monotonic()
+                first, *others = _samples(sampler, found, name, options.samples)
+                # Of all samples: each takes as long as another.
+                each = (time.monotonic() - begin) / (1 + len(others))
+                took.append({"id": name, "seconds": each})
+                _add_translation(first, others, found, name, config, writer)
             progress.advance()
+    # Of images that an earlier run made nothing is known.
+    table = pd.DataFrame(took, columns=["id", "seconds"])
+    write_text(seconds, table.to_csv(index=False))
 
 
 def _samples(sampler: Sampler, found: Pairs, name: str, count: int) -> Iterator[Float]:
-    """Yield predictions of an image, shape (C, Y, X), each with noise of its own."""
+    """Yield predictions of an image, shape (C, Y, X), each with noise of its own.
+
+    A process without noise has one.
+    """
     condition = found.condition(name)
-    for number in range(count):
+    noisy = bool(np.any(sampler.model.process.s > 0))
+    for number in range(count if noisy else 1):
         identifier = name if number == 0 else f"{name}-sample{number}"
         values = sampler.unconditional(condition.shape[1:], identifier, condition)
         yield values if values.ndim == 3 else values[None]
 
 
 def _add_translation(
-    sampler: Sampler, found: Pairs, name: str, config: Config, writer: ImageSetWriter
-) -> None:
+    first: Float, others: Sequence[Float], found: Pairs, name: str, config: Config,
+    writer: ImageSetWriter,
+) -> None:  # fmt: skip
     options, row = config.translate, found.images.row(name)
-    several = int(sampler.model.process.s[-1] > 0) and options.samples > 1
-    first, *others = _samples(sampler, found, name, options.samples if several else 1)
     stored = [to_stored(first)]
     if others:
         spread = np.std(np.stack([first, *others]), axis=0, ddof=1)

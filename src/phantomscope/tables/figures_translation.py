@@ -33,6 +33,7 @@ from phantomscope.tables.translation import ALL, TITLES, translation_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Array = NDArray[Any]
 # Side of what is shown of an image, in px.
@@ -61,8 +62,7 @@ def _methods(root: Path, config: Config) -> dict[str, ImageSet]:
     return found
 
 
-@styled
-def plot_stains(root: Path, config: Config, out: Path) -> None:
+def stains_figure(root: Path, config: Config) -> Figure:
     """Show a test image, its real stains, and what each method made of them."""
     truth = ImageSet.open(root / "pairs").select(split="test")
     name, options = truth.ids[0], config.translate
@@ -82,23 +82,23 @@ def plot_stains(root: Path, config: Config, out: Path) -> None:
     scale_bar(grid[0, 0], SIDE, pixel_size(truth))
     for row, (method, channels) in zip(grid, lines.items(), strict=True):
         for axes, one, title in zip(row[1:], channels, options.channels, strict=True):
-            show(axes, one, title if method == "real" else "")
+            show(axes, one, title.replace(" ", "\n") if method == "real" else "")
         if method != "real":
             title = TITLES[method].replace(" (", "\n(")
             row[0].text(0.98, 0.5, title, ha="right", va="center", fontsize=8.5,
                         transform=row[0].transAxes)  # fmt: skip
-    save(figure, out)
+    return figure
 
 
-@styled
-def plot_instances(root: Path, config: Config, out: Path) -> None:
+def instances_figure(root: Path, config: Config) -> Figure:
     """Show instances that were read off predicted boundaries over a real stain."""
     truth = ImageSet.open(root / "pairs").select(split="test")
     name, options = truth.ids[0], config.translate
     window, inputs = _window(truth, name), len(options.plates.inputs)
-    # The last stain is that of the nuclei in the usual order.
-    stain = (from_stored(truth.channels(name))[inputs:] + 1) / 2
-    back = stain[len(options.plates.stains) - 1][window]
+    # That of the nuclei; the last one where none is called so.
+    stains = options.plates.stains
+    shown = stains.index("DNA") if "DNA" in stains else len(stains) - 1
+    back = (from_stored(truth.channels(name)[inputs + shown]) + 1)[window] / 2
     methods, kinds = _methods(root, config), options.boundaries
     cell = 9.5 / max(len(methods), 3)
     figure = canvas(cell * len(kinds) + 0.4)
@@ -113,7 +113,7 @@ def plot_instances(root: Path, config: Config, out: Path) -> None:
             _compare(axes, real, found)
             axes.set_ylabel(kind)
     scale_bar(grid[0, 0], SIDE, pixel_size(truth))
-    save(figure, out)
+    return figure
 
 
 def _compare(axes: Axes, real: Array, found: Array) -> None:
@@ -125,8 +125,7 @@ def _compare(axes: Axes, real: Array, found: Array) -> None:
     outlines(axes, found, MATCH, only=hits, width=1.1)
 
 
-@styled
-def plot_stain_quality(root: Path, config: Config, out: Path) -> None:
+def stain_quality_figure(root: Path, config: Config) -> Figure:
     """Plot PSNR and SSIM of each stain and method, with their intervals."""
     rows = translation_rows(root, config)
     methods = list(dict.fromkeys(row.method for row in rows))
@@ -156,4 +155,22 @@ def plot_stain_quality(root: Path, config: Config, out: Path) -> None:
         for m in methods
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    save(figure, out)
+    return figure
+
+
+@styled
+def plot_stains(root: Path, config: Config, out: Path) -> None:
+    """Draw `stains_figure` into a file."""
+    save(stains_figure(root, config), out)
+
+
+@styled
+def plot_instances(root: Path, config: Config, out: Path) -> None:
+    """Draw `instances_figure` into a file."""
+    save(instances_figure(root, config), out)
+
+
+@styled
+def plot_stain_quality(root: Path, config: Config, out: Path) -> None:
+    """Draw `stain_quality_figure` into a file."""
+    save(stain_quality_figure(root, config), out)

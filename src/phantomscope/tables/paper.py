@@ -100,9 +100,9 @@ class Part:
         PhantomscopeError
             If they are said to be the paper's own, but are another data set.
         """
-        kind, source = self.config.appearance.data_kind, self.config.source
+        kind = self.config.appearance.data_kind
         own = PAPERS[self.paper].data_sets[self.organism]
-        if kind == "real" and source.dataset != own:
+        if kind == "real" and self.config.source_name != own:
             raise PhantomscopeError(
                 f"these are not the paper's images of {self.name}",
                 where=self.root / "config.yaml",

@@ -9,6 +9,7 @@ from pathlib import Path
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import write_text
 from phantomscope.tables import (
+    cellresdm,
     eschweiler,
     figures_eschweiler,
     figures_saguy,
@@ -39,6 +40,7 @@ class Makers:
 MAKERS = {
     "eschweiler": Makers(eschweiler.paper_tables, figures_eschweiler.FIGURES),
     "saguy": Makers(saguy.paper_tables, figures_saguy.FIGURES),
+    "cellresdm": Makers(cellresdm.paper_tables, cellresdm.FIGURES),
 }
 
 

@@ -90,6 +90,34 @@ DEFINITIONS = {
     "generated_images": "Images that it made.",
     "sample_seconds": "Seconds for each of them, starts of programs included; sizes "
     "and steps stand in the method.",
+    "stain_mse": "Mean squared error of a predicted stain, squared grey values: both "
+    "clipped to percentiles, which become 0 and 255; mean over stains in each image, "
+    "then over images. The paper does not say over what.",
+    "stain_mse_sd": "Standard deviation of the same.",
+    "stain_mae": "Mean absolute error of a predicted stain in the same grey values.",
+    "stain_psnr": "Peak signal-to-noise ratio of a predicted stain, dB: the same grey "
+    "values, a peak of 255.",
+    "stain_ssim": "Structural similarity of a predicted stain: the same grey values, a "
+    "data range of 255, Gaussian window.",
+    "stain_correlation": "Pearson correlation of the pixels of a predicted stain with "
+    "those of the real one.",
+    "psnr_ratio": "PSNR of residual diffusion by that of a rival, paired by image.",
+    "ssim_ratio": "The same of SSIM.",
+    "feature_correlation": "Correlation of morphological features of real and "
+    "predicted stains, mean over the features of a category.",
+    "mean_matched_0.50": "Mean IoU of the objects that match one to one at IoU 0.5, "
+    "whatever was missed; pooled over images.",
+    "mean_true_0.50": "Their summed IoU by the number of true objects.",
+    "precision_0.50": "Precision at IoU 0.5, pooled over images.",
+    "recall_0.50": "Recall at IoU 0.5, pooled over images.",
+    "f1_0.50": "F1 at IoU 0.5, pooled over images.",
+    "ap_0.50": "tp / (tp + fp + fn) at IoU 0.5, pooled over images.",
+    "pq_0.50": "Panoptic quality at IoU 0.5, pooled over images.",
+    "image_seconds": "Seconds to predict all channels of one image, without the start "
+    "of the program; median over images.",
+    "images_per_second": "Images per second, by the same.",
+    "speedup": "Seconds per image of Palette by those of residual diffusion.",
+    "steps": "Network evaluations per image.",
     "care_pairs": "Pairs of a widefield and a super-resolution patch that CARE was "
     "trained on, in each arm.",
 }

@@ -113,7 +113,7 @@ class _Rows:
         if interval.n_groups < FEWEST_GROUPS:
             low = high = math.nan
         return ResultRow(
-            "/".join((name, method, what, metric)), name, dataset_of(self.config),
+            "/".join((name, method, what, metric)), name, self.config.source_name,
             metric, condition, method, interval.value, low, high, interval.n_groups,
             self.unit, "all", self.config.data_kind, self.config.scale, source,
         )  # fmt: skip
@@ -124,14 +124,6 @@ class _Rows:
         given = self.config.evaluate
         return {"resamples": given.resamples, "confidence": given.confidence,
                 "seed": self.config.seed}  # fmt: skip
-
-
-def dataset_of(config: Config) -> str:
-    """Return what to call the images."""
-    plates = config.translate.plates
-    if plates.kind == "gallery":
-        return f"{plates.project}/{plates.batch}"
-    return Path(plates.fields.path or "").name
 
 
 def _mean(values: Sequence[float]) -> float:

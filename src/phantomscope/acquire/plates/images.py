@@ -24,7 +24,7 @@ from phantomscope.acquire.plates.sides import (
     split_info,
 )
 from phantomscope.acquire.plates.store import Store, open_store
-from phantomscope.config.plates import Plates
+from phantomscope.config.plates import RUNTIME_OF_PLATES, Plates
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import read_array, read_json, write_text
 from phantomscope.images.imageset import ImageSet
@@ -43,8 +43,6 @@ CITATION = (
     "resource for image-based profiling, Nature Methods 21, 2024, doi "
     "10.1038/s41592-024-02399-z"
 )
-# They say where and how, not what.
-RUNTIME = {"downloads", "connections", "address", "endpoint"}
 
 
 def read_plane(path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:
@@ -201,7 +199,7 @@ def _info(options: Plates, record: Mapping[str, Any], seed: int) -> dict[str, An
         "inputs": options.inputs,
         "stains": options.stains,
         "plates": record["plates"],
-        "options": options.model_dump(mode="json", exclude=RUNTIME),
+        "options": options.model_dump(mode="json", exclude=set(RUNTIME_OF_PLATES)),
         "split": split_info(options, seed),
         "record_sha256": hashlib.sha256(content).hexdigest(),
     }
