@@ -130,12 +130,15 @@ class Config(Section):
         method : str
             A key of `METHODS`.
         """
+        # It imports this module.
+        from phantomscope.config.load import make_config
+
         own = self.translate.overrides.get(method, {})  # type: ignore[call-overload]
-        content = self.model_dump(exclude={"translate"})
+        content = self.model_dump(mode="json")
         for name in SECTIONS:
             for layer in (METHODS[method].get(name, {}), own.get(name, {})):
                 content[name].update(layer)
-        return type(self).model_validate(content | {"translate": self.translate})
+        return make_config(content, f"translate.overrides.{method}")
 
     def check_sides(self) -> None:
         """Check that sides fit the network; a part of a config cannot tell.
@@ -284,9 +287,9 @@ class Config(Section):
                 f"`start.value` ({self.start.value}) is beyond `process.timesteps` "
                 f"({timesteps})"
             )
-        of_sketches = self.process.kind == "gaussian"
         if (
-            of_sketches
+            not self.translate.methods
+            and self.process.kind == "gaussian"
             and self.start.value == "auto"
             and not any(t <= timesteps for t in self.start.candidates)
         ):

@@ -55,6 +55,7 @@ def acquire_plates(
         plates.acquire_plates(
             options, record, fields, instances_from_outlines, config.seed
         )
+    plates.assert_apart(ImageSet.open(fields))
 
 
 def resized(image: NDArray[Any], side: int | None) -> Float:
