@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from phantomscope.config.diffusion import Network, Train
 from phantomscope.config.diffusion import Process as Options
 from phantomscope.config.load import make_config
@@ -27,7 +29,6 @@ from phantomscope.engine.process import make_process
 from phantomscope.engine.sample import Sampler
 from phantomscope.engine.train import Trainer
 from phantomscope.errors import PhantomscopeError
-from torch import nn
 
 SHIFT = Options(kind="residual_shift", timesteps=15)
 ONE = Options(kind="one_step", timesteps=1)
@@ -43,7 +44,8 @@ class TestProcess:
     def test_published_schedule(self):
         """sqrt(eta) of T = 15 and of the released four steps, from the spec."""
         roots = np.sqrt(make_process(SHIFT).b)
-        assert roots[1] == pytest.approx(0.02) and roots[-1] == pytest.approx(0.99)
+        assert roots[1] == pytest.approx(0.02)
+        assert roots[-1] == pytest.approx(0.99)
         released = Options(kind="residual_shift", timesteps=4, eta_first=0.01)
         np.testing.assert_allclose(
             np.sqrt(make_process(released).b[1:]), [0.1, 0.5201, 0.7614, 0.99],
@@ -79,7 +81,8 @@ class TestObjective:
         x0, c = torch.full((400, 1, 8, 8), 0.5), torch.full((400, 1, 8, 8), -0.5)
         objective = Denoising(process, conditions=1)
         x, t, target = objective.draw(torch.cat([x0, c], dim=1), rng())
-        assert torch.equal(target, x0) and torch.equal(x[:, 1:], c)
+        assert torch.equal(target, x0)
+        assert torch.equal(x[:, 1:], c)
         eta = torch.as_tensor(process.b[t.numpy()])
         scale = torch.sqrt(1 + 4 * eta)
         mean, spread = x[:, 0].flatten(1).mean(1), x[:, 0].flatten(1).std(1)
@@ -93,7 +96,8 @@ class TestObjective:
         values = torch.randn(3, 4, 8, 8, generator=rng())
         objective = Denoising(make_process(ONE), conditions=2)
         x, t, target = objective.draw(values, rng())
-        assert torch.equal(x, values[:, [2, 3, 2, 3]]) and t.tolist() == [1, 1, 1]
+        assert torch.equal(x, values[:, [2, 3, 2, 3]])
+        assert t.tolist() == [1, 1, 1]
         assert torch.equal(target, values[:, :2])
 
     def test_a_part_of_the_items_is_the_same_as_among_all(self):
@@ -171,7 +175,8 @@ class TestContest:
 
     def test_it_is_what_its_parts_are(self):
         contest = self.contest()
-        assert isinstance(contest, Contest) and contest.spec.outputs == 2
+        assert isinstance(contest, Contest)
+        assert contest.spec.outputs == 2
         again = self.contest()
         pairs = zip(contest.parameters(), again.parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
@@ -195,14 +200,14 @@ class TestSpade:
         condition[0, 0, 10, 20] = 5
         changed = (spade(x, condition) - before).abs().sum(1)[0].nonzero()
         # Two convolutions of 3 px about the pixel (5, 10) of the feature map.
-        assert len(changed) and bool(
-            ((changed - torch.tensor([5, 10])).abs().amax(1) <= 2).all()
-        )
+        assert len(changed)
+        assert bool(((changed - torch.tensor([5, 10])).abs().amax(1) <= 2).all())
 
     def test_the_condition_does_not_enter_with_the_state(self):
         spec = preset_spec("resshift_small", channels=2, conditions=3, told=True)
         network = build_network(spec, 0)
-        assert network.stem.in_channels == 2 and spec.inputs == 5
+        assert network.stem.in_channels == 2
+        assert spec.inputs == 5
 
     def test_plain_networks_cannot(self):
         with pytest.raises(PhantomscopeError, match="residual blocks"):
