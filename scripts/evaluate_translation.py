@@ -1,11 +1,11 @@
-"""Rule `evaluate_translation`: see `phantomscope.stages.translation.evaluate_translation`."""
+"""Rule `evaluate_translation`: see the stage in `phantomscope.stages.translation`."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from phantomscope.stages.translation import evaluate_translation
 from phantomscope.stages.rule import run
+from phantomscope.stages.translation import evaluate_translation
 
 run(snakemake, evaluate_translation)

@@ -1,11 +1,11 @@
-"""Rule `tabulate_translation`: see `phantomscope.stages.translation.tabulate_translation`."""
+"""Rule `tabulate_translation`: see the stage in `phantomscope.stages.translation`."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from phantomscope.stages.translation import tabulate_translation
 from phantomscope.stages.rule import run
+from phantomscope.stages.translation import tabulate_translation
 
 run(snakemake, tabulate_translation)

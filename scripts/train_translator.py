@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from phantomscope.stages.translation import train_translator
 from phantomscope.stages.rule import run
+from phantomscope.stages.translation import train_translator
 
 run(snakemake, train_translator)
