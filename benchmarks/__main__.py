@@ -12,6 +12,7 @@ import pandas as pd
 
 from benchmarks import (
     bad_inputs,
+    boundaries,
     engine_speed,
     faults,
     frc,
@@ -343,6 +344,7 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "simulators": simulators.rows,
     "memorisation": memorisation.rows,
     "frc": frc.rows,
+    "boundaries": boundaries.rows,
     "rendering": rendering.rows,
     "eschweiler": papers.eschweiler,
     "saguy": papers.saguy,
@@ -361,8 +363,10 @@ def main() -> None:
             rows = AREAS[area](Path(folder))
         save(area, rows)
         for row in rows:
+            figure = f"{row.id}: {row.value:.4g} {row.unit}"
             mark = "met" if row.met else "NOT met"
-            print(f"{row.id}: {row.value:.4g} {row.unit} (goal {row.goal}: {mark})")
+            goal = "" if row.goal == "none" else f" (goal {row.goal}: {mark})"
+            print(figure + goal)
 
 
 if __name__ == "__main__":

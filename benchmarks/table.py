@@ -28,7 +28,7 @@ class Row:
     value, unit :
         The figure.
     goal : str
-        Such as ``>= 1``.
+        Such as ``>= 1``; ``none`` of a figure that only stands beside another.
     floor : str
         The least that is possible, or what the figure consists of.
     command : str
@@ -49,9 +49,15 @@ class Row:
     commit: str = ""
     met: bool = False
 
+    @property
+    def mark(self) -> str:
+        """Whether the goal is met, in words; a dash without one."""
+        return "-" if self.goal == "none" else "yes" if self.met else "**no**"
+
     def __post_init__(self) -> None:
-        sign, limit = self.goal.split()
-        self.met = bool(COMPARE[sign](self.value, float(limit)))
+        if self.goal != "none":
+            sign, limit = self.goal.split()
+            self.met = bool(COMPARE[sign](self.value, float(limit)))
         self.device = self.device or f"{platform.machine()}, two CPU cores"
         self.commit = self.commit or commit()
 
@@ -106,9 +112,8 @@ def markdown() -> str:
     ]
     for row in load():
         value = f"{row.value:.4g} {row.unit}".strip()
-        met = "yes" if row.met else "**no**"
         lines.append(
             f"| {row.id} | {row.what} | {row.against}; {row.device} | {value} | "
-            f"{row.goal} | {met} | {row.commit} | `{row.command}` |"
+            f"{row.goal} | {row.mark} | {row.commit} | `{row.command}` |"
         )
     return "\n".join(lines) + "\n"
