@@ -6,7 +6,8 @@
         assert server.requests[-1].range == "bytes=1000-"
 
 Each request for a file takes the next of its faults; without one left, the server
-behaves: it knows ranges, `If-Range`, and strong validators.
+behaves: it knows ranges, `If-Range`, and strong validators. As a bucket (`add_bucket`)
+it lists its files as S3 does, page by page.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+from xml.sax.saxutils import escape
 
 import yaml
 
@@ -70,8 +73,14 @@ class Handler(BaseHTTPRequestHandler):
         wanted = self.headers.get("Range", ""), self.headers.get("If-Range", "")
         self.server.requests.append(Request(self.path, *wanted))
         self.close_connection = True
-        file = self.server.files.get(self.path)
-        if file is None:
+        address = urlsplit(self.path)
+        file = self.server.files.get(unquote(address.path))
+        if "list-type=2" in address.query:
+            if self.server.list_faults:
+                self.server.list_faults.pop(0)(self)
+            else:
+                self.list_bucket(address.path, parse_qs(address.query))
+        elif file is None:
             self.send_error(404)
         elif file.faults:
             file.faults.pop(0)(self)
@@ -81,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
     @property
     def file(self) -> File:
         """The file that was asked for."""
-        return self.server.files[self.path]
+        return self.server.files[unquote(urlsplit(self.path).path)]
 
     def answer(self, file: File, most: int | None = None) -> None:
         """Send the file, or the part asked for; at most so many bytes of it."""
@@ -114,6 +123,40 @@ class Handler(BaseHTTPRequestHandler):
         if not (wanted and known and file.ranges):
             return None, None
         return int(wanted[1]), int(wanted[2]) + 1 if wanted[2] else None
+
+    def list_bucket(self, path: str, query: Mapping[str, list[str]]) -> None:
+        """Answer ListObjectsV2: files and folders below a prefix, page by page."""
+        bucket, prefix = unquote(path), query.get("prefix", [""])[0]
+        entries: dict[str, int | None] = {}
+        for name, file in sorted(self.server.files.items()):
+            key = name.removeprefix(bucket)
+            if not name.startswith(bucket) or not key.startswith(prefix):
+                continue
+            folder, slash, _ = key[len(prefix) :].partition("/")
+            if slash and query.get("delimiter") == ["/"]:
+                entries[f"{prefix}{folder}/"] = None
+            else:
+                entries[key] = len(file.content)
+        # A token is opaque; this one counts backwards, so that nobody guesses it.
+        token = query.get("continuation-token", ["t0"])[0]
+        start = -int(token[1:])
+        end = start + self.server.page
+        text = "".join(
+            f"<CommonPrefixes><Prefix>{escape(quote(key))}</Prefix></CommonPrefixes>"
+            if size is None
+            else f"<Contents><Key>{escape(quote(key))}</Key><Size>{size}</Size>"
+            "</Contents>"
+            for key, size in list(entries.items())[start:end]
+        )
+        more = end < len(entries)
+        following = f"<NextContinuationToken>t{-end}</NextContinuationToken>"
+        answer = (
+            '<?xml version="1.0" encoding="UTF-8"?>'
+            '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+            f"<EncodingType>url</EncodingType><IsTruncated>{str(more).lower()}"
+            f"</IsTruncated>{following if more else ''}{text}</ListBucketResult>"
+        )
+        instead(answer.encode(), "application/xml")(self)
 
     def hang(self) -> None:
         """Send nothing more until the server closes."""
@@ -192,6 +235,8 @@ class _Http(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, File] = {}
         self.requests: list[Request] = []
+        self.list_faults: list[Fault] = []
+        self.page = 1000
         self.closing = threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -223,6 +268,25 @@ class Server:
         """Serve a file and return its address; `how` are further fields of `File`."""
         self._http.files[f"/{path}"] = File(content, faults=list(faults), **how)
         return f"{self.url}/{path}"
+
+    def add_bucket(
+        self, folder: Path, name: str = "", page: int = 1000,
+        faults: Sequence[Fault] = (),
+    ) -> str:  # fmt: skip
+        """Serve a folder as a bucket, and return its address.
+
+        `page` is the most that one list names; `faults` are those of lists.
+        """
+        for path in folder.rglob("*"):
+            if path.is_file():
+                key = path.relative_to(folder).as_posix()
+                self.add(f"{name}/{key}".lstrip("/"), path.read_bytes())
+        self._http.page, self._http.list_faults = page, list(faults)
+        return f"{self.url}/{name}".rstrip("/")
+
+    def fail(self, path: str, *faults: Fault) -> None:
+        """Give a file further faults."""
+        self._http.files[f"/{path}"].faults.extend(faults)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.archives import Place
+from tests.plates import Gallery
 from tests.server import Server
 from tests.verifying import finish
 
@@ -29,6 +30,19 @@ def target(tmp_path: Path) -> Path:
 def place(tmp_path: Path) -> Place:
     """A folder with a registry of data sets of its own."""
     return Place(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def plates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Cell Painting Gallery; leave it as it is."""
+    return Gallery(tmp_path_factory.mktemp("plates") / "bucket").root
+
+
+@pytest.fixture
+def gallery(plates: Path, tmp_path: Path) -> Gallery:
+    """A copy of the gallery, to change."""
+    shutil.copytree(plates, tmp_path / "bucket")
+    return Gallery(tmp_path / "bucket")
 
 
 @pytest.fixture(scope="session")

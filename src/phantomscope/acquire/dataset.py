@@ -17,7 +17,7 @@ from phantomscope.acquire.folder import (
     Findings,
     Item,
     _group_of,
-    _raise_problems,
+    raise_problems,
 )
 from phantomscope.acquire.listing import safe_ids
 from phantomscope.acquire.samples import Sample, find_samples, select
@@ -329,7 +329,7 @@ def _fill(
                 findings.note(item, problem)
             progress.advance()
     try:
-        _raise_problems(findings, source, len(samples))
+        raise_problems(findings, source.path, len(samples))
     except PhantomscopeError as error:
         raise PhantomscopeError(
             error.what,

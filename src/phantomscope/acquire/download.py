@@ -87,7 +87,7 @@ def verify(target: Path, *, size: int | None = None, sha256: str | None = None) 
 
 def download(
     url: str, target: Path, *, size: int | None = None, sha256: str | None = None,
-    timeout: float = 60.0, attempts: int = 6, pause: float = 1.0,
+    timeout: float = 60.0, attempts: int = 6, pause: float = 1.0, shown: bool = True,
 ) -> str:  # fmt: skip
     """Download a file, or copy it from a folder, unless it is there already.
 
@@ -110,6 +110,8 @@ def download(
         Attempts without progress after which the download is given up.
     pause : float
         Seconds before the second attempt; doubled from one to the next.
+    shown : bool
+        Whether to show progress; many small files share one display of the caller's.
 
     Returns
     -------
@@ -128,7 +130,7 @@ def download(
             digest = verify(target, size=size, sha256=sha256)
             _pin(target, target, url, digest, sha256)
             return digest
-        partial = _Partial(target.with_name(f".{target.name}.partial"), url)
+        partial = _Partial(target.with_name(f".{target.name}.partial"), url, shown)
         patience = Patience(timeout, attempts, pause)
         resumed = _fetch(place, partial, size, patience)
         try:
@@ -182,6 +184,7 @@ class _Partial:
 
     path: Path
     url: str
+    shown: bool = True
 
     @property
     def _note(self) -> Path:
@@ -277,19 +280,20 @@ def _receive(
     label = f"fetching {partial.path.stem[1:]}"
     progress = Progress(label, most, start=done, unit="MB", per_step=1e-6)
     # Without a total there is no share to show.
-    with progress if most else nullcontext(), partial.path.open("ab") as file:
+    watched = bool(most) and partial.shown
+    with progress if watched else nullcontext(), partial.path.open("ab") as file:
         while size is None or done <= size:
             try:
                 chunk = stream.read1(CHUNK)
             except (OSError, HTTPException) as error:
-                if most:
+                if watched:
                     progress.advance(0)  # ends here if we were asked to stop
                 raise Interrupted(reason_of(error)) from error
             if not chunk:
                 break
             file.write(chunk)
             done += len(chunk)
-            if most:
+            if watched:
                 progress.advance(len(chunk))
     if done < most:
         raise Interrupted(f"the connection ended after {done} of {most} bytes")

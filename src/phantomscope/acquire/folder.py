@@ -100,14 +100,14 @@ def _read(source: Source, item: Item) -> tuple[NDArray[Any], NDArray[Any] | None
     return image, read_labels(item.label, shape) if item.label else None
 
 
-def _raise_problems(findings: Findings, source: Source, total: int) -> None:
-    """Raise one error that lists all problems."""
+def raise_problems(findings: Findings, where: str | Path | None, total: int) -> None:
+    """Raise one error that lists all problems of `total` images; `where` they are."""
     if len(findings.dtypes) > 1:
         examples = ", ".join(f"{n} is {d}" for d, n in findings.dtypes.items())
         findings.problems.append(
             PhantomscopeError(
                 f"the images are of different types: {examples}",
-                where=source.path,
+                where=where,
                 fix="convert them to one type, so that intensities can be compared",
             )
         )
@@ -124,7 +124,7 @@ def _raise_problems(findings: Findings, source: Source, total: int) -> None:
     raise PhantomscopeError(
         f"{len(findings.problems)} problems, {len(findings.wrong)} of {total} images "
         "cannot be used:\n" + "\n".join(lines),
-        where=source.path,
+        where=where,
         fix="mend or remove these files and run the same command again",
     )
 
@@ -176,7 +176,7 @@ def _fill(writer: ImageSetWriter, source: Source, items: list[Item]) -> None:
             if not findings.problems:
                 _add(writer, item, pixels, group, source)
             progress.advance()
-    _raise_problems(findings, source, len(items))
+    raise_problems(findings, source.path, len(items))
 
 
 def acquire_folder(source: Source, folder: Path) -> None:

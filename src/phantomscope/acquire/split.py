@@ -62,10 +62,26 @@ def _strata(images: ImageSet, units: Mapping[str, str], by: str) -> list[list[st
     return [strata[name] for name in sorted(strata)]
 
 
-def _draw(
+def draw_units(
     strata: list[list[str]], fraction: float, random: np.random.Generator
 ) -> set[str]:
-    """Draw the training units of each stratum, at least one for each side."""
+    """Draw the training units of each stratum, at least one for each side.
+
+    Parameters
+    ----------
+    strata : list of list of str
+        Sorted units; each stratum is divided in the same proportion. The one unit of
+        a stratum is for training.
+    fraction : float
+        Share for training, 0 ... 1.
+    random : numpy.random.Generator
+        Where the order comes from.
+
+    Returns
+    -------
+    set of str
+        Units of the training part.
+    """
     training: set[str] = set()
     for units in strata:
         if len(units) == 1:
@@ -120,7 +136,7 @@ def _choose_groups(images: ImageSet, options: Split, seed: int) -> dict[str, str
     if all(len(units_of_size) == 1 for units_of_size in strata):
         # Each has a size of its own: sizes cannot be balanced, the share can.
         strata = [sorted(unit for stratum in strata for unit in stratum)]
-    training = _draw(strata, options.train_fraction, generator(seed, "split"))
+    training = draw_units(strata, options.train_fraction, generator(seed, "split"))
     return {
         group: "train" if unit in training else "test" for group, unit in units.items()
     }
@@ -137,7 +153,7 @@ def _kept_for_training(
     return {names[n] for n in order[:most]}
 
 
-def _region_columns(parent: str, side: str, box: Box) -> dict[str, Any]:
+def region_columns(parent: str, side: str, box: Box) -> dict[str, Any]:
     """Return the columns about a region: begin and end along ([z,] y, x)."""
     columns: dict[str, Any] = {"split": side, "parent": parent}
     for axis, (begin, end) in zip("zyx"[-len(box) :], box, strict=True):
@@ -174,7 +190,7 @@ def _write_groups(
         if side == "train" and row["group"] not in kept:
             continue
         box = tuple((0, length) for length in images.shape(identifier))
-        row |= _region_columns(identifier, side, box)
+        row |= region_columns(identifier, side, box)
         row["stratum"] = _stratum(images, identifier)
         row["image"] = f"{prefix}/{row['image']}"
         row["mask"] = f"{prefix}/{row['mask']}" if row["mask"] else ""
@@ -231,7 +247,7 @@ def _write_crops(
             part if len(part) > 1 else part[0],
             labels,
             pixel_size=_size(row),
-            **columns | _region_columns(identifier, side, box),
+            **columns | region_columns(identifier, side, box),
         )
 
 
@@ -291,10 +307,11 @@ def prepare(images: ImageSet, options: Split, seed: int, folder: Path) -> None:
         _write_regions(images, options, info, seed, folder)
 
 
-def _gap(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
+def gap_between(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
     """Pixels between two regions along the axis that parts them; < 0 if they overlap.
 
-    Regions that touch have a gap of 0.
+    Regions that touch have a gap of 0. `one` and `other` are rows of a manifest with
+    the columns that `prepare` writes.
     """
     axes = "zyx" if "ZYX" == one["axes"] == other["axes"] else "yx"
     return max(
@@ -338,7 +355,7 @@ def assert_disjoint(prepared: ImageSet) -> None:
     for parent, sides in rows.items():
         for one in sides["train"]:
             for other in sides["test"]:
-                if (gap := _gap(one, other)) < margin or gap < 0:
+                if (gap := gap_between(one, other)) < margin or gap < 0:
                     raise _leak(
                         f"{one['id']} (train) and {other['id']} (test) of {parent} "
                         f"are {gap} px apart; the margin is {margin} px",

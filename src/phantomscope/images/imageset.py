@@ -32,7 +32,8 @@ COLUMNS = (
 TEXT_COLUMNS = frozenset({
     "id", "image", "mask", "split", "group", "axes", "pixel_unit", "dtype", "sha256",
     "mask_sha256", "parent", "stratum", "type", "limits", "truth", "annotated_planes",
-    "tracks", "target", "target_sha256",
+    "tracks", "target", "target_sha256", "cells", "cells_sha256", "plate", "well",
+    "compound", "cell_line", "channel_names",
 })  # fmt: skip
 
 
@@ -271,9 +272,23 @@ class ImageSet:
             )
         return self._read(row, "target")
 
+    def cells(self, identifier: str) -> NDArray[Any]:
+        """Read the labels of whole cells, shape (Y, X), whose nuclei `mask` has."""
+        row = self.row(identifier)
+        if not row.get("cells"):
+            raise PhantomscopeError(
+                f"the image {identifier!r} has no labels of whole cells",
+                where=self.folder / "manifest.csv",
+                fix="choose images whose column `cells` is filled",
+            )
+        return self._read(row, "cells")
+
     def without_masks(self) -> ImageSet:
         """Return the same images as if nobody had annotated them."""
-        return replace(self, table=self.table.assign(mask="", mask_sha256=""))
+        empty = {"mask": "", "mask_sha256": ""}
+        if "cells" in self.table:
+            empty |= {"cells": "", "cells_sha256": ""}
+        return replace(self, table=self.table.assign(**empty))
 
     def verify(self) -> None:
         """Compare every file with its hash in the manifest."""
@@ -286,6 +301,9 @@ class ImageSet:
             if row.get("target"):
                 target = self.target(identifier)
                 pairs.append((row["target"], row["target_sha256"], target))
+            if row.get("cells"):
+                cells = self.cells(identifier)
+                pairs.append((row["cells"], row["cells_sha256"], cells))
             for path, expected, array in pairs:
                 if pixel_hash(array) != expected:
                     raise PhantomscopeError(

@@ -76,7 +76,7 @@ def relative_to(folder: Path) -> Callable[[Row, Path], Row]:
 
     def edit(row: Row, manifest: Path) -> Row:
         prefix = os.path.relpath(manifest.parent, folder)
-        for name in ("image", "mask", "target", "tracks"):
+        for name in ("image", "mask", "target", "tracks", "cells"):
             if row.get(name):
                 row[name] = os.path.normpath(f"{prefix}/{row[name]}")
         return row

@@ -23,7 +23,7 @@ from phantomscope.acquire.folder import (
     Findings,
     Item,
     _group_of,
-    _raise_problems,
+    raise_problems,
     spread,
 )
 from phantomscope.acquire.listing import natural_key, safe_ids
@@ -233,4 +233,4 @@ def acquire_localisations(
                 except PhantomscopeError as problem:
                     findings.note(table.item, problem)
                 progress.advance()
-            _raise_problems(findings, source, len(tables))
+            raise_problems(findings, source.path, len(tables))
