@@ -91,9 +91,7 @@ def object_features(
     rings = Rings(objects)
     for stain, name in zip(stains, channels, strict=True):
         found |= _of_channel(objects, rings, stain, name)
-    for (a, first), (b, second) in combinations(
-        zip(stains, channels, strict=True), 2
-    ):
+    for (a, first), (b, second) in combinations(zip(stains, channels, strict=True), 2):
         found |= correlation(objects, (a, b), (first, second))
     names = sorted(found, key=lambda name: (category_of(name), name))
     table = pd.DataFrame(

@@ -106,7 +106,8 @@ def correlation(
     Pearson's correlation; above 15% of the object's brightest pixel in either channel,
     the coefficients of Manders, the overlap with its two parts K, and the rank-weighted
     colocalisation. Ranks are dense and taken within the object: CellProfiler's manual
-    does not say over what, and so no object depends on others.
+    does not say over what, and so no object depends on others. NaN where a channel is
+    constant, or where no pixel is stained in both (in CellProfiler some are 0 then).
     """
     a, b = (objects.values(image) for image in images)
     first, second = names

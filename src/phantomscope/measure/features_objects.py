@@ -76,8 +76,8 @@ class Objects:
 
     @cached_property
     def depth(self) -> Floats:
-        """Distance of each pixel from what is not its object, px; see `_depth`."""
-        return self.over_boxes(_depth)
+        """Distance of each pixel from what is not its object, px; see `depth_of`."""
+        return self.over_boxes(depth_of)
 
     @cached_property
     def outline(self) -> NDArray[np.bool_]:
@@ -103,7 +103,7 @@ class Objects:
         return values[np.lexsort((values, self.owner))]
 
     def largest(self, values: NDArray[Any]) -> NDArray[np.intp]:
-        """Return which pixel of each object has its largest value, the first of equals."""
+        """Return which pixel of each object is the largest, the first of equals."""
         if not len(self):
             return np.zeros(0, np.intp)
         top = np.maximum.reduceat(values, self.starts[:-1])
@@ -131,8 +131,11 @@ class Objects:
         return found
 
 
-def _depth(mask: NDArray[np.bool_]) -> Floats:
-    """Distance from outside. The border of the image is no edge: nobody sees beyond."""
+def depth_of(mask: NDArray[np.bool_]) -> Floats:
+    """Return the distance from outside, px, infinite if there is no outside.
+
+    The border of the image is no edge: nobody sees beyond.
+    """
     if mask.all():
         return np.full(mask.shape, np.inf)
     return np.asarray(ndimage.distance_transform_edt(mask))

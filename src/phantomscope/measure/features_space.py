@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from skimage import graph, measure
 
-from phantomscope.measure.features_objects import Columns, Floats, Objects, ratio
+from phantomscope.measure.features_objects import (
+    Columns,
+    Floats,
+    Objects,
+    depth_of,
+    ratio,
+)
 
 RINGS = 4
 WEDGES = 8
@@ -50,7 +56,7 @@ class Rings:
         n, known = len(self.objects), self.cell >= 0
         at = self.objects.owner * (RINGS * WEDGES) + self.cell
         found = np.bincount(at[known], values[known], n * RINGS * WEDGES)
-        return found.reshape(n, RINGS, WEDGES)
+        return found.reshape(n, RINGS, WEDGES).astype(np.float64)
 
     @cached_property
     def counts(self) -> Floats:
@@ -60,9 +66,7 @@ class Rings:
 
 def _ways(mask: NDArray[np.bool_]) -> Floats:
     """Return the way of each pixel of a mask from its centre, infinite for none."""
-    from phantomscope.measure.features_objects import _depth
-
-    depth = np.where(mask, _depth(mask), -1)
+    depth = np.where(mask, depth_of(mask), -1)
     start = np.unravel_index(np.argmax(depth), mask.shape)
     costs = np.where(mask, 1.0, -1.0)
     return np.asarray(graph.MCP_Geometric(costs).find_costs([start])[0])
@@ -143,7 +147,7 @@ def neighbours(objects: Objects, distance: int | None) -> Columns:
 
 
 def _steps(reach: int) -> list[tuple[int, int, bool]]:
-    """Steps within a disc of the reach and half a pixel; whether within the reach."""
+    """List steps within the reach and half a pixel; whether within the reach."""
     sides = range(-reach - 1, reach + 2)
     steps = [(dy, dx, dy * dy + dx * dx) for dy in sides for dx in sides]
     return [
@@ -167,10 +171,11 @@ def _closest(objects: Objects) -> Columns:
             vectors[i, : others.size] = centres[others] - centres[i]
     length = np.hypot(vectors[..., 0], vectors[..., 1])
     cosine = ratio((vectors[:, 0] * vectors[:, 1]).sum(1), length.prod(1))
+    angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
     return {
         "FirstClosestDistance": length[:, 0],
         "SecondClosestDistance": length[:, 1],
-        "AngleBetweenNeighbors": np.degrees(np.arccos(np.clip(cosine, -1, 1))),
+        "AngleBetweenNeighbors": angle.astype(np.float64),
     }
 
 
@@ -192,10 +197,15 @@ def shape(objects: Objects) -> Columns:
     found = {name: table[key].to_numpy(np.float64) for name, key in SHAPES.items()}
     area, length = found["Area"], found["Perimeter"]
     found["FormFactor"] = ratio(4 * np.pi * area, length**2)
-    deep = objects.ordered(objects.depth)
+    # Unlike the depth, these count the border of the image as an edge (CellProfiler).
+    deep = objects.ordered(objects.over_boxes(_depth_to_border))
     found["MaximumRadius"] = deep[objects.starts[1:] - 1]
     found["MeanRadius"] = objects.total(deep) / objects.sizes
     return {f"AreaShape_{name}": column for name, column in found.items()}
+
+
+def _depth_to_border(mask: NDArray[np.bool_]) -> Floats:
+    return depth_of(np.pad(mask, 1))[1:-1, 1:-1]
 
 
 def distances(kind: str) -> Sequence[int | None]:

@@ -179,7 +179,7 @@ def _subtracted(image: NDArray[Any]) -> Floats:
         indexing="ij",
     )  # fmt: skip
     wide = ndimage.map_coordinates(back, at, order=1, mode="nearest")
-    return np.maximum(small - wide, 0)
+    return np.asarray(np.maximum(small - wide, 0))
 
 
 def _sampled(image: Floats, part: float) -> Floats:
