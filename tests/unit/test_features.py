@@ -187,16 +187,16 @@ def test_rings_of_a_flat_disc_and_of_a_cone():
         area = one(flat, f"RadialDistribution_FracAtD_A_{k + 1}of4")
         # Ways over pixels are up to 8% longer than straight ones.
         assert area == pytest.approx(u[k + 1] ** 2 - u[k] ** 2, abs=0.05)
-        assert one(
-            flat, f"RadialDistribution_MeanFrac_A_{k + 1}of4"
-        ) == pytest.approx(1)
-        assert one(
-            flat, f"RadialDistribution_RadialCV_A_{k + 1}of4"
-        ) == pytest.approx(0, abs=1e-9)
+        assert one(flat, f"RadialDistribution_MeanFrac_A_{k + 1}of4") == pytest.approx(
+            1
+        )
+        assert one(flat, f"RadialDistribution_RadialCV_A_{k + 1}of4") == pytest.approx(
+            0, abs=1e-9
+        )
         stain = np.diff(3 * u**2 - 2 * u**3)[k]
-        assert one(
-            cone, f"RadialDistribution_FracAtD_A_{k + 1}of4"
-        ) == pytest.approx(stain, abs=0.05)
+        assert one(cone, f"RadialDistribution_FracAtD_A_{k + 1}of4") == pytest.approx(
+            stain, abs=0.05
+        )
     total = sum(one(cone, f"RadialDistribution_FracAtD_A_{k}of4") for k in range(1, 5))
     assert total == pytest.approx(1)
 

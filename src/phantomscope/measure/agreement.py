@@ -161,9 +161,12 @@ def _objects(
             "objects of two segmentations have no pairs",
             fix="match them site by site with matched_pairs",
         )
-    keys = ["site", "label"]
-    first, second = (t.set_index(keys, verify_integrity=True)
-                     for t in (real, synthetic))  # fmt: skip
+    first, second = (t.set_index(["site", "label"]) for t in (real, synthetic))
+    if not (first.index.is_unique and second.index.is_unique):
+        raise PhantomscopeError(
+            "a site has two objects of one label",
+            fix="give nuclei and cells by themselves, and sites names of their own",
+        )
     if pairs is None:
         if set(first.index) != set(second.index):
             raise PhantomscopeError(

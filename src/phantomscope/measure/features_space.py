@@ -139,8 +139,10 @@ def neighbours(objects: Objects, distance: int | None) -> Columns:
     length = np.bincount(own, minlength=len(objects))
     near = np.bincount(own, touching, len(objects))
     name = "Adjacent" if distance is None else str(distance)
-    columns = {
-        "NumberOfNeighbors": np.bincount(pairs[:, 0], minlength=len(objects)) * 1.0,
+    columns: Columns = {
+        "NumberOfNeighbors": np.bincount(pairs[:, 0], minlength=len(objects)).astype(
+            float
+        ),
         "PercentTouching": ratio(100 * near, length),
     } | _closest(objects)
     return {f"Neighbors_{key}_{name}": column for key, column in columns.items()}
@@ -169,7 +171,7 @@ def _closest(objects: Objects) -> Columns:
         for i, row in enumerate(found):
             others = row[row != i][: number - 1]
             vectors[i, : others.size] = centres[others] - centres[i]
-    length = np.hypot(vectors[..., 0], vectors[..., 1])
+    length: Floats = np.hypot(vectors[..., 0], vectors[..., 1])
     cosine = ratio((vectors[:, 0] * vectors[:, 1]).sum(1), length.prod(1))
     angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
     return {
