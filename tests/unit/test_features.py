@@ -331,3 +331,14 @@ def test_bad_images_are_refused(image, channels, message):
 def test_other_columns_are_no_features():
     with pytest.raises(PhantomscopeError, match="no feature"):
         category_of("Metadata_Well")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (33, 17)])
+def test_tiny_full_and_dark_images_have_no_infinities(shape):
+    each = np.arange(1, np.prod(shape) + 1).reshape(shape)
+    for labels in (np.ones(shape, int), each):
+        for image in (np.zeros((2, *shape)), np.ones((2, *shape))):
+            found = object_features(image, labels, ["A", "B"], "cells")
+            assert len(found) == labels.max()
+            assert not np.isinf(found.to_numpy(float)).any()
