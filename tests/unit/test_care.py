@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+import time
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from tests.restoring import PIXEL, image_of, lines, write_set
 
 from phantomscope.config.load import make_config
@@ -173,3 +178,39 @@ def test_no_crossing_is_said_not_invented():
     assert not np.isfinite(unlike["frc_nm"]) or unlike["frc_nm"] > 500
     small = restoration_row(truth[:40, :40], truth[:40, :40], PIXEL)
     assert small["frc_map_blocks"] == 5
+
+
+def test_a_killed_training_gives_the_same_weights(learnt, tmp_path):
+    """It begins anew, and what it left does not count."""
+    folder, options = learnt
+    few = {"steps": 24, "epochs": 24, "batch_size": 2, "patch": 16}
+    content = options.model_dump(mode="json")
+    content["restore"]["care"] |= few
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    command = [
+        sys.executable, "-m", "phantomscope", "train-restorer", "--config",
+        str(tmp_path / "config.yaml"), "--pairs", str(folder / "experimental"),
+    ]  # fmt: skip
+    disturbed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    process = subprocess.Popen([*command, "--folder", str(disturbed)])
+    saved = tmp_path / ".killed.partial/weights_last.h5"
+    while not saved.exists():  # of the first epoch
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert not disturbed.exists()
+    for place in (disturbed, undisturbed):
+        subprocess.run([*command, "--folder", str(place)], check=True)
+    for name in ("weights_best.h5", "weights_last.h5"):
+        with h5py.File(disturbed / name) as one, h5py.File(undisturbed / name) as other:
+            same = []
+            one.visititems(
+                lambda path, item, other=other, same=same: (
+                    same.append(np.array_equal(item, other[path]))
+                    if isinstance(item, h5py.Dataset)
+                    else None
+                )
+            )
+        assert len(same) > 20
+        assert all(same)

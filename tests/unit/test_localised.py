@@ -31,7 +31,7 @@ from phantomscope.simulate.structures import (
     drawn_structure,
     reference_limits,
 )
-from phantomscope.stages.localising import simulate_tables
+from phantomscope.stages.localising import STREAM, simulate_tables
 
 NAMES = ("microtubules", "mitochondria")
 CELL = {"cell_diameter": 12.0}
@@ -209,13 +209,30 @@ def test_sketches_are_scaled_like_images_of_tables(name, tmp_path):
     wanted = scale.limits[images.ids[0]]
     assert low == pytest.approx(wanted[0], abs=0.01 * high)
     assert high == pytest.approx(wanted[1], rel=0.3)
-    # Table n shows what sketch n does; text has thousandths of nm.
+    # A table shows what its stream draws; text has thousandths of nm.
     identifier = images.ids[1]
-    sketch, labels = sketch_of(name, LOCALISED, 1, seed=5)
+    given = Simulate(organism=name, size=SIZE, structures=LOCALISED)
+    drawer, rng = drawer_of(name), generator(5, STREAM, 1)
+    sketch, labels = drawer.draw(given, drawer.kind(given), rng, None)
     unit = (images.image(identifier) - low) / (high - low)
     assert_allclose(unit, sketch, atol=2e-3)
     truth = read_array(tmp_path / f"tables/truth/{name}-001.ome.tif")
     assert_array_equal(truth, labels)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_sketch_shows_the_cell_of_a_table(name, tmp_path):
+    """With the same seed and number: sketches would teach what is to be tested."""
+    simulate_tables(config_of(name, images=3), tables=tmp_path / "tables")
+    for number in range(3):
+        truth = read_array(tmp_path / f"tables/truth/{name}-{number:03d}.ome.tif")
+        for other in range(3):
+            _, labels = sketch_of(name, LOCALISED, other, seed=5)
+            together = ((truth > 0) & (labels > 0)).mean()
+            # As much as chance has it, for masks that know nothing of each other.
+            chance = (truth > 0).mean() * (labels > 0).mean()
+            assert together < 0.5 * min((truth > 0).mean(), (labels > 0).mean())
+            assert together < 3 * chance + 0.02
 
 
 def test_a_config_draws_and_scales_both_alike():

@@ -30,6 +30,9 @@ from phantomscope.simulate.structures import Name, StructureDrawer
 from phantomscope.stages.arguments import Output
 
 SIDECAR = "simulation.json"
+# Not the stream of sketches: with one seed these would show the cells of the tables,
+# those of the test part among them.
+STREAM = "table"
 TRUTH = "truth"
 
 
@@ -149,6 +152,7 @@ def simulate_tables(
         "stage": "simulate_tables",
         "data_kind": "simulated",
         "seed": config.seed,
+        "stream": STREAM,
         "organism": name,
         "field_nm": [0.0, 0.0, field[1], field[0]],
         "pixel_nm": options.pixel,
@@ -174,8 +178,7 @@ def simulate_tables(
             if not path.exists():
                 movie = movies[number % len(movies)]
                 own = options.model_copy(update={"blinking": movie.options})
-                # The generator of sketches: table n shows what sketch n does.
-                rng = generator(config.seed, "sketch", number)
+                rng = generator(config.seed, STREAM, number)
                 structure, table = drawer.localised(own, field, rng)
                 write_ome_tiff(
                     partial / TRUTH / f"{stem}.ome.tif",
