@@ -25,6 +25,15 @@ ROOT = Path(__file__).resolve().parents[2]
 TARGETS = ("all", "demo", "default", *PAPERS)
 # Only a run about a paper has these rules.
 OF_PAPERS = {"tabulate_paper", "draw_paper"}
+TRANSLATING = {
+    "translate": {
+        "methods": ["cellresdm", "unet"], "seeds": [0, 1], "shards": 3,
+        "plates": {
+            "kind": "gallery", "sites": [1],
+            "plates": ["BR00116991__2020-11-05T19_51_35-Measurement1"],
+        },
+    },
+}  # fmt: skip
 DEMO = Counter(
     write_config=1, acquire=1, prepare=1, fit_sketch=1, simulate=2, photograph=2,
     train_diffusion=1, choose_start=1, synthesise=2, check=2, gather=2,
@@ -102,9 +111,16 @@ def facts(snakemake, tmp_path_factory):
     folder = tmp_path_factory.mktemp("facts")
     snakefile = folder / "Snakefile"
     snakefile.write_text(FACTS.format(root=ROOT))
-    process = snakemake(folder, "--list-rules", snakefile=snakefile)
-    assert process.returncode == 0, process.stderr
-    return json.loads((folder / "facts.json").read_text())
+    found = {}
+    # Translation has rules of its own.
+    for options in ({}, TRANSLATING):
+        path = write(folder / "config.yaml", options)
+        process = snakemake(
+            folder, "--list-rules", "--configfile", path, snakefile=snakefile
+        )
+        assert process.returncode == 0, process.stderr
+        found |= json.loads((folder / "facts.json").read_text())
+    return found
 
 
 def test_without_a_config_the_demo_is_planned(snakemake, tmp_path):
@@ -225,9 +241,21 @@ def test_a_wrong_config_ends_with_one_clear_message(
     assert not (tmp_path / "results").exists()
 
 
-def test_lint(snakemake, tmp_path):
-    process = snakemake(tmp_path, "--lint")
+@pytest.mark.parametrize("options", [{}, TRANSLATING], ids=["house", "translation"])
+def test_lint(options, snakemake, tmp_path):
+    path = write(tmp_path / "config.yaml", options)
+    process = snakemake(tmp_path, "--lint", "--configfile", path)
     assert process.returncode == 0, process.stdout + process.stderr
+
+
+def test_translation_is_planned(snakemake, tmp_path):
+    path = write(tmp_path / "config.yaml", TRANSLATING)
+    found = work(snakemake(tmp_path, "--dry-run", "--configfile", path))
+    assert found == Counter(
+        write_config=1, fetch_plates=1, acquire_plates=1, pair_fields=1,
+        train_translator=4, translate=12, evaluate_translation=4,
+        tabulate_translation=1, draw_translation=1, report_translation=1,
+    )  # fmt: skip
 
 
 def test_format():

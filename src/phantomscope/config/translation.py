@@ -151,6 +151,16 @@ class Translate(Section):
         return self
 
     @model_validator(mode="after")
+    def _images_named(self) -> Self:
+        of_folder = self.plates.kind == "fields"
+        if self.methods and of_folder and self.plates.fields.path is None:
+            raise ValueError(
+                "`methods` need images: name a folder in `plates.fields.path`, or plates "
+                "with `plates.kind: gallery`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _overrides_known(self) -> Self:
         for method, own in self.overrides.items():
             for name in own:
