@@ -348,6 +348,7 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "rendering": rendering.rows,
     "eschweiler": papers.eschweiler,
     "saguy": papers.saguy,
+    "cellresdm": papers.cellresdm,
 }
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,26 @@ def localise_structures(data: Path, folder: Path) -> None:
         print(f"{organism}: simulated tables, calibrated {json.dumps(shown)}")
 
 
+# One field with brightfield, five stains and outlines of CellProfiler.
+PAINTED = "D-cellpainting-brightfield-BR00143976"
+
+
+def copy_field(data: Path, folder: Path) -> None:
+    """Lay out the field of Cell Painting as it is."""
+    files = sorted((data / PAINTED).glob("*.tif"))
+    if not files:
+        raise PhantomscopeError(
+            "there is no field of Cell Painting",
+            where=data / PAINTED,
+            fix="give the folder that holds the collections of real images",
+        )
+    target = folder / "cell-painting"
+    target.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        shutil.copyfile(file, target / file.name)
+    print(f"cell-painting: {', '.join(file.name for file in files)}")
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -147,6 +168,7 @@ def main() -> None:
     given = parser.parse_args()
     lay_out(given.data, given.folder)
     localise_structures(given.data, given.folder)
+    copy_field(given.data, given.folder)
 
 
 if __name__ == "__main__":

@@ -257,6 +257,14 @@ class Gallery:
             np.save(self.flat_field(plate, channel), array)
 
 
+def small_plates(address: str) -> dict[str, Any]:
+    """Return the options of plates that are as small as these."""
+    return {
+        "address": address, "size": list(SIZE), "sites_per_well": len(SITES),
+        "rows": 2, "columns": 2,
+    }  # fmt: skip
+
+
 def make(options: Plates, folder: Path, name: str = "set", **how: Any) -> ImageSet:
     """Fetch and acquire."""
     record = folder / f"{name}.json"

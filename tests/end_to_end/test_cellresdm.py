@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from tests.plates import SIZE, Gallery
+from tests.plates import Gallery, small_plates
 from tests.server import Server
 
 from phantomscope.acquire.plates import assert_apart
@@ -28,10 +28,7 @@ def finished(root, snakemake, tmp_path_factory):
     options = yaml.safe_load((root / "config/cellresdm/smoke.yaml").read_text())
     with Server() as server:
         plates = options["parts"]["jump"]["translate"]["plates"]
-        plates |= {
-            "address": server.add_bucket(gallery.root), "size": list(SIZE),
-            "sites_per_well": 2, "rows": 2, "columns": 2,
-        }  # fmt: skip
+        plates |= small_plates(server.add_bucket(gallery.root))
         path = folder / "smoke.yaml"
         path.write_text(yaml.safe_dump(options))
         process = snakemake(

@@ -155,8 +155,8 @@ class Translate(Section):
         of_folder = self.plates.kind == "fields"
         if self.methods and of_folder and self.plates.fields.path is None:
             raise ValueError(
-                "`methods` need images: name a folder in `plates.fields.path`, or plates "
-                "with `plates.kind: gallery`"
+                "`methods` need images: name a folder in `plates.fields.path`, or "
+                "plates with `plates.kind: gallery`"
             )
         return self
 
