@@ -125,9 +125,9 @@ def translation_rows(results: Path = ROOT / "results/cellresdm") -> list[Row]:
     worst = ratios.loc[ratios["ours"].astype(float).idxmin()]
     _keep(results, "cellresdm-pilot")
     return [
-        Row(SPEEDUP, "seconds per image of Palette with 1000 steps by those of residual "
-            f"diffusion with {speed.loc['c111', 'ours']:.0f}, same network, one run; "
-            "published 26",
+        Row(SPEEDUP, "seconds per image of Palette with 1000 steps by those of "
+            f"residual diffusion with {speed.loc['c111', 'ours']:.0f}, same network, "
+            "one run; published 26",
             f"{worst['dataset_used']} ({worst['data_kind']})",
             float(speed.loc["c110", "ours"]), "", ">= 26", again),
         Row(PSNR_RATIO, "PSNR of residual diffusion by that of the best rival "

@@ -67,9 +67,6 @@ PAIRING = [
 ]  # fmt: skip
 OF_PLATES = CONFIG.translate.plates.kind == "gallery"
 FETCHED = f"{RESULTS}/fetched.json" if OF_PLATES else []
-TRANSLATION_FIGURES = ["stains", "stain_quality"]
-if CONFIG.translate.boundaries:
-    TRANSLATION_FIGURES.append("instances")
 
 
 wildcard_constraints:

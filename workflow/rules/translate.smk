@@ -190,10 +190,23 @@ rule draw_translation:
         translations(f"{RESULTS}/translation_scores/{{method}}/seed{{seed}}"),
         config=rules.write_config.output.resolved,
     output:
-        report(
-            expand(f"{RESULTS}/figures/{{name}}.png", name=TRANSLATION_FIGURES),
+        stains=report(
+            f"{RESULTS}/figures/stains.png",
             caption="../report/translation.rst",
             category="Translation",
+            labels={"figure": "stains"},
+        ),
+        stain_quality=report(
+            f"{RESULTS}/figures/stain_quality.png",
+            caption="../report/translation.rst",
+            category="Translation",
+            labels={"figure": "quality of stains"},
+        ),
+        instances=report(
+            f"{RESULTS}/figures/instances.png",
+            caption="../report/translation.rst",
+            category="Translation",
+            labels={"figure": "instances"},
         ),
     log:
         f"{RESULTS}/logs/draw_translation.log",

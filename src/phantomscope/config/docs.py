@@ -135,7 +135,17 @@ def _yaml_lines(properties: dict[str, Any], depth: int) -> Iterator[str]:
             yield f"{indent}{name}:"
             yield from _yaml_lines(entry["properties"], depth + 1)
         else:
-            yield f"{indent}{name}: {_yaml_value(entry['default'])}"
+            yield from _yaml_option(name, entry["default"], indent)
+
+
+def _yaml_option(name: str, value: Any, indent: str) -> Iterator[str]:
+    """Yield an option in one line, or a long list with a line for each item."""
+    line = f"{indent}{name}: {_yaml_value(value)}"
+    if len(line) <= WIDTH or not isinstance(value, list):
+        yield line
+        return
+    yield f"{indent}{name}:"
+    yield from (f"{indent}  - {_yaml_value(item)}" for item in value)
 
 
 def default_yaml() -> str:

@@ -138,6 +138,7 @@ class Config(Section):
         for name in SECTIONS:
             for layer in (METHODS[method].get(name, {}), own.get(name, {})):
                 content[name].update(layer)
+        content["start"] = {"value": 1}  # of no matter: no sketch is noised
         return make_config(content, f"translate.overrides.{method}")
 
     def check_sides(self) -> None:
@@ -288,8 +289,7 @@ class Config(Section):
                 f"({timesteps})"
             )
         if (
-            not self.translate.methods
-            and self.process.kind == "gaussian"
+            self.process.kind == "gaussian"
             and self.start.value == "auto"
             and not any(t <= timesteps for t in self.start.candidates)
         ):

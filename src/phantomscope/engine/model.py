@@ -45,9 +45,9 @@ class DiffusionModel:
         """Load what `Trainer.save_model` wrote."""
         tensors, meta = load_checkpoint(path)
         try:
-            config = make_config(
-                {"network": meta["network"], "process": meta["process"]}, str(path)
-            )
+            # Which times a sketch may start from is no matter here.
+            given = {"network": meta["network"], "process": meta["process"]}
+            config = make_config({**given, "start": {"value": 1}}, str(path))
             network = make_network(
                 config.network,
                 0,

@@ -12,6 +12,7 @@ import pandas as pd
 from phantomscope.measure.statistics import bootstrap_interval
 from phantomscope.tables.artefacts import read_table
 from phantomscope.tables.figures_translation import (
+    NO_BOUNDARIES,
     instances_figure,
     stain_quality_figure,
     stains_figure,
@@ -178,6 +179,6 @@ FIGURES = {
     "instances": PaperFigure(
         lambda parts: instances_figure(parts[0].root, parts[0].config),
         (*_NEEDS, "translation_scores/*/*/objects.csv"),
-        absent="No outlines are predicted: `translate.boundaries` is empty.",
+        absent=NO_BOUNDARIES,
     ),
 }

@@ -14,6 +14,7 @@ from phantomscope.config.translation import ALL_METHODS
 from phantomscope.engine.pairs import from_stored
 from phantomscope.images.imageset import ImageSet
 from phantomscope.tables.artefacts import holder, pixel_size, shards
+from phantomscope.tables.figures_curves import say_nothing
 from phantomscope.tables.figures_images import compare
 from phantomscope.tables.style import (
     COLOURS,
@@ -39,6 +40,7 @@ Array = NDArray[Any]
 # Side of what is shown of an image, in px.
 SIDE = 192
 LABELS = {"nuclei": "mask", "cells": "cells"}
+NO_BOUNDARIES = "No outlines are predicted: `translate.boundaries` is empty."
 
 
 def _window(truth: ImageSet, name: str) -> tuple[slice, slice]:
@@ -166,8 +168,11 @@ def plot_stains(root: Path, config: Config, out: Path) -> None:
 
 @styled
 def plot_instances(root: Path, config: Config, out: Path) -> None:
-    """Draw `instances_figure` into a file."""
-    save(instances_figure(root, config), out)
+    """Draw `instances_figure` into a file, or say that there are none."""
+    if config.translate.boundaries:
+        save(instances_figure(root, config), out)
+    else:
+        say_nothing(out, NO_BOUNDARIES)
 
 
 @styled
