@@ -329,7 +329,11 @@ def test_methods_measured_on_other_images_are_refused(one_image, tmp_path):
         segmentation_rows(tmp_path, config)
 
 
-@pytest.mark.parametrize("name", sorted({*FIGURES} - {"restoration", "frc_curves"}))
+# Of restoration and of translation, which have tests of their own.
+OTHERS = {"restoration", "frc_curves", "stains", "stain_quality", "instances"}
+
+
+@pytest.mark.parametrize("name", sorted({*FIGURES} - OTHERS))
 def test_figures(one_image, tmp_path, name):
     root, config = one_image
     assert name in available(root)
@@ -378,7 +382,7 @@ def test_report(one_image, tmp_path):
     assert "CC0" in text
     assert not re.search(r'(?:src|href)="(?!#|data:)', text)
     pictures = re.findall(r"data:image/png;base64,([^\"]+)", text)
-    assert len(pictures) == len(available(root)) == len(FIGURES) - 2
+    assert len(pictures) == len(available(root)) == len(FIGURES) - len(OTHERS)
     for picture in pictures:
         Image.open(io.BytesIO(base64.b64decode(picture))).verify()
 
