@@ -329,7 +329,6 @@ def test_methods_measured_on_other_images_are_refused(one_image, tmp_path):
         segmentation_rows(tmp_path, config)
 
 
-# Of restoration and of translation, which have tests of their own.
 OTHERS = {"restoration", "frc_curves", "stains", "stain_quality", "instances"}
 
 
