@@ -21,7 +21,7 @@ from phantomscope.images.normalise import Normalisation, unit_to_network
 from phantomscope.measure.image import psnr
 from phantomscope.simulate.parameters import SketchParameters
 from phantomscope.simulate.sketch import simulate_sketch
-from phantomscope.stages import data
+from phantomscope.stages import sketching
 
 
 def _config(base: Path, folder: Path, options: Mapping[str, Mapping[str, Any]]) -> Path:
@@ -63,7 +63,7 @@ def hashes(
     commands = []
     for shard in order:
         sketches = folder / f"sketches-{shard}"
-        data.simulate(config, sketch=lab.sketch, sketches=sketches, shard=shard)
+        sketching.simulate(config, sketch=lab.sketch, sketches=sketches, shard=shard)
         commands.append(lab.synthesis(sketches, folder / f"synthetic-{shard}", path))
     if kill is not None:
         process = start(commands[0])

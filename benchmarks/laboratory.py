@@ -10,7 +10,7 @@ from pathlib import Path
 from phantomscope.config.load import load_config
 from phantomscope.config.model import Config
 from phantomscope.images.files import write_json
-from phantomscope.stages import data, diffusion
+from phantomscope.stages import data, diffusion, sketching
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "config/demo/smoke.yaml"
@@ -74,7 +74,7 @@ class Laboratory:
             c, images=self.images, prepared=self.prepared,
             normalisation=self.normalisation,
         )  # fmt: skip
-        data.fit_sketch(
+        sketching.fit_sketch(
             c, prepared=self.prepared, normalisation=self.normalisation,
             sketch=self.sketch, fit=self.folder / "fit.json",
             objects=self.folder / "fit_objects.csv",

@@ -32,7 +32,7 @@ from phantomscope.images.files import read_json, write_text
 from phantomscope.images.imageset import ImageSet
 from phantomscope.measure.statistics import percentiles
 from phantomscope.progress import Progress
-from phantomscope.stages import analysis, checking, data
+from phantomscope.stages import analysis, checking, sketching
 from phantomscope.tables.rows import Bootstrap, Method, load_methods, over_seeds
 
 CORES = 2
@@ -116,7 +116,7 @@ class Sets:
         shards = [self.folder / f"sketches/{n}" for n in range(CORES)]
         for n, shard in enumerate(shards):
             if not shard.exists():
-                data.simulate(
+                sketching.simulate(
                     self.config, sketch=self.lab.sketch, sketches=shard, shard=n
                 )
         return shards

@@ -1,11 +1,11 @@
-"""Rule `photograph`: see `phantomscope.stages.data.photograph`."""
+"""Rule `photograph`: see `phantomscope.stages.sketching.photograph`."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from phantomscope.stages.data import photograph
 from phantomscope.stages.rule import run
+from phantomscope.stages.sketching import photograph
 
 run(snakemake, photograph)

@@ -1,11 +1,11 @@
-"""Rule `report_translation`: see `phantomscope.stages.analysis.report`."""
+"""Rule `report_translation`: see `phantomscope.stages.results.report`."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from phantomscope.stages.analysis import report
+from phantomscope.stages.results import report
 from phantomscope.stages.rule import run
 
 run(snakemake, report)

@@ -14,7 +14,7 @@ from benchmarks.laboratory import Laboratory
 from phantomscope.config.load import sections
 from phantomscope.images.files import read_array, write_json
 from phantomscope.provenance import SUFFIX, fingerprint, record
-from phantomscope.stages import analysis, checking, data
+from phantomscope.stages import analysis, checking, results, sketching
 
 SHARDS = ("shard-000", "shard-001")
 TOOL = "otsu_watershed/annotated/seed0"
@@ -50,11 +50,11 @@ class Recorder:
 def draw(run: Recorder, shard: str, real: dict[str, str]) -> None:
     sketches = f"sketches/{shard}"
     run.run(
-        data.simulate, {"sketches": sketches}, {"sketch": "sketch.yaml"},
+        sketching.simulate, {"sketches": sketches}, {"sketch": "sketch.yaml"},
         shard=int(shard[-3:]),
     )  # fmt: skip
     run.run(
-        data.photograph, {"photographs": f"photographs/{shard}"},
+        sketching.photograph, {"photographs": f"photographs/{shard}"},
         {"sketch": "sketch.yaml", **real, "sketches": sketches},
     )  # fmt: skip
 
@@ -140,10 +140,10 @@ def finish(root: Path) -> Path:
         tool="otsu_watershed",
     )  # fmt: skip
     run.run(analysis.evaluate, {"scores": scores}, {"prepared": "prepared", **found})
-    run.run(analysis.write_config, {"resolved": "config.yaml"})
+    run.run(results.write_config, {"resolved": "config.yaml"})
     names = {"csv": "csv", "md": "md", "per_image": "per_image.csv"}
     tables = {key: f"tables/{name}" for key, name in names.items()}
-    run.run(analysis.tabulate, tables, {"root": "."})
+    run.run(results.tabulate, tables, {"root": "."})
     for name in ("logs/a.log", "benchmarks/a.tsv", "model.pt.state/state.pt"):
         (root / name).parent.mkdir()
         (root / name).touch()

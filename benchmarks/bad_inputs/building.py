@@ -15,7 +15,7 @@ from skimage import io as skimage_io
 
 from benchmarks.bad_inputs.model import Invocation
 from benchmarks.laboratory import SMOKE, Laboratory
-from phantomscope.stages import data
+from phantomscope.stages import sketching
 
 Content = bytes | np.ndarray[Any, Any]
 UNREADABLE = ("cannot be read as an image", "export or copy it again")
@@ -79,7 +79,7 @@ def sketches_of(lab: Laboratory) -> Path:
     """Return the first shard of sketches, drawn once."""
     folder = lab.folder / "bad-inputs/sketches"
     if not folder.exists():
-        data.simulate(lab.config, sketch=lab.sketch, sketches=folder)
+        sketching.simulate(lab.config, sketch=lab.sketch, sketches=folder)
     return folder
 
 
@@ -87,7 +87,7 @@ def camera_of(lab: Laboratory) -> Path:
     """Return the sketches as the camera sees them, made once."""
     folder = lab.folder / "bad-inputs/camera"
     if not folder.exists():
-        data.photograph(
+        sketching.photograph(
             lab.config, sketch=lab.sketch, prepared=lab.prepared,
             normalisation=lab.normalisation, sketches=sketches_of(lab),
             photographs=folder,

@@ -18,7 +18,7 @@ from benchmarks.bad_inputs.building import (
 from benchmarks.bad_inputs.model import CANARY, Case, Invocation, Trap, run_here
 from benchmarks.laboratory import Laboratory
 from phantomscope.images.writer import ImageSetWriter
-from phantomscope.stages import data
+from phantomscope.stages import data, sketching
 
 
 def _mixed_sizes(folder: Path, lab: Laboratory) -> Invocation:
@@ -69,7 +69,7 @@ def _numbered(folder: Path, lab: Laboratory) -> Invocation:
     data.prepare(
         lab.config, images=images, prepared=prepared, normalisation=normalisation
     )
-    data.photograph(
+    sketching.photograph(
         lab.config, sketch=lab.sketch, prepared=prepared, normalisation=normalisation,
         sketches=sketches_of(lab), photographs=camera,
     )  # fmt: skip

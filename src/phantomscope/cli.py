@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from phantomscope import __version__
@@ -12,7 +12,9 @@ from phantomscope.config.load import load_config, make_config, read_yaml
 from phantomscope.config.papers import load_paper, parts_of
 from phantomscope.errors import PhantomscopeError
 from phantomscope.planning.sharding import resolved, training_processes
+from phantomscope.stages.arguments import arguments, summary
 from phantomscope.stages.perform import exit_status, perform
+from phantomscope.stages.registry import STAGES
 
 
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -54,13 +56,18 @@ def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
 
 
-def _add_stages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from phantomscope.stages.arguments import arguments, summary
-    from phantomscope.stages.registry import STAGES
+def _command(stage: str) -> str:
+    """Return the name of a stage on the command line."""
+    return stage.replace("_", "-")
 
-    for name, function in STAGES.items():
+
+def _add_stages(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], names: Iterable[str]
+) -> None:
+    for name in names:
+        function = STAGES[name]
         parser = commands.add_parser(
-            name.replace("_", "-"),
+            _command(name),
             help=summary(function),
             description=summary(function),
         )
@@ -92,8 +99,8 @@ def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
 
 
-def make_parser(stages: bool = True) -> argparse.ArgumentParser:
-    """Build the parser; other commands do without the stages (and torch)."""
+def make_parser(stages: Iterable[str] = STAGES) -> argparse.ArgumentParser:
+    """Build the parser, with these stages: each brings the libraries of its module."""
     parser = argparse.ArgumentParser(prog="phantomscope", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -101,8 +108,7 @@ def make_parser(stages: bool = True) -> argparse.ArgumentParser:
     _add_config(commands)
     _add_plan(commands)
     _add_verify(commands)
-    if stages:
-        _add_stages(commands)
+    _add_stages(commands, stages)
     return parser
 
 
@@ -155,9 +161,6 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def _stage(options: argparse.Namespace) -> None:
-    from phantomscope.stages.arguments import arguments
-    from phantomscope.stages.registry import STAGES
-
     function = STAGES[options.stage]
     config = load_config(options.config) if options.config else make_config({})
     config = resolved(config)
@@ -175,7 +178,9 @@ LIGHT = {"init": _init, "config": _config, "plan": _plan, "verify": _verify}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    light = bool(argv) and argv[0] in ("--version", *LIGHT)
-    options = make_parser(stages=not light).parse_args(argv)
+    known: dict[str, Iterable[str]] = dict.fromkeys(("--version", *LIGHT), ())
+    known |= {_command(stage): (stage,) for stage in STAGES}
+    stages = known.get(argv[0], STAGES) if argv else STAGES
+    options = make_parser(stages).parse_args(argv)
     command = LIGHT.get(options.command, _stage)
     return exit_status(lambda: command(options), "the command line")

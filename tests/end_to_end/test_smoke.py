@@ -18,7 +18,7 @@ from phantomscope.acquire.split import assert_disjoint
 from phantomscope.config.load import load_config
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
-from phantomscope.stages import checking, data, diffusion, synthesis
+from phantomscope.stages import checking, diffusion, sketching, synthesis
 from phantomscope.tables.results import ResultRow
 from phantomscope.tables.style import TOOLS
 from phantomscope.verify import verify
@@ -259,12 +259,12 @@ def test_no_stage_of_the_unannotated_path_opens_a_label(root, results, tmp_path)
 
     # fmt: off
     with recording() as opened:
-        data.fit_sketch(
+        sketching.fit_sketch(
             config, **real, sketch=sketch, fit=tmp_path / "fit.json",
             objects=tmp_path / "objects.csv",
         )
-        data.simulate(config, sketch=sketch, sketches=sketches)
-        data.photograph(
+        sketching.simulate(config, sketch=sketch, sketches=sketches)
+        sketching.photograph(
             config, **real, sketch=sketch, sketches=sketches,
             photographs=tmp_path / "camera",
         )

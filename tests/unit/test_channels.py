@@ -19,7 +19,7 @@ from phantomscope.images.writer import ImageSetWriter
 from phantomscope.simulate.cell_nuclei import cell_moments, nuclei_of_cells
 from phantomscope.simulate.membrane import surface_depth
 from phantomscope.simulate.meristem import draw_meristem
-from phantomscope.stages import data, diffusion
+from phantomscope.stages import data, diffusion, sketching
 from phantomscope.stages.checking import check
 from phantomscope.stages.synthesis import make_sampler, synthesise
 
@@ -186,8 +186,8 @@ def test_two_channels_go_from_a_folder_to_synthetic_images(tmp_path):
 
     stage(data.acquire, "images")
     stage(data.prepare, "images", "prepared", "normalisation")
-    stage(data.fit_sketch, "prepared", "normalisation", "sketch", "fit", "objects")
-    stage(data.simulate, "sketch", "sketches")
+    stage(sketching.fit_sketch, "prepared", "normalisation", "sketch", "fit", "objects")
+    stage(sketching.simulate, "sketch", "sketches")
     stage(diffusion.train_diffusion, "prepared", "normalisation", "model", "metrics",
           "state")  # fmt: skip
     stage(diffusion.choose_start, "prepared", "normalisation", "sketch", "model",

@@ -14,7 +14,7 @@ from phantomscope.config.load import make_config, sections
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.progress import Progress, clock
 from phantomscope.provenance import load
-from phantomscope.stages import rule
+from phantomscope.stages import data, rule
 from phantomscope.stages.arguments import Output, arguments, convert, summary
 from phantomscope.stages.registry import STAGES
 
@@ -85,7 +85,7 @@ def test_a_fault_of_ours_shows_a_traceback(capsys, monkeypatch):
         """Break."""
         raise ZeroDivisionError
 
-    monkeypatch.setitem(STAGES, "acquire", broken)
+    monkeypatch.setattr(data, "acquire", broken)
     assert main(["acquire", "--images", "x"]) == 2
     shown = capsys.readouterr().err
     assert "Traceback" in shown
@@ -97,7 +97,7 @@ def test_an_interrupt_says_how_to_go_on(capsys, monkeypatch):
         """Stop."""
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(STAGES, "acquire", stopped)
+    monkeypatch.setattr(data, "acquire", stopped)
     assert main(["acquire", "--images", "x"]) == 130
     assert "run the same command again" in capsys.readouterr().err
 

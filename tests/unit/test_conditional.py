@@ -23,7 +23,7 @@ from phantomscope.images.writer import ImageSetWriter
 from phantomscope.simulate.parameters import SketchType
 from phantomscope.simulate.pseudo import pseudo_sketch, slow_background
 from phantomscope.simulate.sketch import draw_sketch
-from phantomscope.stages import data, diffusion, pseudo, synthesis
+from phantomscope.stages import data, diffusion, pseudo, sketching, synthesis
 
 KIND = SketchType.model_validate({
     "name": "a", "radius": [8, 9, 10, 11, 12, 13, 14], "clustering": 0.0,
@@ -169,7 +169,7 @@ def test_pseudo_sketches_of_the_packaged_images(trained, lab):
 def test_synthesis_shows_the_model_its_sketch(trained, lab):
     config, inputs, folder = trained
     assert DiffusionModel.load(folder / "model.pt").conditions == 1
-    data.simulate(config, sketch=lab.sketch, sketches=folder / "sketches")
+    sketching.simulate(config, sketch=lab.sketch, sketches=folder / "sketches")
     images = {}
     for t in (100, 1000):
         write_json(folder / "start.json", {"value": t})

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phantomscope.errors import PhantomscopeError
-from phantomscope.images.noise import NoiseField, derive_key, generator, philox
+from phantomscope.images.noise import NoiseField, derive_key, generator
+from phantomscope.images.philox import philox
 from phantomscope.images.tiles import even_tile, reflect_index, tile_grid, tile_window
 
 # Noise

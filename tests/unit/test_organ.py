@@ -16,7 +16,7 @@ from phantomscope.simulate.meristem_shape import ShapeModel, default_model
 from phantomscope.simulate.parameters import SketchParameters
 from phantomscope.simulate.registry import drawer_of
 from phantomscope.simulate.sketch import simulate_sketch
-from phantomscope.stages import data
+from phantomscope.stages import sketching
 from phantomscope.stages.organ import learn_organ
 
 SHAPE = (20, 48, 64)
@@ -58,7 +58,7 @@ def prepared(tmp_path_factory):
 
 
 def fitted(prepared, folder, config, name="shape_model.npz"):
-    data.fit_sketch(
+    sketching.fit_sketch(
         config, prepared=prepared / "prepared", normalisation=prepared / "norm.json",
         sketch=folder / "sketch.yaml", fit=folder / "fit.json",
         objects=folder / "objects.csv", shape=folder / name if name else None,
@@ -93,7 +93,7 @@ def test_sketches_have_the_learnt_shape(learnt, tmp_path):
     plain = make_config(options("built_in")).simulate
     built_in = simulate_sketch(SketchParameters(types=parameters.types), plain, 0, 0)
     assert (one[1] != built_in[1]).mean() > 0.05
-    data.simulate(config, sketch=learnt, sketches=tmp_path / "sketches", shard=0)
+    sketching.simulate(config, sketch=learnt, sketches=tmp_path / "sketches", shard=0)
     images = ImageSet.open(tmp_path / "sketches")
     np.testing.assert_array_equal(images.mask(images.ids[0]), one[1])
     assert images.info["parameters"]["shape_model"]["sha256"]

@@ -21,7 +21,7 @@ from phantomscope.simulate.raster import Nuclei, paint
 from phantomscope.simulate.registry import drawer_of
 from phantomscope.simulate.series import Sketches, simulate_series
 from phantomscope.simulate.sketch import simulate_sketch
-from phantomscope.stages import data
+from phantomscope.stages import data, sketching
 from phantomscope.stages.checking import check, gather
 from phantomscope.stages.diffusion import train_diffusion
 from phantomscope.stages.publish import publish
@@ -192,7 +192,7 @@ def simulated(folder: Path, shards: int, organism: str = "hela") -> list[ImageSe
     sets = []
     for shard in range(shards):
         target = folder / f"{shards}/shard-{shard:03d}"
-        data.simulate(
+        sketching.simulate(
             config, sketch=folder / "sketch.yaml", sketches=target, shard=shard
         )
         sets.append(ImageSet.open(target))
@@ -256,12 +256,12 @@ def test_tracks_come_through_synthesis_check_and_gather(tmp_path):
     for shard in range(2):
         sets = {name: tmp_path / f"{name}/shard-{shard:03d}" for name in (
             "sketches", "synthetic", "checks", "photographs")}  # fmt: skip
-        stage(data.simulate, "sketch", sketches=sets["sketches"], shard=shard)
+        stage(sketching.simulate, "sketch", sketches=sets["sketches"], shard=shard)
         stage(synthesise, "prepared", "normalisation", "model", "start",
               sketches=sets["sketches"], synthetic=sets["synthetic"])  # fmt: skip
         stage(check, "normalisation", "sketch", synthetic=sets["synthetic"],
               checks=sets["checks"])  # fmt: skip
-        stage(data.photograph, "prepared", "normalisation", "sketch",
+        stage(sketching.photograph, "prepared", "normalisation", "sketch",
               sketches=sets["sketches"], photographs=sets["photographs"])  # fmt: skip
         checks.append(sets["checks"])
         photographs.append(sets["photographs"])

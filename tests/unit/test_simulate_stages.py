@@ -16,7 +16,7 @@ from phantomscope.images.writer import ImageSetWriter
 from phantomscope.simulate.parameters import SketchParameters, SketchType, Volume
 from phantomscope.simulate.patches import SketchPatches
 from phantomscope.simulate.sketch import camera, simulate_sketch
-from phantomscope.stages import data
+from phantomscope.stages import sketching
 
 SPACING = (2.0, 1.0, 1.0)
 NUCLEI = {
@@ -48,12 +48,12 @@ def through_stages(folder: Path, kind: SketchType, size, options) -> ImageSet:
     config = make_config(options)
     paths = prepared(folder, kind, size, config)
     sketch, sketches = folder / "sketch.yaml", folder / "sketches"
-    data.fit_sketch(
+    sketching.fit_sketch(
         config, **paths, sketch=sketch, fit=folder / "fit.json",
         objects=folder / "objects.csv",
     )  # fmt: skip
-    data.simulate(config, sketch=sketch, sketches=sketches)
-    data.photograph(
+    sketching.simulate(config, sketch=sketch, sketches=sketches)
+    sketching.photograph(
         config, sketch=sketch, sketches=sketches, photographs=folder / "photographs",
         **paths,
     )  # fmt: skip
@@ -97,8 +97,8 @@ def test_organisms_go_through_the_stages(tmp_path, variant):
 
 
 def test_parts_of_volumes_are_spread_and_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "PART_VOXELS", 4 * 20 * 20)
-    monkeypatch.setattr(data, "PART_DEPTH", 4)
+    monkeypatch.setattr(sketching, "PART_VOXELS", 4 * 20 * 20)
+    monkeypatch.setattr(sketching, "PART_DEPTH", 4)
     config = make_config({"fit": {"subvolumes": 5}})
     kind = SketchType(
         density=[250.0] * 7, volume=Volume(spacing=SPACING, edge=0.7), **NUCLEI
@@ -106,7 +106,7 @@ def test_parts_of_volumes_are_spread_and_bounded(tmp_path, monkeypatch):
     paths = prepared(tmp_path, kind, (10, 40, 44), config)
     images = ImageSet.open(paths["prepared"])
     scale = Normalisation.load(paths["normalisation"])
-    parts = data._samples(images, images.ids, scale, config)
+    parts = sketching._samples(images, images.ids, scale, config)
     assert [part.shape for part in parts] == [(4, 20, 20)] * 5
     whole = np.stack([scale.to_unit(images.image(i), i) for i in images.ids])
     for part, volume in zip(parts, whole[[0, 0, 0, 1, 1]], strict=True):

@@ -8,7 +8,6 @@ from pathlib import Path
 from phantomscope.acquire.dataset import acquire_dataset, entry_of
 from phantomscope.acquire.download import download
 from phantomscope.acquire.folder import acquire_folder
-from phantomscope.acquire.localisations.images import acquire_localisations
 from phantomscope.acquire.package import acquire_package
 from phantomscope.acquire.remote_zip import fetch_members
 from phantomscope.acquire.samples import find_samples, select
@@ -38,6 +37,9 @@ def acquire(source: Source, folder: Path, files: Sequence[Path] = ()) -> None:
     if source.kind == "package":
         acquire_package(folder)
     elif source.of_tables:
+        # It draws, with numba.
+        from phantomscope.acquire.localisations.images import acquire_localisations
+
         acquire_localisations(source, folder, files)
     elif source.kind == "dataset":
         acquire_dataset(source, files, folder)

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 from phantomscope.acquire.regions import Box, crop, cut, planes_within
 from phantomscope.config.data import Split
@@ -41,8 +40,8 @@ def _units(images: ImageSet) -> dict[str, str]:
     _, pixel_index = np.unique(images.table["sha256"].astype(str), return_inverse=True)
     size = len(names) + int(pixel_index.max()) + 1
     edges = (np.ones(len(groups)), (group_index, len(names) + pixel_index))
-    graph = coo_array(edges, shape=(size, size))
-    _, component = connected_components(graph, directed=False)
+    graph = scipy.sparse.coo_array(edges, shape=(size, size))
+    _, component = scipy.sparse.csgraph.connected_components(graph, directed=False)
     first: dict[int, str] = {}
     return {
         str(name): first.setdefault(int(component[i]), str(name))

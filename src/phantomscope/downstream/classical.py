@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import skimage
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.feature import peak_local_max
-from skimage.filters import threshold_otsu
-from skimage.segmentation import watershed
 
 from phantomscope.downstream.common import Array, check_image, check_pairs
 from phantomscope.errors import PhantomscopeError
@@ -58,7 +56,9 @@ def otsu_watershed(
     smooth = ndimage.gaussian_filter(image, sigma / spacing)
     if smooth.min() == smooth.max():
         return np.zeros(smooth.shape, np.uint16)
-    foreground = ndimage.binary_fill_holes(smooth > threshold_otsu(smooth))
+    foreground = ndimage.binary_fill_holes(
+        smooth > skimage.filters.threshold_otsu(smooth)
+    )
     distance = ndimage.distance_transform_edt(foreground, sampling=spacing)
     radius = _typical_radius(foreground, distance)
     # Without smoothing every dent of an outline gives a ridge and splits the object.
@@ -66,7 +66,7 @@ def otsu_watershed(
     # Centres of touching objects are about two radii apart, those of small ones less;
     # half a radius and radius / 8 above were the best of nine pairs on real nuclei.
     reach = [max(1, round(radius / 2 / size)) for size in spacing]
-    peaks = peak_local_max(
+    peaks = skimage.feature.peak_local_max(
         distance,
         # Parts plateaus, by whole voxels of any axis: the footprint does the rest.
         min_distance=min(reach),
@@ -76,7 +76,7 @@ def otsu_watershed(
     )
     markers = np.zeros(smooth.shape, np.int32)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    objects = watershed(-distance, markers, mask=foreground)
+    objects = skimage.segmentation.watershed(-distance, markers, mask=foreground)
     smallest = _tenth(radius, spacing) if min_size is None else min_size
     small = np.bincount(objects.ravel()) < smallest
     objects[small[objects]] = 0

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phantomscope.config.analysis import Segment
-from phantomscope.downstream import cellpose, cellpose3d, classical, stardist
+from phantomscope.downstream import cellpose, classical, stardist
 from phantomscope.downstream.common import (
     Array,
     count_objects,
@@ -172,6 +172,8 @@ def make_job(
 
 def _train_cellpose(job: Job, folder: Path) -> None:
     if job.dims == 3:
+        from phantomscope.downstream import cellpose3d  # with torch
+
         cellpose3d.train(
             job.examples, job.chance, job.options.cellpose.volumes, folder=folder,
             state=job.state, seed=job.seed, threads=job.options.threads,

@@ -12,7 +12,6 @@ from pathlib import Path
 from phantomscope.config.analysis import Segment
 from phantomscope.downstream import (
     cellpose,
-    cellpose3d,
     classical,
     generalist,
     stardist,
@@ -249,6 +248,8 @@ def _trained(folder: Path | None, tool: str) -> Path:
 def _load_cellpose(folder: Path | None, options: Segment) -> Segmenter:
     folder = _trained(folder, "cellpose")
     if _is_of_volumes(folder):
+        from phantomscope.downstream import cellpose3d  # with torch
+
         return cellpose3d.load(folder, options.cellpose.volumes, options.threads)
     return cellpose.load(folder, options.threads)
 

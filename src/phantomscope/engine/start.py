@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage, optimize
 
 from phantomscope.config.diffusion import Start
 from phantomscope.engine.process import Process
@@ -42,7 +42,7 @@ def noised(images: Sequence[Image], process: Process, t: int, name: str) -> list
 
 def _pooled(images: Sequence[Image]) -> tuple[Image, Image]:
     """All intensities, and all differences from the local mean (fine texture)."""
-    fine = [image - ndimage.gaussian_filter(image, 1.0) for image in images]
+    fine = [image - scipy.ndimage.gaussian_filter(image, 1.0) for image in images]
     return (
         np.concatenate([image.ravel() for image in images]),
         np.concatenate([image.ravel() for image in fine]),
@@ -128,7 +128,7 @@ def relative_fidelity(fidelity: Sequence[float]) -> NDArray[np.float64]:
     ndarray
         Between 0 and 1.
     """
-    smooth = optimize.isotonic_regression(fidelity, increasing=False).x
+    smooth = scipy.optimize.isotonic_regression(fidelity, increasing=False).x
     relative: NDArray[np.float64] = smooth / max(smooth[0], 1e-9)
     return relative
 

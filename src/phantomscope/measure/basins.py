@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
+import skimage
 from numpy.typing import NDArray
-from scipy import ndimage, spatial
-from skimage import draw, morphology, segmentation
 
 Floats = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -91,18 +91,18 @@ def bridges(solid: Mask, reach: float) -> Mask:
     # Short ones first, so that a gap of a pixel is no end for a longer one.
     for longest in reach / 2.0 ** np.arange(2, -1, -1):
         for a, b in _loose_ends(drawn, longest):
-            drawn[draw.line(*a, *b)] = True
+            drawn[skimage.draw.line(*a, *b)] = True
     return drawn & ~solid
 
 
 def _loose_ends(solid: Mask, reach: float) -> list[tuple[Any, Any]]:
     """Pair ends of lines, the nearest first, each with one other."""
-    thin = morphology.skeletonize(solid)
-    crowd = ndimage.convolve(thin.astype(np.uint8), np.ones((3, 3), np.uint8))
+    thin = skimage.morphology.skeletonize(solid)
+    crowd = scipy.ndimage.convolve(thin.astype(np.uint8), np.ones((3, 3), np.uint8))
     ends = np.argwhere(thin & (crowd <= 2))
     if len(ends) < 2:
         return []
-    pairs = spatial.cKDTree(ends).query_pairs(reach, output_type="ndarray")
+    pairs = scipy.spatial.cKDTree(ends).query_pairs(reach, output_type="ndarray")
     apart = np.hypot(*(ends[pairs[:, 0]] - ends[pairs[:, 1]]).T)
     used = np.zeros(len(ends), bool)
     found = []
@@ -142,10 +142,10 @@ def divide(
         Between neighbouring basins, by the two numbers in either order.
     """
     # Bridges are places where a line may run; as wall they count nothing.
-    depth = ndimage.distance_transform_edt(~(solid | bridges(solid, reach)))
+    depth = scipy.ndimage.distance_transform_edt(~(solid | bridges(solid, reach)))
     parts = _basins(wall, solid, depth, marks)
     lines = _lines_between(parts, wall, solid, depth, width)
-    peaks = ndimage.maximum(depth, parts, np.arange(parts.max() + 1))
+    peaks = scipy.ndimage.maximum(depth, parts, np.arange(parts.max() + 1))
     ends = 2.0 * (width + 1)
     owner = _merge(lines, np.asarray(peaks), certainty, ends, int(marks.max()))
     return owner[parts], lines
@@ -154,21 +154,21 @@ def divide(
 def _basins(wall: Floats, solid: Mask, depth: Floats, marks: Labels) -> Labels:
     """Watershed of the distance from walls, from all its maxima and from the marks."""
     # Neighbours over edges only: over corners one looks through a thin wall.
-    cross = ndimage.generate_binary_structure(2, 1)
-    highest = ndimage.maximum_filter(depth, footprint=cross)
-    markers, _ = ndimage.label((depth == highest) & (depth > 0))
+    cross = scipy.ndimage.generate_binary_structure(2, 1)
+    highest = scipy.ndimage.maximum_filter(depth, footprint=cross)
+    markers, _ = scipy.ndimage.label((depth == highest) & (depth > 0))
     markers[markers > 0] += int(marks.max())
     markers[marks > 0] = marks[marks > 0]
     # Walls are flooded last, the strongest part at the very end.
     heights = np.where(solid, wall, -depth)
-    return np.asarray(segmentation.watershed(heights, markers), np.int32)
+    return np.asarray(skimage.segmentation.watershed(heights, markers), np.int32)
 
 
 def _lines_between(
     parts: Labels, wall: Floats, solid: Mask, depth: Floats, width: int
 ) -> Lines:
     """Measure the lines between all neighbouring basins."""
-    inner = ndimage.distance_transform_cdt(solid, "chessboard")
+    inner = scipy.ndimage.distance_transform_cdt(solid, "chessboard")
     found = []
     for axis in (0, 1):
         a, b = np.moveaxis(parts, axis, 0)[:-1], np.moveaxis(parts, axis, 0)[1:]

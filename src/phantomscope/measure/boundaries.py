@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+import skimage
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
-from skimage import morphology, segmentation
 
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.labels import compact_labels
@@ -58,7 +58,9 @@ def boundary_map(labels: ArrayLike, width: int = 1) -> NDArray[np.float32]:
             "instances",
             fix="give integers of shape (Y, X)",
         )
-    inner = segmentation.find_boundaries(np.pad(labels, 1), mode="inner")[1:-1, 1:-1]
+    inner = skimage.segmentation.find_boundaries(np.pad(labels, 1), mode="inner")[
+        1:-1, 1:-1
+    ]
     if width > 1:
         inner = ndimage.binary_dilation(inner, np.ones((width, width)))
     return np.where(inner, np.float32(1), np.float32(-1))
@@ -146,7 +148,7 @@ def decode_boundaries(
             fix="give both on the same grid",
         )
     # Two or three pixels alone are noise.
-    solid = morphology.remove_small_objects(
+    solid = skimage.morphology.remove_small_objects(
         values > level, max_size=2 * width, connectivity=2
     )
     strength = (np.clip(values, -1, 1).astype(np.float32) + 1) / 2

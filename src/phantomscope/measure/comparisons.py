@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from phantomscope.errors import PhantomscopeError
 from phantomscope.measure.statistics import FEWEST_GROUPS
@@ -15,10 +15,10 @@ Floats = NDArray[np.float64]
 
 # All are two-sided.
 TESTS: dict[str, Callable[[Floats, Floats], float]] = {
-    "paired_t": lambda a, b: stats.ttest_rel(a, b).pvalue,
-    "student_t": lambda a, b: stats.ttest_ind(a, b).pvalue,
-    "welch_t": lambda a, b: stats.ttest_ind(a, b, equal_var=False).pvalue,
-    "wilcoxon": lambda a, b: stats.wilcoxon(a, b).pvalue,
+    "paired_t": lambda a, b: scipy.stats.ttest_rel(a, b).pvalue,
+    "student_t": lambda a, b: scipy.stats.ttest_ind(a, b).pvalue,
+    "welch_t": lambda a, b: scipy.stats.ttest_ind(a, b, equal_var=False).pvalue,
+    "wilcoxon": lambda a, b: scipy.stats.wilcoxon(a, b).pvalue,
 }
 
 

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import wasserstein_distance
 
 from phantomscope.errors import PhantomscopeError
 from phantomscope.measure import checks
@@ -213,7 +213,7 @@ def wasserstein(a: ArrayLike, b: ArrayLike) -> float:
     second = np.sort(checks.finite(b, "b"), axis=None)
     if first.size == second.size:
         return float(np.abs(first - second).mean())
-    return float(wasserstein_distance(first, second))
+    return float(scipy.stats.wasserstein_distance(first, second))
 
 
 def pooled_distances(

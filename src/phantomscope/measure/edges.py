@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage, optimize, special
 
 Image = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -26,8 +26,8 @@ def signed_distance(
     The edge lies between pixels: the first pixel on either side has distance 0.5.
     """
     inside, voxel = labels > 0, sampling(labels.ndim, spacing)
-    outer = ndimage.distance_transform_edt(~inside, voxel)
-    inner = ndimage.distance_transform_edt(inside, voxel)
+    outer = scipy.ndimage.distance_transform_edt(~inside, voxel)
+    inner = scipy.ndimage.distance_transform_edt(inside, voxel)
     distance: NDArray[np.float64] = np.where(inside, 0.5 - inner, outer - 0.5)
     return distance
 
@@ -87,13 +87,13 @@ def edge_softness(
     at = np.bincount(where, distance[near], len(bins) + 1)[use] / count[use]
 
     def model(x: Image, low: float, high: float, shift: float, sigma: float) -> Image:
-        edge = special.erfc((x - shift) / (np.sqrt(2) * sigma)) / 2
+        edge = scipy.special.erfc((x - shift) / (np.sqrt(2) * sigma)) / 2
         return np.asarray(low + (high - low) * edge)
 
     first = (profile[-1], profile[0], 0.0, 1.5)
     limits = ([-np.inf, -np.inf, -reach, 0.2], [np.inf, np.inf, reach, reach])
     try:
-        fit, _ = optimize.curve_fit(model, at, profile, first, bounds=limits)
+        fit, _ = scipy.optimize.curve_fit(model, at, profile, first, bounds=limits)
     except (RuntimeError, ValueError):
         return 1.0
     return float(fit[3])

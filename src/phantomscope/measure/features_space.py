@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from skimage import graph, measure
 
 from phantomscope.measure.features_objects import (
@@ -166,7 +166,7 @@ def _closest(objects: Objects) -> Columns:
     vectors = np.full((n, 2, 2), np.nan)
     number = min(3, n)
     if number > 1:
-        found = cKDTree(centres).query(centres, k=number)[1]
+        found = scipy.spatial.cKDTree(centres).query(centres, k=number)[1]
         # With equal centres the object need not come first.
         for i, row in enumerate(found):
             others = row[row != i][: number - 1]

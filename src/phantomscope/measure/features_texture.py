@@ -6,9 +6,9 @@ from typing import Any
 
 import numba
 import numpy as np
+import skimage
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage import morphology
 
 from phantomscope.measure.features_objects import Columns, Floats, Objects
 
@@ -169,7 +169,7 @@ def _subtracted(image: NDArray[Any]) -> Floats:
     """Halve an image and subtract its background."""
     small = _sampled(np.asarray(image, np.float64), SUBSAMPLE)
     back = _sampled(small, SUBSAMPLE)
-    disc = morphology.disk(BACKGROUND_RADIUS)
+    disc = skimage.morphology.disk(BACKGROUND_RADIUS)
     # The border mirrors, which adds nothing to what a disc already sees.
     back = ndimage.grey_erosion(back, footprint=disc, mode="reflect")
     back = ndimage.grey_dilation(back, footprint=disc, mode="reflect")

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import skimage
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.segmentation import find_boundaries
 
 from phantomscope.measure import morphology
 from phantomscope.measure.instance import dice_per_object, match
@@ -119,7 +119,7 @@ def wall_contrast(
         inside) / standard deviation of the latter over all cells; infinite for a cell
         without an inside or a wall.
     """
-    border = find_boundaries(labels, mode="thick")
+    border = skimage.segmentation.find_boundaries(labels, mode="thick")
     depth = ndimage.distance_transform_edt(~border, spacing)
     wall = np.where(depth <= 1.5, labels, 0)
     inner = np.where(depth > 1.5, labels, 0)

@@ -9,9 +9,8 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import fft, ndimage
-from scipy.signal import windows
 
 from phantomscope.errors import PhantomscopeError
 from phantomscope.measure import checks
@@ -24,8 +23,8 @@ Rings = Literal["bins", "circles"]
 
 TAPERS: dict[str, Callable[[int], Floats]] = {
     # The share of both flanks together, an eighth of the side each.
-    "tukey": lambda side: windows.tukey(side, 0.25),
-    "hann": lambda side: windows.hann(side, sym=False),
+    "tukey": lambda side: scipy.signal.windows.tukey(side, 0.25),
+    "hann": lambda side: scipy.signal.windows.hann(side, sym=False),
     "none": np.ones,
 }
 RINGS = ("bins", "circles")
@@ -103,7 +102,9 @@ def ring_correlation(
         shape = (2 ** math.ceil(math.log2(max(shape))),) * 2
     weight = _weight(a.shape, taper)
     transforms = [
-        fft.rfft2(weight * (image - np.sum(weight * image) / weight.sum()), s=shape)
+        scipy.fft.rfft2(
+            weight * (image - np.sum(weight * image) / weight.sum()), s=shape
+        )
         for image in (a, b)
     ]
     sums, count = (_over_bins if rings == "bins" else _over_circles)(
@@ -208,7 +209,7 @@ def _over_circles(
     for product in _products(a, b):
         # One more row and column, since the interpolation does not wrap by itself.
         wide = np.pad(product, ((0, 1), (0, 1)), mode="wrap")
-        values = ndimage.map_coordinates(wide, [y % shape[0], x], order=1)
+        values = scipy.ndimage.map_coordinates(wide, [y % shape[0], x], order=1)
         sums.append(np.bincount(ring, values).astype(np.float64))
     count: Floats = 2.0 * points
     return sums, count

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import skimage
 from numpy.typing import ArrayLike, NDArray
-from skimage.metrics import structural_similarity
 
 from phantomscope.errors import PhantomscopeError
 from phantomscope.measure import checks
@@ -128,7 +128,9 @@ def ssim(
     how: dict[str, Any] = {"win_size": side}
     if window == "gaussian":
         how = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    return float(structural_similarity(a, b, data_range=data_range, **how))
+    return float(
+        skimage.metrics.structural_similarity(a, b, data_range=data_range, **how)
+    )
 
 
 def affine_match(truth: ArrayLike, image: ArrayLike) -> Floats:

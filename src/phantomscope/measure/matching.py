@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from phantomscope.errors import PhantomscopeError
 from phantomscope.measure.overlap import Overlap
@@ -101,7 +99,7 @@ def assign(iou: Floats, threshold: float) -> tuple[NDArray[Any], NDArray[Any]]:
         return rows, columns
     # Sum of IoU / (2 n) stays under 1/2: it breaks ties and never costs a pair.
     cost = -hit.astype(np.float64) - iou / (2 * max(1, min(iou.shape)))
-    rows, columns = linear_sum_assignment(cost)
+    rows, columns = scipy.optimize.linear_sum_assignment(cost)
     kept = hit[rows, columns]
     return rows[kept], columns[kept]
 
@@ -122,11 +120,11 @@ def assign_pairs(table: Overlap, threshold: float) -> NDArray[np.intp]:
     linked = hits if threshold >= 0.5 - _TOLERANCE else np.arange(iou.size)
     rows, columns = table.rows[linked], table.columns[linked]
     n_true, n_pred = table.shape
-    graph = coo_array(
+    graph = scipy.sparse.coo_array(
         (np.ones(linked.size), (rows, columns + n_true)),
         shape=(n_true + n_pred, n_true + n_pred),
     )
-    group = connected_components(graph, directed=False)[1][rows]
+    group = scipy.sparse.csgraph.connected_components(graph, directed=False)[1][rows]
     order = np.argsort(group, kind="stable")
     cuts = np.flatnonzero(np.diff(group[order])) + 1
     kept = [

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy import spatial
 
 from phantomscope.measure.distribution import count_bins, wasserstein
 from phantomscope.measure.edges import Spacing
@@ -65,7 +65,7 @@ def nearest_neighbours(
         ],
         axis=1,
     )
-    distances, _ = spatial.cKDTree(centroids).query(centroids, k=2)
+    distances, _ = scipy.spatial.cKDTree(centroids).query(centroids, k=2)
     return np.asarray(distances[:, 1])
 
 

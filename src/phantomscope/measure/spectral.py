@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import fft
-from scipy.signal import windows
 
 from phantomscope.errors import PhantomscopeError
 from phantomscope.measure import checks
@@ -56,7 +55,7 @@ def radial_power_spectrum(
     weight = _window(values.shape, window)
     # The weighted mean, so that nothing of frequency 0 leaks through the window.
     values = values - np.sum(weight * values) / weight.sum()
-    power = np.abs(fft.fftn(values * weight)) ** 2 / np.sum(weight**2)
+    power = np.abs(scipy.fft.fftn(values * weight)) ** 2 / np.sum(weight**2)
     step = frequency_steps(values.shape).ravel()
     count = np.bincount(step)
     total = np.bincount(step, weights=power.ravel())
@@ -81,7 +80,7 @@ def frequency_steps(shape: tuple[int, ...]) -> NDArray[np.int64]:
     for axis, size in enumerate(shape):
         along = [1] * len(shape)
         along[axis] = size
-        squared = squared + fft.fftfreq(size).reshape(along) ** 2
+        squared = squared + scipy.fft.fftfreq(size).reshape(along) ** 2
     steps: NDArray[np.int64] = np.rint(np.sqrt(squared) * max(shape)).astype(np.int64)
     return steps
 
@@ -97,7 +96,7 @@ def _window(shape: tuple[int, ...], name: str) -> Floats:
         if name == "hann" and size > 2:
             along = [1] * len(shape)
             along[axis] = size
-            weight = weight * windows.hann(size, sym=False).reshape(along)
+            weight = weight * scipy.signal.windows.hann(size, sym=False).reshape(along)
     return weight
 
 

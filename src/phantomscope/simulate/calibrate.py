@@ -14,9 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize, sparse
-from scipy.spatial import KDTree
 
 from phantomscope.config.superresolution import Blinking
 from phantomscope.errors import PhantomscopeError
@@ -121,7 +120,7 @@ def _pairs(
     # Time is a third axis, so that the search is local in it too.
     radius = REACH * np.sqrt(2) * float(precision.max())
     space = np.column_stack([points / radius, frame / (most + 1)])
-    found = KDTree(space).query_pairs(np.sqrt(2), output_type="ndarray")
+    found = scipy.spatial.KDTree(space).query_pairs(np.sqrt(2), output_type="ndarray")
     if len(found) > MOST_PAIRS:
         raise PhantomscopeError(
             "the localisations are too dense to tell molecules apart",
@@ -168,8 +167,8 @@ def molecule_counts(
     counts = []
     for longest in dark:
         a, b, _ = pairs[pairs[:, 2] <= longest + 1].T
-        graph = sparse.coo_array((np.ones(len(a)), (a, b)), (len(frame),) * 2)
-        found = sparse.csgraph.connected_components(graph, directed=False)
+        graph = scipy.sparse.coo_array((np.ones(len(a)), (a, b)), (len(frame),) * 2)
+        found = scipy.sparse.csgraph.connected_components(graph, directed=False)
         counts.append(int(found[0]))
     return np.array(counts)
 
@@ -188,7 +187,7 @@ def _blinking(
 
     start = counts[-1], max(counts[0] / counts[-1] - 1, 1e-3), longest / 10, 0.0
     bounds = ([0, 0, 0.1, 0], [np.inf, 1000, longest, 1.0])
-    (_, more, off, _), _ = optimize.curve_fit(
+    (_, more, off, _), _ = scipy.optimize.curve_fit(
         model, dark.astype(float), counts, start, bounds=bounds, max_nfev=10_000
     )
     # exp(-1 / T) is the chance that a geometric dark time goes on.
@@ -216,7 +215,7 @@ def _background(photons: Floats, wanted: float, sigma: float, base: Blinking) ->
         high *= 4
     if high >= 1e6:
         return 1e6
-    return float(optimize.brentq(lambda b: median(b) - wanted, 0.0, high))
+    return float(scipy.optimize.brentq(lambda b: median(b) - wanted, 0.0, high))
 
 
 def _photons(photons: Floats) -> tuple[Literal["exponential", "lognormal"], float]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from phantomscope.config.simulation import Fit, Simulate
 from phantomscope.errors import PhantomscopeError
@@ -58,7 +58,7 @@ def _first_guess(
             where="fit",
             fix="check `source.channel` and the images, or give `fit.parameters`",
         )
-    rank = stats.spearmanr(objects[list(SHAPES)]).statistic
+    rank = scipy.stats.spearmanr(objects[list(SHAPES)]).statistic
     rank = np.clip(np.nan_to_num(rank), -0.9, 0.9)
     background = measured.background
     return SketchType(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from phantomscope.config.superresolution import Labelling
 from phantomscope.simulate.polylines import Polylines, Structure
@@ -107,7 +107,9 @@ def _outside(
     centre = np.column_stack([lines.points, np.zeros(len(owner)), far * owner])
     places = np.column_stack([marks.points, height, far * marks.ids])
     limit = float(lines.radii.max())
-    distance, near = KDTree(centre).query(places, distance_upper_bound=limit)
+    distance, near = scipy.spatial.KDTree(centre).query(
+        places, distance_upper_bound=limit
+    )
     found = near < len(owner)
     inside = distance[found] < 0.9 * lines.radii[near[found]]
     outside = np.ones(len(marks), bool)

@@ -7,9 +7,8 @@ from typing import Any
 
 import numba
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.cluster import hierarchy
-from scipy.spatial import cKDTree
 
 from phantomscope.config.meristem import Meristem, Shape3
 from phantomscope.simulate.membrane import dilated, eroded, wall_partner
@@ -52,8 +51,8 @@ def cluster_means(points: Array, diameter: float) -> Array:
         order = np.argsort(points[:, axis], kind="stable")
         halves = np.array_split(order, 2)
         return np.concatenate([cluster_means(points[h], diameter) for h in halves])
-    tree = hierarchy.linkage(points, "complete")
-    cluster = hierarchy.fcluster(tree, diameter, "distance") - 1
+    tree = scipy.cluster.hierarchy.linkage(points, "complete")
+    cluster = scipy.cluster.hierarchy.fcluster(tree, diameter, "distance") - 1
     sums = [np.bincount(cluster, points[:, axis]) for axis in range(3)]
     return np.asarray(np.stack(sums, axis=1) / np.bincount(cluster)[:, None])
 
@@ -61,7 +60,7 @@ def cluster_means(points: Array, diameter: float) -> Array:
 def separated(points: Array, distance: float) -> Array:
     """Merge the nearest pairs to their middle until none is nearer than `distance`."""
     while len(points) > 1 and distance > 0:
-        pairs = cKDTree(points).query_pairs(
+        pairs = scipy.spatial.cKDTree(points).query_pairs(
             distance * (1 - 1e-9), output_type="ndarray"
         )
         if not len(pairs):
@@ -157,7 +156,7 @@ def distance_weights(
     """Return by how much the distances of each seed count more (n,), 1 or so."""
     weights = np.ones(len(seeds))
     if len(seeds) > 1:
-        gaps = cKDTree(seeds).query(seeds, k=2, workers=1)[0][:, 1]
+        gaps = scipy.spatial.cKDTree(seeds).query(seeds, k=2, workers=1)[0][:, 1]
         weights += parameters.distance_weight * gaps / max(float(gaps.max()), 1e-9)
     if parameters.size_variation > 0:
         weights *= np.exp(parameters.size_variation * rng.standard_normal(len(seeds)))
@@ -241,7 +240,7 @@ def weighted_voronoi(
     size = np.asarray(spacing, float)
     block = np.maximum(np.round(8 * size.min() / size), 1).astype(np.int64)
     half = float(np.linalg.norm(block * size)) / 2
-    tree = cKDTree(seeds)
+    tree = scipy.spatial.cKDTree(seeds)
     grid = [np.arange(0, n, b) for n, b in zip(mask.shape[1:], block[1:], strict=True)]
     plane = np.stack(np.meshgrid(*grid, indexing="ij"), axis=-1).reshape(-1, 2)
     for z in range(0, mask.shape[0], int(block[0])):  # a layer at a time: little memory

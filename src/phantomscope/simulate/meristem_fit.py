@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.spatial import cKDTree
 from skimage import feature, filters, segmentation
 
 from phantomscope.config.meristem import Meristem, Shape3
@@ -37,7 +36,7 @@ def _isotropic(
     zoom = [s / size for s in spacing]
     if np.allclose(zoom, 1):
         return image, size
-    return ndimage.zoom(image, zoom, order=order), size
+    return scipy.ndimage.zoom(image, zoom, order=order), size
 
 
 def cell_diameter(labels: Labels, spacing: Spacing = (1, 1, 1)) -> float:
@@ -103,14 +102,14 @@ def organ_mask(image: Image, spacing: Spacing = (1, 1, 1), gap: float = 6.0) -> 
         bool.
     """
     fine, size = _isotropic(np.asarray(image, np.float32), spacing, 1)
-    smooth = np.sqrt(np.maximum(ndimage.gaussian_filter(fine, 1.0), 0))
+    smooth = np.sqrt(np.maximum(scipy.ndimage.gaussian_filter(fine, 1.0), 0))
     walls = smooth > filters.threshold_otsu(smooth)
     reach = gap / 2 / size
-    near = ndimage.distance_transform_edt(np.pad(~walls, 1, mode="edge")) <= reach
-    inside = ndimage.distance_transform_edt(near) > reach
-    inside = ndimage.binary_fill_holes(inside[1:-1, 1:-1, 1:-1] | walls)
-    inside = np.stack([ndimage.binary_fill_holes(plane) for plane in inside])
-    parts, count = ndimage.label(inside)
+    near = scipy.ndimage.distance_transform_edt(np.pad(~walls, 1, mode="edge")) <= reach
+    inside = scipy.ndimage.distance_transform_edt(near) > reach
+    inside = scipy.ndimage.binary_fill_holes(inside[1:-1, 1:-1, 1:-1] | walls)
+    inside = np.stack([scipy.ndimage.binary_fill_holes(plane) for plane in inside])
+    parts, count = scipy.ndimage.label(inside)
     if count > 1:
         inside = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
     factors = np.divide(inside.shape, image.shape)
@@ -125,10 +124,10 @@ def organ_mask(image: Image, spacing: Spacing = (1, 1, 1), gap: float = 6.0) -> 
 
 def _watershed(image: Image, mask: Mask, window: float, sigma: float) -> Labels:
     """Cells of an isotropic image: basins between what is brighter than around it."""
-    smooth = ndimage.gaussian_filter(image, 1.5)
-    walls = smooth > ndimage.gaussian_filter(image, window)
-    depth = ndimage.distance_transform_edt(~walls & mask)
-    depth = ndimage.gaussian_filter(depth, sigma)
+    smooth = scipy.ndimage.gaussian_filter(image, 1.5)
+    walls = smooth > scipy.ndimage.gaussian_filter(image, window)
+    depth = scipy.ndimage.distance_transform_edt(~walls & mask)
+    depth = scipy.ndimage.gaussian_filter(depth, sigma)
     peaks = feature.peak_local_max(
         depth, min_distance=3, threshold_abs=1.0, exclude_border=False,
         labels=mask.astype(np.int32),
@@ -243,11 +242,11 @@ def cell_table(labels: Labels, spacing: Spacing = (1, 1, 1)) -> pd.DataFrame:
     sizes = np.bincount(labels.ravel())
     numbers = np.flatnonzero(sizes)
     numbers = numbers[numbers > 0]
-    centres = np.array(ndimage.center_of_mass(labels > 0, labels, numbers))
+    centres = np.array(scipy.ndimage.center_of_mass(labels > 0, labels, numbers))
     distance = np.full(len(numbers), np.nan)
     if len(numbers) > 1:
         places = centres.reshape(-1, 3) * np.asarray(spacing)
-        distance = cKDTree(places).query(places, k=2, workers=1)[0][:, 1]
+        distance = scipy.spatial.cKDTree(places).query(places, k=2, workers=1)[0][:, 1]
     pairs = []
     edge = []
     for axis in range(3):

@@ -7,9 +7,8 @@ from typing import Literal
 
 import numba
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.spatial import cKDTree
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -71,7 +70,7 @@ class Pose:
 
 
 def _largest_part(mask: Mask) -> Mask:
-    parts, count = ndimage.label(mask)
+    parts, count = scipy.ndimage.label(mask)
     if count <= 1:
         return mask
     sizes = np.bincount(parts.ravel())
@@ -247,7 +246,7 @@ class Organ:
         turn = (np.arctan2(rays[:, 1], rays[:, 2]) - self.angle) / (2 * np.pi) % 1.0
         wrapped = np.concatenate([self.table, self.table[:, :1]], axis=1)
         return np.asarray(
-            ndimage.map_coordinates(wrapped, [row, turn * columns], order=1)
+            scipy.ndimage.map_coordinates(wrapped, [row, turn * columns], order=1)
         )
 
 
@@ -262,7 +261,9 @@ def radius_table(vectors: Array, radii: Array) -> Array:
         axis=-1,
     )
     count = min(3, len(radii))
-    _, nearest = cKDTree(vectors).query(grid.reshape(-1, 3), k=count, workers=1)
+    _, nearest = scipy.spatial.cKDTree(vectors).query(
+        grid.reshape(-1, 3), k=count, workers=1
+    )
     means = radii[nearest].reshape(-1, count).mean(axis=1)
     return np.asarray(means.reshape(TABLE))
 

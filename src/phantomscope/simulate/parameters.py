@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import numpy as np
+import scipy
 import yaml
 from numpy.typing import NDArray
 from pydantic import (
@@ -16,7 +17,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from scipy import special
 
 from phantomscope.config.load import read_yaml
 from phantomscope.config.meristem import Sides
@@ -24,7 +24,9 @@ from phantomscope.config.option import Section
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import write_text
 from phantomscope.provenance import file_digest
-from phantomscope.simulate.meristem_shape import ShapeModel
+
+if TYPE_CHECKING:
+    from phantomscope.simulate.meristem_shape import ShapeModel
 
 LEVELS = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 Quantiles = Annotated[list[float], Field(min_length=7, max_length=7)]
@@ -166,7 +168,7 @@ class SketchType(Section):
         """
         matrix = self.correlation.matrix() + 1e-6 * np.eye(3)
         normal = rng.standard_normal((count, 3)) @ np.linalg.cholesky(matrix).T
-        rank = special.ndtr(normal)
+        rank = scipy.special.ndtr(normal)
         tables = (self.radius, self.elongation, self.intensity)
         columns = [quantile(t, rank[:, i]) for i, t in enumerate(tables)]
         return np.stack(columns, axis=1)
@@ -210,6 +212,8 @@ class SketchParameters(Section):
         PhantomscopeError
             If the file is missing, damaged, or no shape model.
         """
+        from phantomscope.simulate.meristem_shape import ShapeModel  # with numba
+
         organ = ShapeModel.load(path)
         known = LearntShape(file=path.name, sha256=file_digest(path))
         found = self.model_copy(update={"shape_model": known})

@@ -14,8 +14,8 @@ from typing import Any
 
 import numba
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -273,7 +273,9 @@ def nearest_distance(share: float) -> float:
     if share >= 1:
         return 0.0
     return float(
-        optimize.brentq(lambda d: float(covered_share(2 * d, 1.0, 1.0)) - share, 0, 1)
+        scipy.optimize.brentq(
+            lambda d: float(covered_share(2 * d, 1.0, 1.0)) - share, 0, 1
+        )
     )
 
 

@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import signal, special
 
 from phantomscope.config.superresolution import Optics
 from phantomscope.errors import PhantomscopeError
@@ -60,7 +60,7 @@ def airy(radius: Floats, wavelength: float, aperture: float) -> Floats:
         float64, 1 in the middle.
     """
     v = np.maximum(2 * np.pi * aperture / wavelength * np.abs(radius), 1e-8)
-    return np.asarray((2 * special.j1(v) / v) ** 2)
+    return np.asarray((2 * scipy.special.j1(v) / v) ** 2)
 
 
 def _integrated(
@@ -80,7 +80,7 @@ def _integrated(
 def _gaussian(sigma: float, pixel: float) -> Floats:
     half = max(1, math.ceil(REACH * sigma / pixel))
     edges = (np.arange(-half, half + 2) - 0.5) * pixel / (math.sqrt(2) * sigma)
-    line = np.diff(special.erf(edges)) / 2
+    line = np.diff(scipy.special.erf(edges)) / 2
     return np.outer(line, line)
 
 
@@ -168,6 +168,6 @@ def blurred(image: NDArray[np.floating[Any]], psf: Floats) -> Floats:
     half = len(psf) // 2
     # Mirrored again and again where the point spread function outgrows the image.
     padded = np.pad(np.asarray(image, float), half, mode="symmetric")
-    found = signal.oaconvolve(padded, psf, mode="valid")
+    found = scipy.signal.oaconvolve(padded, psf, mode="valid")
     # Rounding of the Fourier transforms leaves values just below 0.
     return np.asarray(np.maximum(found, 0))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import skimage
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.filters import threshold_otsu
 
 from phantomscope.config.meristem import Meristem, Shape3
 from phantomscope.simulate.membrane import light_at_depth
@@ -119,7 +119,7 @@ def look(
         last = within.shape[axis] - 1
         both = within.take(range(1, last + 1), axis) & within.take(range(last), axis)
         change.append(float(np.mean(step[both] ** 2)) / (2 * variance))
-    share = float(np.mean(values > threshold_otsu(values)))
+    share = float(np.mean(values > skimage.filters.threshold_otsu(values)))
     walls = bright & within
     # Of the smoothed image: what is brighter than around it is wider than thin walls.
     light = float(np.median(smooth[walls])) if walls.any() else 0.0

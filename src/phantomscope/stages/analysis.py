@@ -1,4 +1,4 @@
-"""Stages after synthesis: segmentation tools, measurement, tables and report."""
+"""Stages of segmentation tools: trained, used and measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from phantomscope.config.arms import parse_arm
 from phantomscope.config.model import Config
@@ -129,62 +128,3 @@ def _check_planes(planes: list[int], shape: tuple[int, ...], prepared: Path) -> 
             where=prepared / "manifest.csv",
             fix="delete its folder and run the same command again",
         )
-
-
-def write_config(config: Config, *, resolved: Output) -> None:
-    """Write the whole config, with all defaults filled in."""
-    content = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    write_text(resolved, content)
-
-
-def _check_root(root: Path) -> None:
-    """Refuse a folder without `config.yaml`: each experiment writes one there.
-
-    What is absent below is left out, so a wrong folder would give empty tables.
-    """
-    fix = "give as `--root` the folder of a run, such as results/demo"
-    if not root.is_dir():
-        raise PhantomscopeError(
-            "the folder of the experiment does not exist", where=root, fix=fix
-        )
-    if not (root / "config.yaml").is_file():
-        raise PhantomscopeError(
-            "this is no folder of an experiment: it has no config.yaml",
-            where=root / "config.yaml",
-            fix=f"{fix}; if its stages ran by hand, write the file: `write-config`",
-        )
-
-
-def tabulate(
-    config: Config, *, root: Place, csv: Output, md: Output, per_image: Output
-) -> None:
-    """Put all scores into one table of results."""
-    from phantomscope.tables.results import (
-        per_image_table,
-        segmentation_rows,
-        write_tables,
-    )
-
-    _check_root(root)
-    write_tables(
-        segmentation_rows(root, config), csv, md, confidence=config.evaluate.confidence
-    )
-    write_text(per_image, per_image_table(root).to_csv(index=False))
-
-
-def draw_figures(config: Config, *, root: Place, figures: list[Output]) -> None:
-    """Draw the figures; each file is named after its figure."""
-    from phantomscope.tables.figures import FIGURES
-
-    _check_root(root)
-    for path in figures:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        FIGURES[path.stem][0](root, config, path)
-
-
-def report(config: Config, *, root: Place, html: Output) -> None:
-    """Write the report: one HTML file with all pictures and tables."""
-    from phantomscope.tables.report import write_report
-
-    _check_root(root)
-    write_report(root, config, html)

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from phantomscope.acquire import plates
 from phantomscope.acquire.plates import acquire_fields
@@ -63,6 +61,9 @@ def resized(image: NDArray[Any], side: int | None) -> Float:
     values = np.ascontiguousarray(image, np.float32)
     if side is None or values.shape[1:] == (side, side):
         return values
+    import torch
+    from torch.nn import functional
+
     small: Float = functional.interpolate(
         torch.from_numpy(values)[None], (side, side), mode="bilinear", antialias=True
     )[0].numpy()

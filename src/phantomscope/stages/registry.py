@@ -1,67 +1,71 @@
-"""All stages by name, for the command line."""
+"""All stages by name, for the command line.
+
+The module of a stage is imported when the stage is asked for: to tabulate, nobody waits
+for the libraries of those that train.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
-from phantomscope.stages import (
-    analysis,
-    appearance,
-    checking,
-    data,
-    diffusion,
-    localising,
-    papers,
-    plates,
-    populations,
-    pseudo,
-    publish,
-    realism,
-    restoration,
-    synthesis,
-    translation,
-)
+from phantomscope.stages.perform import Stage
 
-_FUNCTIONS: tuple[Callable[..., None], ...] = (
-    data.download,
-    data.acquire,
-    data.prepare,
-    data.fit_sketch,
-    data.simulate,
-    data.photograph,
-    localising.simulate_tables,
-    pseudo.pseudo_sketches,
-    diffusion.train_diffusion,
-    diffusion.choose_start,
-    diffusion.distil,
-    synthesis.synthesise,
-    checking.check,
-    checking.gather,
-    publish.publish,
-    realism.measure_realism,
-    populations.measure_populations,
-    appearance.measure_forward,
-    appearance.measure_backward,
-    analysis.train_segmenter,
-    analysis.predict,
-    analysis.evaluate,
-    restoration.make_pairs,
-    restoration.train_restorer,
-    restoration.restore,
-    restoration.evaluate_restoration,
-    restoration.tabulate_restoration,
-    plates.fetch_plates,
-    plates.acquire_plates,
-    plates.pair_fields,
-    translation.train_translator,
-    translation.translate,
-    translation.evaluate_translation,
-    translation.tabulate_translation,
-    analysis.write_config,
-    analysis.tabulate,
-    analysis.draw_figures,
-    analysis.report,
-    papers.tabulate_paper,
-    papers.draw_paper,
-)
-STAGES = {function.__name__: function for function in _FUNCTIONS}
+_OF_MODULES = (
+    ("data", ("download", "acquire", "prepare")),
+    ("sketching", ("fit_sketch", "simulate", "photograph")),
+    ("localising", ("simulate_tables",)),
+    ("pseudo", ("pseudo_sketches",)),
+    ("diffusion", ("train_diffusion", "choose_start", "distil")),
+    ("synthesis", ("synthesise",)),
+    ("checking", ("check", "gather")),
+    ("publish", ("publish",)),
+    ("realism", ("measure_realism",)),
+    ("populations", ("measure_populations",)),
+    ("appearance", ("measure_forward", "measure_backward")),
+    ("analysis", ("train_segmenter", "predict", "evaluate")),
+    (
+        "restoration",
+        (
+            "make_pairs", "train_restorer", "restore", "evaluate_restoration",
+            "tabulate_restoration",
+        ),
+    ),
+    ("plates", ("fetch_plates", "acquire_plates", "pair_fields")),
+    (
+        "translation",
+        (
+            "train_translator", "translate", "evaluate_translation",
+            "tabulate_translation",
+        ),
+    ),
+    ("results", ("write_config", "tabulate", "draw_figures", "report")),
+    ("papers", ("tabulate_paper", "draw_paper")),
+)  # fmt: skip
+
+
+class _Stages(Mapping[str, Stage]):
+    """Functions by name, each looked up in the module that it is written in."""
+
+    def __init__(self) -> None:
+        self._modules = {
+            name: module for module, names in _OF_MODULES for name in names
+        }
+
+    def __getitem__(self, name: str) -> Stage:
+        module = import_module(f"phantomscope.stages.{self._modules[name]}")
+        stage: Stage = getattr(module, name)
+        return stage
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __contains__(self, name: object) -> bool:
+        # That of `Mapping` would import the module.
+        return name in self._modules
+
+
+STAGES: Mapping[str, Stage] = _Stages()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phantomscope.engine.process import make_process
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.noise import NoiseField
 from phantomscope.images.normalise import Normalisation, unit_to_network
@@ -102,6 +101,8 @@ def _stretched(plane: Array) -> Array:
 
 def figure_1(parts: Sequence[Part]) -> Figure:
     """Show real images and sketches of their annotation, clean and noised."""
+    from phantomscope.engine.process import make_process  # with torch
+
     times = sorted({t for part in parts for t in part.config.appearance.times})
     times = [int(t) for t in pick([str(t) for t in times], 4)]
     figure = canvas(0.3 + 2 * 1.75 * len(parts))

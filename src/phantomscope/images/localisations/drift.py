@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import fft
-from scipy.interpolate import CubicSpline
 
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.localisations.render import Renderer, View
@@ -60,7 +59,8 @@ class Drift:
     def at(self, frame: NDArray[np.int64]) -> tuple[Float, Float]:
         """Return the displacement (x, y) in each frame, nm."""
         x, y = (
-            CubicSpline(self.frames, v, bc_type="natural") for v in (self.x, self.y)
+            scipy.interpolate.CubicSpline(self.frames, v, bc_type="natural")
+            for v in (self.x, self.y)
         )
         return x(frame), y(frame)
 
@@ -145,13 +145,15 @@ class DriftFinder:
         """Displacement (x, y) in pixels of each pair whose correlation has a peak."""
         shape = self._images[0].view.shape
         # Zeros beyond the border, or what leaves on one side would enter on the other.
-        padded = tuple(fft.next_fast_len(side + self.most, real=True) for side in shape)
+        padded = tuple(
+            scipy.fft.next_fast_len(side + self.most, real=True) for side in shape
+        )
         spectra, energy = [], []
         smooth = _gaussian(padded)
         for renderer in self._images:
             image = renderer.image()
-            spectra.append(fft.rfft2(image - image.mean(), padded))
-            own = fft.irfft2(np.abs(spectra[-1]) ** 2 * smooth, padded)
+            spectra.append(scipy.fft.rfft2(image - image.mean(), padded))
+            own = scipy.fft.irfft2(np.abs(spectra[-1]) ** 2 * smooth, padded)
             energy.append(max(float(own[0, 0]), 0.0))
         # Of images without any common structure, the correlation has a standard
         # deviation of one over the root of the number of spots of its own size.
@@ -160,7 +162,7 @@ class DriftFinder:
         for i, j in combinations(range(len(spectra)), 2):
             product = np.conj(spectra[i]) * spectra[j] * smooth
             least = SURE * np.sqrt(energy[i] * energy[j] / spots)
-            peak = _peak(fft.irfft2(product, padded), self.most, least)
+            peak = _peak(scipy.fft.irfft2(product, padded), self.most, least)
             if peak is not None:
                 pairs.append((i, j))
                 moves.append(peak)
@@ -169,8 +171,8 @@ class DriftFinder:
 
 def _gaussian(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Spectrum of a Gaussian of standard deviation `SMOOTH`."""
-    v = fft.fftfreq(shape[0])[:, None]
-    u = fft.rfftfreq(shape[1])[None, :]
+    v = scipy.fft.fftfreq(shape[0])[:, None]
+    u = scipy.fft.rfftfreq(shape[1])[None, :]
     power = np.exp(-2 * (np.pi * SMOOTH) ** 2 * (u**2 + v**2))
     return np.asarray(power, np.float32)
 
