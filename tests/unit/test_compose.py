@@ -9,9 +9,9 @@ from scipy import ndimage
 from phantomscope.config.layers import Compose, load_presets, preset
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import generator
+from phantomscope.images.normalise import log_unit
 from phantomscope.simulate.compose import (
     Compositor,
-    log_unit,
     pack_backgrounds,
     pack_crops,
 )

@@ -21,6 +21,7 @@ from scipy import ndimage
 from phantomscope.config.layers import MOST_CROPS, Compose
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import derive_key, generator
+from phantomscope.images.normalise import log_unit
 from phantomscope.simulate.compose_place import (
     BACKGROUND_DRAWS,
     CROP_DRAWS,
@@ -390,11 +391,3 @@ class Compositor:
             image, target.light, other.light, background, target.labels, other.labels,
             placed,
         )  # fmt: skip
-
-
-def log_unit(image: NDArray[Any], limits: Sequence[float]) -> Float:
-    """Return log(1 + intensity), 0 and 1 at these intensities; clipped."""
-    low, high = np.log1p(limits[0]), np.log1p(limits[1])
-    unit = (np.log1p(np.asarray(image, np.float32)) - low) / (high - low)
-    clipped: Float = np.clip(unit, 0, 1).astype(np.float32)
-    return clipped
