@@ -251,14 +251,42 @@ class Crops(Section):
         0, "Of `boxes`: how many of them from each image.", paper="15; 50 (code)", ge=0
     )
 
+    size_limit: float | None = option(
+        None,
+        "Of `labels` and `threshold`: objects of a smaller area are of the class "
+        "`small`, the others `large`. Empty: all are `object`.", unit="px", gt=0,
+    )  # fmt: skip
+    debris: str = option(
+        "debris",
+        "Of `points`: objects with points of this class alone are background.",
+        paper="debris (BBBC026)",
+    )
+    background_window: int = option(
+        0,
+        "Side of the neighbourhood above whose mean is no background. 0: what the "
+        "recipe takes for objects is none, or what is in boxes.",
+        unit="px", paper="255 (BBBC042)", ge=0,
+    )  # fmt: skip
+    background_offset: float = option(
+        25.0, "How far above that mean, in 1/255 of the range of intensities.",
+        paper="25 (BBBC042)", ge=-255, le=255,
+    )  # fmt: skip
+    background_dilation: int = option(
+        0, "Pixels by which what is no background grows.", unit="px",
+        paper="2 (BBBC042)", ge=0, le=100,
+    )  # fmt: skip
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.max_area is not None and self.max_area < self.min_area:
             raise ValueError("`max_area` is below `min_area`: no object is left")
         if self.out_of_focus > self.in_focus:
             raise ValueError("`out_of_focus` is above `in_focus`: classes overlap")
-        if self.window and self.window % 2 == 0:
-            raise ValueError("`window` has to be odd: it has a pixel in the middle")
+        for name in ("window", "background_window"):
+            if getattr(self, name) and getattr(self, name) % 2 == 0:
+                raise ValueError(
+                    f"`{name}` has to be odd: it has a pixel in the middle"
+                )
         if self.score_limits and not -1 < self.score_limits[0] < self.score_limits[1]:
             raise ValueError("`score_limits` need to be above -1, the smaller first")
         if not 0 < self.squares[0] <= self.squares[1]:
