@@ -153,9 +153,9 @@ def test_boxes_have_an_object_in_the_middle(tmp_path):
     options = Crops(recipe="boxes", squares=[20, 40], squares_per_image=6, border=True)
     found, hidden = cut(options, boxes=boxes)
     clean = [c for c in found if c.clean and c.kind != "other"]
-    assert [(c.kind, c.mask.sum()) for c in clean] == [
-        ("object", 14**2), ("astrocyte", 24**2)
-    ]  # fmt: skip
+    assert [c.kind for c in clean] == ["object", "astrocyte"]
+    areas = [int(c.mask.sum()) for c in clean]
+    assert areas == pytest.approx([14**2, 24**2], rel=0.05)
     squares = [c for c in found if c.kind == "other"]
     assert len(squares) == 6
     for square in squares:
