@@ -4,9 +4,9 @@
     with Server() as server:
         server.add("BBBC026/...", (folder / PLATE).read_bytes())
 
-Their content is simulated. The names of BBBC026's files, the colours of its marks and the
-columns of BBBC042's boxes are those that the released code of the paper reads; how folders
-within the archives are called was not seen, and no reader looks at them.
+Their content is simulated. The names of BBBC026's files, the colours of its marks and
+the columns of BBBC042's boxes are those that the released code of the paper reads. How
+folders within the archives are called was not seen, and no reader looks at them.
 """
 
 from __future__ import annotations

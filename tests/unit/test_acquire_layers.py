@@ -20,7 +20,7 @@ from phantomscope.acquire.download import download
 from phantomscope.acquire.videos import acquire_videos
 from phantomscope.config.layers import Crops, preset
 from phantomscope.errors import PhantomscopeError
-from phantomscope.images.annotations import BOXES, POINTS, annotations
+from phantomscope.images.annotations import BOXES, POINTS, read_annotations
 from phantomscope.images.frames import pairs_by_lag
 from phantomscope.images.imageset import ImageSet
 from phantomscope.simulate.crops import extract_crops
@@ -44,7 +44,7 @@ def test_marks_of_bbbc026_become_points(published, tmp_path):
     images = ImageSet.open(tmp_path / "set")
     assert images.ids == list(layers.SITES)
     assert list(images.table["fold"]) == [1, 2, 3, 4, 5]
-    points = annotations(images, POINTS)
+    points = read_annotations(images, POINTS)
     for name in images.ids:
         plain, spots = layers.culture(name)
         own = points[points["id"] == name]
@@ -97,7 +97,7 @@ def test_bbbc042_has_boxes_and_the_published_split(published, tmp_path):
         "0001": "train", "0002": "train", "0999": "train", "1000": "validation",
         "1049": "validation", "1050": "test", "1117": "test",
     }  # fmt: skip
-    boxes = annotations(images, BOXES)
+    boxes = read_annotations(images, BOXES)
     first = boxes[boxes["id"] == "0001"][["y1", "x1", "y2", "x2"]].to_numpy()
     np.testing.assert_array_equal(first, layers.brain(1)[1][:, [1, 0, 3, 2]])
     grey = images.image("0001")
@@ -189,12 +189,12 @@ def test_folders_with_a_table(tmp_path):
     acquire_annotated(tmp_path / "in", table, tmp_path / "points")
     images = ImageSet.open(tmp_path / "points")
     assert images.ids == ["a", "b"]
-    rows = annotations(images, POINTS)
+    rows = read_annotations(images, POINTS)
     assert rows.values.tolist() == [["a", 3, 4, "cell"], ["a", 159, 199, ""]]
-    assert len(annotations(images.select(id="b"), POINTS)) == 0
+    assert len(read_annotations(images.select(id="b"), POINTS)) == 0
     table.write_text("id,y1,x1,y2,x2\nb,0,0,160,200\n")
     acquire_annotated(tmp_path / "in", table, tmp_path / "boxes")
-    boxes = annotations(ImageSet.open(tmp_path / "boxes"), BOXES)
+    boxes = read_annotations(ImageSet.open(tmp_path / "boxes"), BOXES)
     assert boxes.values.tolist() == [["b", 0, 0, 160, 200, ""]]
     wrong = {
         "id,y,x\na,160,4\n": "outside", "id,y,x\nc,1,1\n": "no image",

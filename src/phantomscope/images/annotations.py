@@ -62,7 +62,7 @@ def read_table(path: Path, names: tuple[str, ...]) -> pd.DataFrame:
     return table[list(names)]
 
 
-def annotations(images: ImageSet, name: str) -> pd.DataFrame:
+def read_annotations(images: ImageSet, name: str) -> pd.DataFrame:
     """Return the points (`POINTS`) or boxes (`BOXES`) of the images of a set.
 
     Returns

@@ -99,8 +99,10 @@ def focus_image(image: Image, options: Crops) -> Float:
     else:
         unit = unit_range(image, options)
     if options.score == "log":
-        return np.abs(ndimage.gaussian_laplace(unit, 1.0, mode="mirror"))
-    return np.abs(ndimage.laplace(unit, mode="mirror"))
+        curved: Float = ndimage.gaussian_laplace(unit, 1.0, mode="mirror")
+    else:
+        curved = ndimage.laplace(unit, mode="mirror")
+    return np.abs(curved)
 
 
 def _whole(labels: NDArray[Any], options: Crops) -> NDArray[Any]:
@@ -118,9 +120,9 @@ def cut_labels(
     """Cut out each labelled object; its class is that of its points, size or focus."""
     labels, sharp = _whole(labels, options), focus_image(image, options)
     kinds = [] if points is None else points["type"].tolist()
-    under = (
-        labels_at(points[["y", "x"]], labels) if kinds and points is not None else []
-    )
+    under: list[int] = []
+    if points is not None:
+        under = labels_at(points[["y", "x"]], labels).tolist()
     for number, part in enumerate(ndimage.find_objects(labels), 1):
         own = labels[part] == number
         focus = float(sharp[part][own].mean())

@@ -14,7 +14,7 @@ from scipy import ndimage
 from phantomscope.config.datasets import suggestion
 from phantomscope.config.layers import Crops
 from phantomscope.errors import PhantomscopeError
-from phantomscope.images.annotations import BOXES, POINTS, annotations, read_table
+from phantomscope.images.annotations import BOXES, POINTS, read_annotations, read_table
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.noise import generator
 from phantomscope.images.writer import ImageSetWriter
@@ -112,7 +112,9 @@ def extract_crops(
     """
     table = None
     if options.recipe in ("points", "boxes"):
-        table = annotations(images, POINTS if options.recipe == "points" else BOXES)
+        table = read_annotations(
+            images, POINTS if options.recipe == "points" else BOXES
+        )
     info = {
         "source": "crops", "options": options.model_dump(mode="json"), "seed": seed,
         "of": images.info, "images": hash_of(images),
