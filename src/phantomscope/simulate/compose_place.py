@@ -57,23 +57,22 @@ def render(  # type: ignore[no-untyped-def]
     light, opaque = _padded(values, cover, start, height, width, base, mode)
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     factor, most = np.float32(factor), np.float32(most)
+    at, down, right = _row(wide)
+    stride = light.shape[1]
     for i in range(tall):
         v = (i - (tall - 1) / 2) / zoom
         v = -v if flips[0] else v
         for j in range(wide):
             u = (j - (wide - 1) / 2) / zoom
             u = -u if flips[1] else u
-            # One more for the rim, so that a cast rounds down.
+            # One more for the rim, in which all places beyond the crop end.
             y = cosine * v + sine * u + (height - 1) / 2 + 1
             x = cosine * u - sine * v + (width - 1) / 2 + 1
-            if y < 0 or x < 0 or y >= height + 1 or x >= width + 1:
-                continue
-            top, left = int(y), int(x)
-            down, right = np.float32(y - top), np.float32(x - left)
-            opacity = _between(opaque, top, left, down, right)
-            if opacity > 0:
-                solid[i, j] = opacity
-                drawn[i, j] = _between(light, top, left, down, right)
+            y, x = min(max(y, 0.0), height + 1.0), min(max(x, 0.0), width + 1.0)
+            top, left = np.int32(y), np.int32(x)
+            at[j], down[j], right[j] = top * stride + left, y - top, x - left
+        _interpolate(opaque, at, down, right, solid[i])
+        _interpolate(light, at, down, right, drawn[i])
     if mode == MULTIPLY:
         for i in range(tall):
             for j in range(wide):
@@ -88,8 +87,8 @@ def render(  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True)
 def _padded(values, cover, start, height, width, base, mode):  # type: ignore[no-untyped-def]
     """Light (absorbed light for `MULTIPLY`) and opacity of a crop within a rim of 0."""
-    light = np.zeros((height + 2, width + 2), np.float32)
-    opaque = np.zeros((height + 2, width + 2), np.float32)
+    light = np.zeros((height + 3, width + 3), np.float32)
+    opaque = np.zeros((height + 3, width + 3), np.float32)
     base = np.float32(base)
     for i in range(height):
         for j in range(width):
@@ -104,13 +103,28 @@ def _padded(values, cover, start, height, width, base, mode):  # type: ignore[no
 
 
 @numba.njit(cache=True, nogil=True)
-def _between(image, top, left, down, right):  # type: ignore[no-untyped-def]
-    """Interpolate bilinearly between four pixels."""
-    upper = image[top, left] + right * (image[top, left + 1] - image[top, left])
-    lower = image[top + 1, left] + right * (
-        image[top + 1, left + 1] - image[top + 1, left]
+def _row(length):  # type: ignore[no-untyped-def]
+    """Room for a row of places: first pixel, share of the next along y and x."""
+    return (
+        np.empty(length, np.uint32),
+        np.empty(length, np.float32),
+        np.empty(length, np.float32),
     )
-    return upper + down * (lower - upper)
+
+
+@numba.njit(cache=True, nogil=True)
+def _interpolate(image, at, down, right, out):  # type: ignore[no-untyped-def]
+    """Interpolate a row bilinearly.
+
+    Apart from the loop that finds the places, and without signs, the compiler makes
+    vector code of both: three times as fast as pixel by pixel.
+    """
+    flat, one, stride = image.ravel(), np.uint32(1), np.uint32(image.shape[1])
+    for j in range(len(out)):
+        first, second = at[j], at[j] + stride
+        upper = flat[first] + right[j] * (flat[first + one] - flat[first])
+        lower = flat[second] + right[j] * (flat[second + one] - flat[second])
+        out[j] = upper + down[j] * (lower - upper)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -241,14 +255,11 @@ def place(  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _mirrored(place, length):  # type: ignore[no-untyped-def]
-    """Fold a coordinate back into 0 ... length - 1, mirrored about the end pixels."""
-    last = length - 1.0
-    if last == 0:
-        return 0.0
-    # Once is enough for all but small images; a division would take longer.
-    while place < 0 or place > last:
-        place = -place if place < 0 else 2 * last - place
-    return place
+    """Fold an index back into 0 ... length - 1, mirrored about the end pixels."""
+    if length == 1:
+        return 0
+    place = place % (2 * length - 2)
+    return 2 * length - 2 - place if place >= length else place
 
 
 @numba.njit(cache=True, nogil=True)
@@ -301,7 +312,7 @@ def lay_background(  # type: ignore[no-untyped-def]
         Least and greatest rotation (degrees), whether to mirror, and the percentiles
         between which holes are filled.
     layer : ndarray, shape (Y, X)
-        Changed. Beyond the part that is turned it is mirrored.
+        Changed, Y = X. Beyond the part that is turned it is mirrored.
     """
     which = min(int(draw[0] * len(starts)), len(starts) - 1)
     start, height, width = starts[which], sizes[which, 0], sizes[which, 1]
@@ -312,27 +323,33 @@ def lay_background(  # type: ignore[no-untyped-def]
     if np.isnan(fill):  # the window is one hole
         fill = filling(values, start, width, 0, 0, height, width, shares, draw[6])
     # A row and a column more, of weight 0, so that each pixel has a next one.
-    whole = np.zeros((tall + 1, wide + 1), np.float32)
-    for i in range(tall):
+    whole = np.zeros((layer.shape[0] + 1, layer.shape[1] + 1), np.float32)
+    for i in range(layer.shape[0]):
+        row = start + (top + _mirrored(i, tall)) * width + left
         for j in range(wide):
-            value = values[start + (top + i) * width + left + j]
+            value = values[row + j]
             whole[i, j] = fill if np.isnan(value) else value
+        for j in range(wide, layer.shape[1]):
+            whole[i, j] = whole[i, _mirrored(j, wide)]
     angle = math.radians(within(draw[3], angles[0], angles[1]))
     cosine, sine = math.cos(angle), math.sin(angle)
     flip_y, flip_x = flip and draw[4] < 0.5, flip and draw[5] < 0.5
-    last_y, last_x = tall - 1.0, wide - 1.0
+    last_y, last_x = layer.shape[0] - 1.0, layer.shape[1] - 1.0
+    at, down, right = _row(layer.shape[1])
+    stride = whole.shape[1]
     for i in range(layer.shape[0]):
-        v = i - (layer.shape[0] - 1) / 2
+        v = i - last_y / 2
         v = -v if flip_y else v
         for j in range(layer.shape[1]):
-            u = j - (layer.shape[1] - 1) / 2
+            u = j - last_x / 2
             u = -u if flip_x else u
-            y = cosine * v + sine * u + last_y / 2
-            x = cosine * u - sine * v + last_x / 2
-            y, x = _mirrored(y, tall), _mirrored(x, wide)
-            a, b = int(y), int(x)
-            below, right = np.float32(y - a), np.float32(x - b)
-            layer[i, j] = _between(whole, a, b, below, right)
+            y = abs(cosine * v + sine * u + last_y / 2)
+            x = abs(cosine * u - sine * v + last_x / 2)
+            # Turned by any angle, a square is mirrored once at most at each end.
+            y, x = last_y - abs(last_y - y), last_x - abs(last_x - x)
+            a, b = np.int32(y), np.int32(x)
+            at[j], down[j], right[j] = a * stride + b, y - a, x - b
+        _interpolate(whole, at, down, right, layer[i])
 
 
 @numba.njit(cache=True, nogil=True)
