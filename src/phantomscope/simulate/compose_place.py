@@ -322,13 +322,14 @@ def lay_background(  # type: ignore[no-untyped-def]
     fill = filling(values, start, width, top, left, tall, wide, shares, draw[6])
     if np.isnan(fill):  # the window is one hole
         fill = filling(values, start, width, 0, 0, height, width, shares, draw[6])
+    fill = np.float32(fill)
     # A row and a column more, of weight 0, so that each pixel has a next one.
     whole = np.zeros((layer.shape[0] + 1, layer.shape[1] + 1), np.float32)
     for i in range(layer.shape[0]):
         row = start + (top + _mirrored(i, tall)) * width + left
+        part, line = values[row : row + wide], whole[i]
         for j in range(wide):
-            value = values[row + j]
-            whole[i, j] = fill if np.isnan(value) else value
+            line[j] = fill if np.isnan(part[j]) else part[j]
         for j in range(wide, layer.shape[1]):
             whole[i, j] = whole[i, _mirrored(j, wide)]
     angle = math.radians(within(draw[3], angles[0], angles[1]))
