@@ -13,6 +13,7 @@ import pandas as pd
 from benchmarks import (
     bad_inputs,
     boundaries,
+    compose,
     engine_speed,
     faults,
     frc,
@@ -346,6 +347,7 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "frc": frc.rows,
     "boundaries": boundaries.rows,
     "rendering": rendering.rows,
+    "compose": compose.rows,
     "eschweiler": papers.eschweiler,
     "saguy": papers.saguy,
     "cellresdm": papers.cellresdm,

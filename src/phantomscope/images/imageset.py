@@ -33,7 +33,7 @@ TEXT_COLUMNS = frozenset({
     "id", "image", "mask", "split", "group", "axes", "pixel_unit", "dtype", "sha256",
     "mask_sha256", "parent", "stratum", "type", "limits", "truth", "annotated_planes",
     "tracks", "target", "target_sha256", "cells", "cells_sha256", "plate", "well",
-    "compound", "cell_line", "channel_names",
+    "compound", "cell_line", "channel_names", "control", "time_unit",
 })  # fmt: skip
 
 

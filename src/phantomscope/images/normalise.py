@@ -33,6 +33,14 @@ def unit_to_network(unit: NDArray[Any], transform: str) -> Float:
     return (2 * unit - 1).astype(np.float32)
 
 
+def log_unit(image: NDArray[Any], limits: Sequence[float]) -> Float:
+    """Return log(1 + intensity), 0 and 1 at these intensities; clipped."""
+    low, high = np.log1p(limits[0]), np.log1p(limits[1])
+    unit = (np.log1p(np.asarray(image, np.float32)) - low) / (high - low)
+    clipped: Float = np.clip(unit, 0, 1).astype(np.float32)
+    return clipped
+
+
 def network_to_unit(values: NDArray[Any], transform: str) -> Float:
     """Invert `unit_to_network`."""
     unit = (np.asarray(values, np.float32) + 1) / 2

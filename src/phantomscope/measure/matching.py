@@ -89,10 +89,16 @@ def match_at(table: Overlap, thresholds: Sequence[float]) -> list[Matching]:
     return found
 
 
-def assign(iou: Floats, threshold: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the rows and the columns of the matched pairs of a dense matrix."""
+def assign(
+    iou: Floats, threshold: float, *, disjoint: bool = True
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the rows and the columns of the matched pairs of a dense matrix.
+
+    `disjoint`: neither the true nor the predicted objects overlap among themselves, as
+    those of label images; boxes do.
+    """
     hit = iou >= threshold - _TOLERANCE
-    if threshold > 0.5 + 2 * _TOLERANCE:
+    if disjoint and threshold > 0.5 + 2 * _TOLERANCE:
         # Objects of an image are disjoint, so at most one can share over half the
         # union with a given object: the pairs are one-to-one already.
         rows, columns = np.nonzero(hit)

@@ -1,0 +1,175 @@
+"""From a separated layer to objects, as Javer & Rittscher did it for each data set.
+
+Discs are those of OpenCV's `MORPH_ELLIPSE`, so that sizes of the released code mean the
+same here. Thresholds and areas are arguments; their defaults are the published ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage import measure
+from skimage.filters import threshold_otsu
+from skimage.segmentation import watershed
+
+from phantomscope.errors import PhantomscopeError
+from phantomscope.images.labels import compact_labels
+
+Mask = NDArray[np.bool_]
+Labels = NDArray[Any]
+
+
+def ellipse(side: int) -> Mask:
+    """Return the disc of OpenCV's `MORPH_ELLIPSE`, shape (side, side)."""
+    radius = side // 2
+    rows = np.arange(side) - radius
+    inverse = 1 / radius**2 if radius else 0.0
+    # Where the row is beyond the radius (even sides) it is empty.
+    reach = np.rint(radius * np.sqrt(np.clip(1 - rows**2 * inverse, 0, None)))
+    x = np.arange(side)
+    left, right = radius - reach, np.minimum(radius + reach + 1, side)
+    inside = (x >= np.maximum(left, 0)[:, None]) & (x < right[:, None])
+    found: Mask = inside & (np.abs(rows) <= radius)[:, None]
+    return found
+
+
+def opened(mask: Mask, side: int, passes: int = 1) -> Mask:
+    """Erode, then dilate, so often each, by a disc; beyond the border it goes on."""
+    if side < 2:
+        return mask
+    disc = ellipse(side)
+    eroded = ndimage.binary_erosion(mask, disc, passes, border_value=1)
+    found: Mask = ndimage.binary_dilation(eroded, disc, passes)
+    return found
+
+
+def closed(mask: Mask, side: int, passes: int = 1) -> Mask:
+    """Dilate, then erode, so often each, by a disc; beyond the border is nothing."""
+    if side < 2:
+        return mask
+    disc = ellipse(side)
+    dilated = ndimage.binary_dilation(mask, disc, passes)
+    found: Mask = ndimage.binary_erosion(dilated, disc, passes, border_value=1)
+    return found
+
+
+def otsu_mask(image: NDArray[Any], factor: float = 1.0) -> Mask:
+    """Return what is above Otsu's threshold times a factor; of a flat image nothing."""
+    image = np.asarray(image, np.float32)
+    if image.size == 0 or image.min() == image.max():
+        return np.zeros(image.shape, bool)
+    found: Mask = image > factor * threshold_otsu(image)
+    return found
+
+
+def by_area(labels: Labels, least: float, most: float | None = None) -> Labels:
+    """Drop objects below and above an area (px), and renumber the others."""
+    areas = np.bincount(np.ravel(labels))
+    kept = areas >= least
+    if most is not None:
+        kept &= areas <= most
+    kept[0] = False
+    return compact_labels(np.where(kept[labels], labels, 0))
+
+
+def split_objects(
+    layer: NDArray[Any], *, opening: int = 3, passes: int = 3, window: int = 11,
+    least: float = 300.0, most: float | None = None,
+) -> Labels:  # fmt: skip
+    """Objects of a layer, touching ones split: the rule for BBBC026.
+
+    Otsu, opening, holes filled, distance transform, its maxima within a disc as seeds
+    of a watershed, and small objects dropped.
+
+    Parameters
+    ----------
+    layer : ndarray, shape (Y, X)
+        What the network kept, bright on dark.
+    opening, passes : int
+        Side of the disc of the opening (px), and how often.
+    window : int
+        Side of the disc in which a maximum is the greatest (px).
+    least, most : float
+        Areas (px); for counts of a plate 300 to 5000.
+
+    Returns
+    -------
+    ndarray, shape (Y, X)
+        uint16 or uint32.
+    """
+    mask = ndimage.binary_fill_holes(opened(otsu_mask(layer), opening, passes))
+    distance = ndimage.distance_transform_edt(mask)
+    highest = ndimage.maximum_filter(distance, footprint=ellipse(window))
+    # A plateau is one seed.
+    seeds, _ = ndimage.label((distance == highest) & mask, np.ones((3, 3)))
+    return by_area(watershed(-distance, seeds, mask=mask), least, most)
+
+
+def bounding_boxes(labels: Labels) -> NDArray[np.float64]:
+    """Return the box (y1, x1, y2, x2) of each object, the second corner excluded."""
+    found = [
+        [part[0].start, part[1].start, part[0].stop, part[1].stop]
+        for part in ndimage.find_objects(labels)
+        if part is not None
+    ]
+    return np.array(found, np.float64).reshape(-1, 4)
+
+
+def layer_boxes(
+    layer: NDArray[Any], *, closing: int = 5, least: float = 300.0
+) -> NDArray[np.float64]:
+    """Boxes of the objects of a layer: the rule for BBBC042.
+
+    Otsu (which finds the same whatever the scale), closing, outer outlines by area.
+
+    Parameters
+    ----------
+    layer : ndarray, shape (Y, X)
+        What the network kept, bright on dark.
+    closing : int
+        Side of the disc (px).
+    least : float
+        Area within the outer outline (px); here of pixels, holes filled.
+
+    Returns
+    -------
+    ndarray, shape (n, 4)
+        (y1, x1, y2, x2), px.
+    """
+    mask = ndimage.binary_fill_holes(closed(otsu_mask(layer), closing))
+    labels, _ = ndimage.label(mask, np.ones((3, 3)))
+    return bounding_boxes(by_area(labels, least + 1e-9))
+
+
+def removed_objects(
+    image: NDArray[Any], output: NDArray[Any], *, step: float = 10.0 / 255.0
+) -> Mask:
+    """Return what a network made lighter that removes dark objects: the rule for worms.
+
+    Parameters
+    ----------
+    image, output : ndarray, shape (Y, X)
+        Before and after, in one unit.
+    step : float
+        Least difference; 10 of 255 grey values in the paper. (Its code compares with
+        the sum of the output and the first row of it, which is a slip.)
+    """
+    if np.shape(image) != np.shape(output):
+        raise PhantomscopeError(
+            f"images of shapes {np.shape(image)} and {np.shape(output)} do not go "
+            "together",
+            fix="compare an image with what became of it",
+        )
+    found: Mask = np.asarray(output, np.float64) - np.asarray(image, np.float64) > step
+    return found
+
+
+def object_table(labels: Labels) -> pd.DataFrame:
+    """Return label, area (px) and centre (y, x) of each object."""
+    names = ("label", "area", "centroid")
+    found = pd.DataFrame(measure.regionprops_table(labels, properties=names))
+    return found.rename(columns={"centroid-0": "y", "centroid-1": "x"})
