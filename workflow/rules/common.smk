@@ -3,7 +3,12 @@ from phantomscope.config.arms import parse_arm
 from phantomscope.config.load import make_config, sections
 from phantomscope.config.translation import ALL_METHODS
 from phantomscope.errors import PhantomscopeError
-from phantomscope.planning.sharding import resolved, training_processes
+from phantomscope.planning.sharding import (
+    freed_before,
+    resolved,
+    shards_of_plates,
+    training_processes,
+)
 
 try:
     CONFIG = resolved(
@@ -65,8 +70,13 @@ PAIRING = [
         "low_percentile", "high_percentile",
     )
 ]  # fmt: skip
-OF_PLATES = CONFIG.translate.plates.kind == "gallery"
-FETCHED = f"{RESULTS}/fetched.json" if OF_PLATES else []
+PLATES = CONFIG.translate.plates
+OF_PLATES = PLATES.kind == "gallery"
+RECORD = f"{RESULTS}/fetched/shard-{{shard}}.json"
+# Full size is freed once it has been used, if the config says so.
+FIELDS = directory(f"{RESULTS}/fields/shard-{{shard}}")
+RAW = {"raw": f"{RESULTS}/raw/shard-{{shard}}"} if PLATES.keep == "pairs" else {}
+FETCHED = {"record": RECORD, **RAW} if OF_PLATES else {}
 
 
 wildcard_constraints:
@@ -262,3 +272,22 @@ def translated_shards(wildcards):
     shards = [f"{n:03d}" for n in range(CONFIG.translate.shards)]
     folder = f"{RESULTS}/translated/{wildcards.method}/seed{wildcards.seed}"
     return expand("{folder}/shard-{shard}", folder=folder, shard=shards)
+
+
+def fetched_before(wildcards):
+    """One shard is fetched at a time, and none before there is room for it."""
+    number = int(wildcards.shard)
+    found = [f"{RESULTS}/fetched/shard-{number - 1:03d}.json"] if number else []
+    if PLATES.keep == "pairs":
+        done = freed_before(CONFIG, number)
+        found += [f"{RESULTS}/scaled/shard-{n:03d}" for n in done]
+    return found
+
+
+def counted_with(wildcards):
+    """Intensities of all shards of the plates of a shard, if these share limits."""
+    if CONFIG.translate.scope == "image":
+        return []
+    folder = f"{RESULTS}/intensities"
+    shards = shards_of_plates(CONFIG, int(wildcards.shard))
+    return [f"{folder}/shard-{number:03d}.npz" for number in shards]
