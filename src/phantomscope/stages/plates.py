@@ -75,7 +75,9 @@ def acquire_plates(
         plates.acquire_plates(
             options, record, fields, instances_from_outlines, config.seed, raw=raw
         )
-    plates.assert_apart(ImageSet.open(fields))
+    # A shard may have no image: then it has no columns either.
+    if len(images := ImageSet.open(fields)):
+        plates.assert_apart(images)
 
 
 def resized(image: NDArray[Any], side: int | None) -> Float:
