@@ -1,7 +1,7 @@
 # Config, paths and input functions. The config is checked before any rule.
 from phantomscope.config.arms import parse_arm
 from phantomscope.config.load import make_config, sections
-from phantomscope.config.translation import ALL_METHODS
+from phantomscope.config.translation import ALL_METHODS, PAIRING
 from phantomscope.errors import PhantomscopeError
 from phantomscope.planning.sharding import (
     freed_before,
@@ -62,14 +62,6 @@ SHAPE = {"shape": f"{RESULTS}/shape_model.npz"} if CONFIG.simulate.learns_shape 
 CONDITIONS = ["condition"] if CONFIG.condition.kind == "sketch" else []
 # Arms of restoration, of which those of `restore.arms` are trained.
 RESTORATION_ARMS = "(mathematical|diffusion|experimental)"
-# Options that pairs of brightfield and stains depend on.
-PAIRING = [
-    f"translate.{name}"
-    for name in (
-        "plates", "boundaries", "boundary_width", "size", "scope",
-        "low_percentile", "high_percentile",
-    )
-]  # fmt: skip
 PLATES = CONFIG.translate.plates
 OF_PLATES = PLATES.kind == "gallery"
 RECORD = f"{RESULTS}/fetched/shard-{{shard}}.json"
@@ -77,6 +69,8 @@ RECORD = f"{RESULTS}/fetched/shard-{{shard}}.json"
 FIELDS = directory(f"{RESULTS}/fields/shard-{{shard}}")
 RAW = {"raw": f"{RESULTS}/raw/shard-{{shard}}"} if PLATES.keep == "pairs" else {}
 FETCHED = {"record": RECORD, **RAW} if OF_PLATES else {}
+# Presets of a paper with the same pairs make them once.
+SCALED = f"{CONFIG.translate.pairs_from or RESULTS}/scaled/shard-{{shard}}"
 
 
 wildcard_constraints:

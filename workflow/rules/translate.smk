@@ -114,7 +114,7 @@ rule scale_fields:
         mem_mb=grown(4000),
         runtime=grown(720),
     params:
-        config=sections(CONFIG, *PAIRING),
+        config=sections(CONFIG, "seed", *PAIRING),
     message:
         "Scaling brightfield and stains, shard {wildcards.shard}"
     script:
@@ -124,7 +124,7 @@ rule scale_fields:
 rule pair_fields:
     """Join the shards of pairs into one set, and make sure that its sides are apart."""
     input:
-        scaled=expand(f"{RESULTS}/scaled/shard-{{shard}}", shard=PLATES.shard_names),
+        scaled=expand(SCALED, shard=PLATES.shard_names),
     output:
         pairs=directory(f"{RESULTS}/pairs"),
     log:
@@ -138,7 +138,7 @@ rule pair_fields:
         mem_mb=grown(2000),
         runtime=grown(60),
     params:
-        config=sections(CONFIG, *PAIRING),
+        config=sections(CONFIG, "seed", *PAIRING),
     message:
         "Joining the pairs of brightfield and stains"
     script:

@@ -16,7 +16,9 @@ from torch.nn import functional
 
 from phantomscope.acquire import plates
 from phantomscope.acquire.plates import EXCLUDED, acquire_fields
+from phantomscope.config.load import sections
 from phantomscope.config.model import Config
+from phantomscope.config.translation import PAIRING
 from phantomscope.engine.pairs import to_stored
 from phantomscope.errors import PhantomscopeError, explain_os_errors
 from phantomscope.images.files import atomic_file, read_json
@@ -188,7 +190,8 @@ def _info(config: Config, fields: ImageSet) -> dict[str, Any]:
         "size": options.size, "scope": options.scope,
         "percentiles": [options.low_percentile, options.high_percentile],
     }  # fmt: skip
-    return info | {name: fields.info.get(name) for name in OF_FIELDS}
+    own = {name: fields.info.get(name) for name in OF_FIELDS}
+    return {**info, **own, "options": fingerprint(sections(config, "seed", *PAIRING))}
 
 
 def scale_fields(
@@ -241,10 +244,17 @@ def pair_fields(config: Config, *, scaled: list[Path], pairs: Output) -> None:
     for part, other in zip(scaled[1:], others, strict=True):
         if differs := [name for name in shared if shared[name] != other.get(name)]:
             raise PhantomscopeError(
-                f"this shard is another {' and another '.join(differs)} than the first",
+                f"this shard is of other {', '.join(differs)} than the first one",
                 where=part,
                 fix="delete its folder and run the same command again",
             )
+    if shared["options"] != fingerprint(sections(config, "seed", *PAIRING)):
+        raise PhantomscopeError(
+            "these images were scaled with other options than those of this experiment",
+            where=scaled[0],
+            fix="make the sections `translate` and `seed` alike, or leave "
+            "`translate.pairs_from` empty",
+        )
 
     def finish(partial: Path) -> None:
         excluded = [part / EXCLUDED for part in scaled]
