@@ -110,7 +110,8 @@ class Plates(Section):
         "all",
         "What stays on disk once pairs are made of it. `all`: fetched files and images "
         "in full size; `fetched`: the files, in `downloads`; `pairs`: neither, each "
-        "shard frees its own. Other pairs then have to be read, or fetched, again.",
+        "shard frees its own. Other pairs, and another `keep` or `ahead`, then have to "
+        "be read, or fetched, again.",
     )
     ahead: int = option(
         4,

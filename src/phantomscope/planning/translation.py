@@ -97,7 +97,7 @@ def _plates(config: Config, images: Images, scaled: int) -> list[Work]:
         first = ("fetch_plates",)
     work.append(
         Work("acquire_plates", shards, channels * images.pixels / shards, "pixels",
-             first, stored=raw, store="uint16", kept=freed)
+             first, stored=raw, kept=freed)
     )  # fmt: skip
     ready: tuple[str, ...] = ("acquire_plates",)
     if options.scope == "plate":
@@ -109,7 +109,7 @@ def _plates(config: Config, images: Images, scaled: int) -> list[Work]:
     stored = BYTES * (channels + len(options.boundaries)) * scaled / shards
     work.append(
         Work("scale_fields", shards, channels * images.pixels / shards, "pixels", ready,
-             stored=stored, store="uint16")
+             stored=stored)
     )  # fmt: skip
     return work
 
