@@ -149,6 +149,7 @@ rule train_translator:
     """Train one method of translation on the pairs of the training part."""
     input:
         pairs=rules.pair_fields.output.pairs,
+        pixels=rules.pair_fields.input.scaled,
     output:
         model=f"{RESULTS}/translators/{{method}}/seed{{seed}}/model.pt",
         metrics=f"{RESULTS}/translators/{{method}}/seed{{seed}}/metrics.jsonl",
@@ -180,6 +181,7 @@ rule translate:
     """Predict stains and boundaries of a shard of the test part."""
     input:
         pairs=rules.pair_fields.output.pairs,
+        pixels=rules.pair_fields.input.scaled,
         model=rules.train_translator.output.model,
     output:
         translated=directory(
@@ -210,6 +212,7 @@ rule evaluate_translation:
     """Compare predicted stains and instances of the test part with the real ones."""
     input:
         pairs=rules.pair_fields.output.pairs,
+        pixels=rules.pair_fields.input.scaled,
         translated=translated_shards,
     output:
         scores=directory(f"{RESULTS}/translation_scores/{{method}}/seed{{seed}}"),
