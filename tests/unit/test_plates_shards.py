@@ -208,16 +208,20 @@ def test_which_shards_wait_for_which(scope: str) -> None:
         config = make_config({"translate": {"scope": scope, "plates": options}})
         every = list_sites(config.translate.plates)
         held = [{s.plate for s in shard_sites(every, n, shards)} for n in range(shards)]
+        last = -1
         for n in range(shards):
             mine = [m for m in range(shards) if m == n or held[m] & held[n]]
             assert shards_of_plates(config, n) == mine
             freed = freed_before(config, n)
             if scope == "image":
                 assert freed == ([n - ahead] if n >= ahead else [])
-            # What a shard waits for must not wait for this shard.
-            elif freed:
-                assert freed[0] <= n - ahead
-                assert max(shards_of_plates(config, freed[0])) < n
+            # All before are freed as well, and what a shard waits for does not wait
+            # for this shard.
+            assert freed == list(range(last + 1, last + 1 + len(freed)))
+            last += len(freed)
+            assert last <= max(n - ahead, -1)
+            for one in freed if scope == "plate" else []:
+                assert max(shards_of_plates(config, one)) < n
 
 
 # One survey

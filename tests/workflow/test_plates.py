@@ -55,7 +55,7 @@ def test_each_shard_frees_what_it_fetched(finished):
 
 
 def test_what_was_freed_is_not_missed(finished):
-    results, call = finished
+    _, call = finished
     assert not work(call("--dry-run"))
     # How plates are handled shapes no pairs.
     assert not work(call("--dry-run", plates={"connections": 2}))

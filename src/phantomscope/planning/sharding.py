@@ -163,14 +163,20 @@ def sites_of_plate(config: Config) -> int:
 def freed_before(config: Config, shard: int) -> list[int]:
     """Return the shards of sites that are paired and freed before one is fetched.
 
+    Those that the shard before it has waited for are left out.
+
     With `scope: plate` no shard can be before all of its plate are fetched, so more
     than `ahead` of them may be there at once.
     """
-    latest = shard - config.translate.plates.ahead
     shared = config.translate.scope == "plate"
-    while latest >= 0 and shared and shards_of_plates(config, latest)[-1] >= shard:
-        latest -= 1
-    return [latest] if latest >= 0 else []
+
+    def latest(number: int) -> int:
+        found = max(number - config.translate.plates.ahead, -1)
+        while found >= 0 and shared and shards_of_plates(config, found)[-1] >= number:
+            found -= 1
+        return found
+
+    return list(range(latest(shard - 1) + 1, latest(shard) + 1))
 
 
 def training_processes(config: Config, rule: str) -> int:

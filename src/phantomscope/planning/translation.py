@@ -69,10 +69,11 @@ def evaluated_pixels(config: Config, side: tuple[int, int]) -> int:
 
 def _on_disk(config: Config) -> int:
     """Shards of plates that are there in full size at most, if others are freed."""
-    return max(
-        number - (freed_before(config, number) or [-1])[0]
-        for number in range(config.translate.plates.shards)
-    )
+    most, freed = 0, -1
+    for number in range(config.translate.plates.shards):
+        freed = max([freed, *freed_before(config, number)])
+        most = max(most, number - freed)
+    return most
 
 
 def _plates(config: Config, images: Images, scaled: int) -> list[Work]:
