@@ -173,7 +173,7 @@ def test_shards_that_do_not_belong_together(gallery: Gallery, tmp_path: Path) ->
     make_pairs(other, tmp_path / "other")
     mixed = [tmp_path / f"{name}/scaled/shard-00{n}"
              for n, name in enumerate(("one", "other"))]  # fmt: skip
-    with pytest.raises(PhantomscopeError, match="of other percentiles, options than"):
+    with pytest.raises(PhantomscopeError, match="of other options, percentiles than"):
         stages.pair_fields(config, scaled=mixed, pairs=tmp_path / "pairs")
     # Of a plate that lies in both shards the counts of one are not enough.
     options = gallery.options(shards=3)

@@ -168,11 +168,18 @@ def freed_before(config: Config, shard: int) -> list[int]:
     With `scope: plate` no shard can be before all of its plate are fetched, so more
     than `ahead` of them may be there at once.
     """
-    shared = config.translate.scope == "plate"
+    plates, shared = config.translate.plates, config.translate.scope == "plate"
+    of_plate = sites_of_plate(config)
+    total = len(plates.plates) * of_plate
+
+    def end(number: int) -> int:
+        return (number + 1) * total // plates.shards
 
     def latest(number: int) -> int:
-        found = max(number - config.translate.plates.ahead, -1)
-        while found >= 0 and shared and shards_of_plates(config, found)[-1] >= number:
+        found = max(number - plates.ahead, -1)
+        # Sites of the plates that are whole by then.
+        whole = end(number - 1) // of_plate * of_plate
+        while found >= 0 and shared and end(found) > whole:
             found -= 1
         return found
 
