@@ -175,6 +175,8 @@ def test_shards_that_do_not_belong_together(gallery: Gallery, tmp_path: Path) ->
              for n, name in enumerate(("one", "other"))]  # fmt: skip
     with pytest.raises(PhantomscopeError, match="of other options, percentiles than"):
         stages.pair_fields(config, scaled=mixed, pairs=tmp_path / "pairs")
+    with pytest.raises(PhantomscopeError, match="1 shards, but not all of so many"):
+        stages.pair_fields(config, scaled=mixed[:1], pairs=tmp_path / "pairs")
     # Of a plate that lies in both shards the counts of one are not enough.
     options = gallery.options(shards=3)
     config = config_of(options, scope="plate")

@@ -64,5 +64,11 @@ def test_what_was_freed_is_not_missed(finished):
     assert plan == {"fetch_plates": 1, "acquire_plates": 1, "scale_fields": 1,
                     "pair_fields": 1}  # fmt: skip
     plan = work(call("--dry-run", boundary_width=3))
-    assert plan == {"fetch_plates": 2, "acquire_plates": 2, "scale_fields": 2,
-                    "pair_fields": 1}  # fmt: skip
+    every = {"survey_plates": 1, "fetch_plates": 2, "acquire_plates": 2,
+             "scale_fields": 2, "pair_fields": 1}  # fmt: skip
+    assert plan == every
+    # Other shards are other blocks of sites, also those that keep their number.
+    plan = work(call("--dry-run", plates={"shards": 3}))
+    assert plan == every | dict.fromkeys(
+        ("fetch_plates", "acquire_plates", "scale_fields"), 3
+    )

@@ -69,6 +69,8 @@ RECORD = f"{RESULTS}/fetched/shard-{{shard}}.json"
 FIELDS = directory(f"{RESULTS}/fields/shard-{{shard}}")
 RAW = {"raw": f"{RESULTS}/raw/shard-{{shard}}"} if PLATES.keep == "pairs" else {}
 FETCHED = {"record": RECORD, **RAW} if OF_PLATES else {}
+# Freed images have to be fetched again for other pairs.
+SURVEYED = PAIRING if PLATES.keep == "pairs" else ["translate.plates"]
 # Presets of a paper with the same pairs make them once.
 SCALED = f"{CONFIG.translate.pairs_from or RESULTS}/scaled/shard-{{shard}}"
 

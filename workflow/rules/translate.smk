@@ -13,7 +13,10 @@ rule survey_plates:
         mem_mb=grown(2000),
         runtime=grown(240),
     params:
-        config=sections(CONFIG, "translate.plates", "seed"),
+        # Shards wait for each other by `ancient`, which hides what has changed of them:
+        # what concerns all has to begin here.
+        config=sections(CONFIG, "seed", *SURVEYED),
+        shards=PLATES.shards,
     message:
         "Looking at what is on the plates"
     script:

@@ -41,7 +41,7 @@ Float = NDArray[np.float32]
 KEPT = ("split", "group", "plate", "well", "site", "compound", "cell_line")
 LABELS = {"nuclei": "mask", "cells": "cells"}
 # What pairs say of the set that they are made of.
-OF_FIELDS = ("split", "plates", "survey_sha256", "licence", "citation")
+OF_FIELDS = ("shards", "split", "plates", "survey_sha256", "licence", "citation")
 
 
 def survey_plates(config: Config, *, survey: Output) -> None:
@@ -237,8 +237,14 @@ def _check_shared(images: ImageSet) -> None:
 def pair_fields(config: Config, *, scaled: list[Path], pairs: Output) -> None:
     """Join the shards of pairs into one set, and make sure that its sides are apart."""
     infos = [read_json(part / "info.json") for part in scaled]
+    if any((info["shards"] or 1) != len(scaled) for info in infos):
+        raise PhantomscopeError(
+            f"these are {len(scaled)} shards, but not all of so many",
+            where=scaled[0],
+            fix="delete the folders of shards and run the same command again",
+        )
     shared, *others = (
-        {k: v for k, v in info.items() if k not in ("images", "limits")}
+        {k: v for k, v in info.items() if k not in ("images", "limits", "shards")}
         for info in infos
     )
     for part, other in zip(scaled[1:], others, strict=True):

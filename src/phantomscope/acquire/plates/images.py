@@ -179,6 +179,7 @@ def _info(options: Plates, record: Mapping[str, Any], seed: int) -> dict[str, An
         "plates": record["plates"],
         "options": options.model_dump(mode="json", exclude=set(RUNTIME_OF_PLATES)),
         "split": split_info(options, seed),
+        "shards": record["shards"],
         "survey_sha256": record["survey_sha256"],
         "record_sha256": hashlib.sha256(content).hexdigest(),
     }
