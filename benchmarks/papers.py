@@ -15,6 +15,7 @@ from tests import ctc_archives, shareloc_archives
 from tests.plates import Gallery, small_plates
 from tests.server import Server, serve
 
+from benchmarks import scale
 from benchmarks.laboratory import ROOT, run
 from benchmarks.table import Row, load
 from phantomscope.tables.artefacts import read_table
@@ -108,7 +109,21 @@ def cellresdm(folder: Path) -> list[Row]:
         plates |= small_plates(server.add_bucket(gallery.root))
         minutes = _run_smoke("cellresdm", options, folder / "smoke")
     what = "six methods on two plates"
-    return [smoke_row("cellresdm", what, minutes, "<= 15"), *translation_rows()]
+    rows = [smoke_row("cellresdm", what, minutes, "<= 15"), *plate_plan_rows(folder)]
+    return [*rows, *translation_rows()]
+
+
+def plate_plan_rows(folder: Path) -> list[Row]:
+    """Plan the paper's eight plates, 27,648 sites in 96 shards, without any network."""
+    seconds, memory, jobs = scale.plan(folder, ROOT / "config/cellresdm/paper.yaml")
+    what = "dry run of CellResDM on eight plates of 3456 sites, both presets"
+    command = "python -m benchmarks cellresdm"
+    return [
+        Row("cellresdm.plate_plan_seconds", what, f"{jobs} jobs", seconds, "s", "<= 60",
+            command),
+        Row("cellresdm.plate_plan_memory", f"{what}: peak resident memory",
+            f"{jobs} jobs", memory, "MB", "<= 1000", command),
+    ]  # fmt: skip
 
 
 def translation_rows(results: Path = ROOT / "results/cellresdm") -> list[Row]:

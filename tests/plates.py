@@ -20,7 +20,7 @@ import tifffile
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from phantomscope.acquire.plates import acquire_plates, fetch_plates
+from phantomscope.acquire.plates import acquire_plates, fetch_plates, survey_plates
 from phantomscope.acquire.web import Patience
 from phantomscope.config.plates import Plates, barcode_of
 from phantomscope.errors import PhantomscopeError
@@ -267,8 +267,9 @@ def small_plates(address: str) -> dict[str, Any]:
 
 def make(options: Plates, folder: Path, name: str = "set", **how: Any) -> ImageSet:
     """Fetch and acquire."""
-    record = folder / f"{name}.json"
-    fetch_plates(options, record, patience=IMPATIENT, **how)
+    survey, record = folder / f"{name}-survey.json", folder / f"{name}.json"
+    survey_plates(options, survey, patience=IMPATIENT)
+    fetch_plates(options, survey, record, patience=IMPATIENT, **how)
     acquire_plates(options, record, folder / name, to_instances, seed=0)
     return ImageSet.open(folder / name)
 

@@ -29,6 +29,8 @@ from phantomscope.verify_report import Report
 
 # Beside the outputs, and made by no stage.
 _OTHERS = ("logs", "benchmarks", ".snakemake", ".snakemake_timestamp")
+# Images in full size may be deleted once pairs are made of them.
+_FREED = ("acquire_plates",)
 _NO_STAGE = "(bad record)"
 
 
@@ -136,6 +138,9 @@ class _Verifier:
             tally = self.report.tally(record.stage)
             tally.files += len(artefact.files or [path])
             found = self.measured(path, artefact, record.stage)
+            if found is None and self.is_freed(path, record.stage):
+                self.report.freed.append(self.shown(path))
+                continue
             if found is None:
                 self.gone.append(path)
                 what = f"`{record.stage}` made this, and it is gone or unreadable"
@@ -144,6 +149,11 @@ class _Verifier:
             self.compare(path, artefact, record.stage, *found)
             if artefact.kind == "images":
                 tally.images += self.read_manifest(path, record.stage)
+
+    def is_freed(self, path: str, stage: str) -> bool:
+        """Say whether a set may be gone, since others were made of it."""
+        made = any(place == path for place, *_ in self.used)
+        return stage in _FREED and made and not os.path.lexists(path)
 
     def compare(
         self, path: str, artefact: Artefact, stage: str, digest: str,

@@ -34,9 +34,9 @@ class Report:
         Stage to `Tally`, in the order in which they ran.
     problems : list of PhantomscopeError
         Each with what, where and how to mend it.
-    unaccounted, unrecorded, partial : list of Path
+    unaccounted, unrecorded, partial, freed : list of Path
         Files that no record and no manifest names, inputs without a record of their
-        own, and what stages left that were stopped.
+        own, what stages left that were stopped, and what was freed to save disk.
     """
 
     results: Path
@@ -46,6 +46,7 @@ class Report:
     unaccounted: list[Path] = field(default_factory=list)
     unrecorded: list[Path] = field(default_factory=list)
     partial: list[Path] = field(default_factory=list)
+    freed: list[Path] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -63,6 +64,7 @@ class Report:
             (self.unaccounted, "no record and no manifest names this file"),
             (self.unrecorded, "no record says how this input was made"),
             (self.partial, "left by a stage that was stopped, or that is running"),
+            (self.freed, "not there any more; what was made of it is"),
         ):
             lines += _shortened([f"warning: {path}: {what}" for path in paths])
         width = max(len(name) for name in (*self.stages, "stage"))

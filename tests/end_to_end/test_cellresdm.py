@@ -83,7 +83,7 @@ def test_speed_counts_network_evaluations(finished):
 
 
 def test_no_plate_is_on_both_sides(finished):
-    images = ImageSet.open(finished / PART / "fields")
+    images = ImageSet.open(finished / PART / "fields/shard-000")
     assert_apart(images)
     sides = images.table.groupby("split")["plate"].unique()
     assert [len(sides[name]) for name in ("train", "test")] == [1, 1]
@@ -92,7 +92,7 @@ def test_no_plate_is_on_both_sides(finished):
 
 def test_channels_are_told_by_each_plate(finished):
     """On one plate channel 8 is in focus, on the other channel 6."""
-    images = ImageSet.open(finished / PART / "fields")
+    images = ImageSet.open(finished / PART / "fields/shard-000")
     wanted = ["Brightfield", "Mito", "AGP", "RNA", "ER", "DNA"]
     for identifier, row in images.table.iterrows():
         plate = next(name for name in PLATES if name.startswith(row["plate"]))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from phantomscope.config.painting import PAPER_PLATES
 from phantomscope.config.papers import (
     PAPERS,
     asked_paper,
@@ -13,6 +14,7 @@ from phantomscope.config.papers import (
     merged,
     parts_of,
 )
+from phantomscope.config.plates import barcode_of
 from phantomscope.errors import PhantomscopeError
 
 MINE = {"paper": "eschweiler", "scale": "smoke", "presets": ["best", "plos"],
@@ -88,6 +90,43 @@ def test_shipped_papers_are_fine_with_every_preset(paper, scale):
     for part in parts:
         part.config.check_sides()
         assert part.config.scale == scale
+
+
+def test_presets_share_pairs_where_they_want_the_same():
+    options = {"scale": "paper", "presets": ["paper", "best", "code"]}
+    paper = load_paper("cellresdm", options, "shipped")
+    first, *others = parts_of(paper, "shipped")
+    assert first.config.translate.pairs_from is None
+    for part in others:
+        assert part.config.translate.pairs_from == "results/cellresdm/paper/jump"
+    # Wider outlines, or another number of shards, are other pairs.
+    plates = paper.parts["jump"]["translate"]["plates"]
+    for change in ({"boundary_width": 3}, {"plates": {**plates, "shards": 2}}):
+        translate = {**paper.parts["jump"]["translate"], **change}
+        other = paper.model_copy(
+            update={"parts": {**paper.parts, "b": {"translate": translate}},
+                    "presets": ["paper"]}
+        )  # fmt: skip
+        assert [p.config.translate.pairs_from for p in parts_of(other, "x")] == [
+            None
+        ] * 2
+
+
+def test_the_split_of_the_released_code():
+    path = find_shipped("cellresdm", "code_split.yaml")
+    options = yaml.safe_load(path.read_text())
+    (part,) = parts_of(load_paper("cellresdm", options, str(path)), str(path))
+    plates = part.config.translate.plates
+    sides = plates.split.named
+    # In the order in which they were measured, of each cell line.
+    of_line = {"A549": PAPER_PLATES[:4], "U2OS": PAPER_PLATES[4:]}
+    for line, (one, two, three, four) in of_line.items():
+        assert [sides[barcode_of(name)] for name in (one, two, four)] == [
+            "train", "train", "test",
+        ]  # fmt: skip
+        assert three not in plates.plates
+        assert {dict(plates.cell_lines)[barcode_of(n)] for n in (one, four)} == {line}
+    assert part.config.of_method("cellresdm").process.timesteps == 4
 
 
 def test_nothing_shipped_gives_a_clear_error(tmp_path, monkeypatch):

@@ -16,10 +16,12 @@ from tests.runs import MADE_UP, PACKAGE, UNLABELLED, planned, write_run
 
 from phantomscope.config.load import make_config
 from phantomscope.config.model import Config
+from phantomscope.config.painting import PAPER_PLATES
 from phantomscope.errors import PhantomscopeError
 from phantomscope.planning.command import add_arguments, run
-from phantomscope.planning.plan import CPU_BOUND, make_plan, render, wall_seconds
+from phantomscope.planning.plan import CPU_BOUND, Plan, make_plan, render, wall_seconds
 from phantomscope.planning.rates import Rates, packaged_rates
+from phantomscope.planning.sources import source_images
 from phantomscope.planning.work import Work
 
 # Plans
@@ -163,6 +165,43 @@ def test_command_refuses_what_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(PhantomscopeError, match="cannot be"):
         command("--jobs", "0")
     assert "1 GPU" in command("--config", str(config))
+
+
+def test_plates_are_fetched_once_and_freed() -> None:
+    """Six channels of 1080 px; full size is there of so many shards only."""
+
+    def plan(**changes: object) -> Plan:
+        plates = {"kind": "gallery", "plates": PAPER_PLATES, "shards": 96}
+        own = {k: v for k, v in changes.items() if k in ("scope", "pairs_from")}
+        plates |= {k: v for k, v in changes.items() if k not in own}
+        translate = {"methods": ["unet"], "size": 512, "plates": plates, **own}
+        config = make_config({"translate": translate})
+        return make_plan(config, packaged_rates(), 8, source_images(config))
+
+    raw = 27_648 * 6 * 1080 * 1080 * 2
+    per_byte = packaged_rates().disk["acquire_plates"]
+    for changes, share in (
+        ({}, 1),
+        ({"keep": "fetched"}, 4 / 96),
+        ({"keep": "pairs"}, 4 / 96),
+        # All twelve shards of a plate have to be counted.
+        ({"keep": "pairs", "scope": "plate"}, 12 / 96),
+    ):
+        found = {stage.name: stage for stage in plan(**changes).stages}
+        assert found["fetch_plates"].download_bytes == pytest.approx(0.89 * raw)
+        kept = share if changes.get("keep") == "pairs" else 1
+        assert found["fetch_plates"].disk_bytes == pytest.approx(0.89 * raw * kept)
+        stored = found["acquire_plates"].disk_bytes
+        assert stored == pytest.approx(per_byte * raw * share)
+        assert found["acquire_plates"].jobs == found["scale_fields"].jobs == 96
+        counted = "measure_intensities" in found
+        assert counted == (changes.get("scope") == "plate")
+    shared = plan(pairs_from="results/other")
+    assert shared.totals["download_bytes"] == 0
+    assert {stage.name for stage in shared.stages}.isdisjoint(
+        {"fetch_plates", "acquire_plates", "scale_fields"}
+    )
+    assert plan(address="/a/folder").totals["download_bytes"] == 0
 
 
 def test_planning_is_light() -> None:

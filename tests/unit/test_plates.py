@@ -34,7 +34,7 @@ from phantomscope.acquire.plates import (
     list_sites,
     shard_sites,
 )
-from phantomscope.acquire.plates.fetch import Wanted
+from phantomscope.acquire.plates.survey import Wanted
 from phantomscope.config.painting import PAPER_PLATES
 from phantomscope.config.plates import Plates, barcode_of
 from phantomscope.errors import PhantomscopeError

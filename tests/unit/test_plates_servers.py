@@ -21,9 +21,7 @@ from tests.plates import (
 )
 from tests.server import Server, cut, instead, status
 
-from phantomscope.acquire.plates import (
-    fetch_plates,
-)
+from phantomscope.acquire.plates import fetch_plates, survey_plates
 from phantomscope.acquire.plates.store import open_store
 from phantomscope.config.plates import barcode_of
 from phantomscope.errors import PhantomscopeError
@@ -72,8 +70,11 @@ def test_a_subset_costs_what_it_weighs(
         update={"split": options.split.model_copy(update={"test": [PLATES[0]],
                                                           "train": []})}
     )  # fmt: skip
-    record = tmp_path / "record.json"
-    fetch_plates(options, record)
+    survey, record = tmp_path / "survey.json", tmp_path / "record.json"
+    before = len(objects(server))
+    survey_plates(options, survey)
+    assert not any(key.endswith(".tiff") for key in objects(server)[before:])
+    fetch_plates(options, survey, record)
     tiffs = [key for key in objects(server) if key.endswith(".tiff")]
     names = {Path(key).name for key in tiffs}
     numbers = dict(
@@ -84,8 +85,11 @@ def test_a_subset_costs_what_it_weighs(
     assert sum(key.endswith("outlines.png") for key in objects(server)) == 2
     # All again costs no image: the files are there, and hashes are compared.
     before = len(server.requests)
-    fetch_plates(options, tmp_path / "again.json")
+    survey_plates(options, survey)
     assert all("list-type" in r.path for r in server.requests[before:])
+    before = len(server.requests)
+    fetch_plates(options, survey, tmp_path / "again.json")
+    assert len(server.requests) == before
     first, second = (
         json.loads(p.read_text()) for p in (record, tmp_path / "again.json")
     )
@@ -111,7 +115,8 @@ def test_a_stopped_download_goes_on(
     gallery: Gallery, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = gallery.options(address=server.add_bucket(gallery.root))
-    record = tmp_path / "record.json"
+    survey, record = tmp_path / "survey.json", tmp_path / "record.json"
+    survey_plates(options, survey)
 
     def stop_between_images(watch: CleanStop) -> None:
         if sum(key.endswith(".tiff") for key in objects(server)) > 9:
@@ -120,11 +125,11 @@ def test_a_stopped_download_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(CleanStop, "check", stop_between_images)
         with pytest.raises(StopRequestedError):
-            fetch_plates(options, record, patience=IMPATIENT)
+            fetch_plates(options, survey, record, patience=IMPATIENT)
     assert not record.exists()
     fetched = len(objects(server))
     assert fetched < 40
-    fetch_plates(options, record, patience=IMPATIENT)
+    fetch_plates(options, survey, record, patience=IMPATIENT)
     # What was on its way came to its end, and nothing is asked for twice.
     asked = objects(server)
     assert len(asked) == len(set(asked)) == 8 * 8 + 2 * 2 + 2

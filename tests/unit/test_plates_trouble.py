@@ -23,6 +23,7 @@ from phantomscope.acquire.plates import (
     acquire_plates,
     excluded_of,
     fetch_plates,
+    survey_plates,
 )
 from phantomscope.acquire.plates.harmony import read_index
 from phantomscope.acquire.plates.tables import read_load_data
@@ -288,7 +289,8 @@ def test_all_broken_sites_are_told_at_once(gallery: Gallery, tmp_path: Path) -> 
 
 
 def test_a_conversion_that_is_none(gallery: Gallery, tmp_path: Path) -> None:
-    fetch_plates(gallery.options(), tmp_path / "r.json")
+    survey_plates(gallery.options(), tmp_path / "survey.json")
+    fetch_plates(gallery.options(), tmp_path / "survey.json", tmp_path / "r.json")
     with pytest.raises(PhantomscopeError, match=r"became \(2, 2\) of float64"):
         acquire_plates(
             gallery.options(), tmp_path / "r.json", tmp_path / "set",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 from collections import Counter
 
 import pytest
@@ -83,6 +84,46 @@ def test_structures_and_sizes_are_planned(scale, preset, sizes, snakemake, tmp_p
     assert "GPU h" in process.stderr
     total = re.search(r"^total +([\d,]+) +([\d,.]+) +([\d,.]+)", process.stderr, re.M)
     assert (float(total[3].replace(",", "")) > 100) == (scale == "paper")
+
+
+def test_eight_plates_are_planned_with_shards_requests_and_cost(snakemake, tmp_path):
+    """27,648 sites, without any network."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "cellresdm")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    jobs = planned(process)
+    # Of the processor: other tests may run beside.
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert seconds < 30
+    # Largest of all that this process has called so far, in kB.
+    assert after.ru_maxrss < 1e6
+    first = "cellresdm_paper_jump_"
+    assert jobs[first + "survey_plates"] == 1
+    for rule in ("fetch_plates", "acquire_plates", "scale_fields"):
+        assert jobs[first + rule] == 96, rule
+        # Both presets want the same pairs.
+        assert jobs[f"cellresdm_best_jump_{rule}"] == 0
+    for preset in ("paper", "best"):
+        start = f"cellresdm_{preset}_jump_"
+        assert jobs[start + "pair_fields"] == 1
+        assert jobs[start + "train_translator"] == 6
+        assert jobs[start + "translate"] == 6 * 50
+        assert jobs[start + "measure_intensities"] == 0
+    table = dict(
+        (found[1], [float(n.replace(",", "")) for n in found[2].split()])
+        for found in re.finditer(r"^(\w+) {2,}([\d., ]+)$", process.stderr, re.M)
+    )
+    # Cores, GPUs, GB and hours of a job.
+    assert table["train_translator"] == [1, 1, 8, 24]
+    assert table["translate"][1] == 1
+    assert table["fetch_plates"] == [1, 0, 2, 24]
+    assert table["scale_fields"] == [1, 0, 4, 12]
+    _, core_hours, gpu_hours, download, disk = table["total"]
+    assert core_hours > gpu_hours > 100
+    # Six channels of 1080 px at 0.89 of 16 bit.
+    assert download == pytest.approx(27_648 * 6 * 1080**2 * 2 * 0.89e-9, rel=1e-3)
+    # Less than all of it at a time, as shards are freed.
+    assert 50 < disk < download
 
 
 def test_a_config_of_a_paper_needs_no_target(root, snakemake, tmp_path):

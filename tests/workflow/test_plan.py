@@ -253,7 +253,8 @@ def test_translation_is_planned(snakemake, tmp_path):
     path = write(tmp_path / "config.yaml", TRANSLATING)
     found = work(snakemake(tmp_path, "--dry-run", "--configfile", path))
     assert found == Counter(
-        write_config=1, fetch_plates=1, acquire_plates=1, pair_fields=1,
+        write_config=1, survey_plates=1, fetch_plates=1, acquire_plates=1,
+        scale_fields=1, pair_fields=1,
         train_translator=4, translate=12, evaluate_translation=4,
         tabulate_translation=1, draw_translation=1, report_translation=1,
     )  # fmt: skip

@@ -13,6 +13,7 @@ from phantomscope.config.papers import asked_paper, load_paper, parts_of
 from phantomscope.errors import PhantomscopeError
 from phantomscope.locks import attend
 from phantomscope.planning.command import estimate
+from phantomscope.planning.requests import render_requests
 
 CONFIG_FILES = ", ".join(map(str, workflow.configfiles)) or "--config"
 PAPER_NAME = asked_paper(config, sys.argv)

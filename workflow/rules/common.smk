@@ -1,9 +1,14 @@
 # Config, paths and input functions. The config is checked before any rule.
 from phantomscope.config.arms import parse_arm
 from phantomscope.config.load import make_config, sections
-from phantomscope.config.translation import ALL_METHODS
+from phantomscope.config.translation import ALL_METHODS, PAIRING
 from phantomscope.errors import PhantomscopeError
-from phantomscope.planning.sharding import resolved, training_processes
+from phantomscope.planning.sharding import (
+    freed_before,
+    resolved,
+    shards_of_plates,
+    training_processes,
+)
 
 try:
     CONFIG = resolved(
@@ -57,16 +62,17 @@ SHAPE = {"shape": f"{RESULTS}/shape_model.npz"} if CONFIG.simulate.learns_shape 
 CONDITIONS = ["condition"] if CONFIG.condition.kind == "sketch" else []
 # Arms of restoration, of which those of `restore.arms` are trained.
 RESTORATION_ARMS = "(mathematical|diffusion|experimental)"
-# Options that pairs of brightfield and stains depend on.
-PAIRING = [
-    f"translate.{name}"
-    for name in (
-        "plates", "boundaries", "boundary_width", "size", "scope",
-        "low_percentile", "high_percentile",
-    )
-]  # fmt: skip
-OF_PLATES = CONFIG.translate.plates.kind == "gallery"
-FETCHED = f"{RESULTS}/fetched.json" if OF_PLATES else []
+PLATES = CONFIG.translate.plates
+OF_PLATES = PLATES.kind == "gallery"
+RECORD = f"{RESULTS}/fetched/shard-{{shard}}.json"
+# Full size is freed once it has been used, if the config says so.
+FIELDS = directory(f"{RESULTS}/fields/shard-{{shard}}")
+RAW = {"raw": f"{RESULTS}/raw/shard-{{shard}}"} if PLATES.keep == "pairs" else {}
+FETCHED = {"record": RECORD, **RAW} if OF_PLATES else {}
+# Freed images have to be fetched again for other pairs.
+SURVEYED = PAIRING if PLATES.keep == "pairs" else ["translate.plates"]
+# Presets of a paper with the same pairs make them once.
+SCALED = f"{CONFIG.translate.pairs_from or RESULTS}/scaled/shard-{{shard}}"
 
 
 wildcard_constraints:
@@ -262,3 +268,22 @@ def translated_shards(wildcards):
     shards = [f"{n:03d}" for n in range(CONFIG.translate.shards)]
     folder = f"{RESULTS}/translated/{wildcards.method}/seed{wildcards.seed}"
     return expand("{folder}/shard-{shard}", folder=folder, shard=shards)
+
+
+def fetched_before(wildcards):
+    """One shard is fetched at a time, and none before there is room for it."""
+    number = int(wildcards.shard)
+    found = [f"{RESULTS}/fetched/shard-{number - 1:03d}.json"] if number else []
+    if PLATES.keep == "pairs":
+        done = freed_before(CONFIG, number)
+        found += [f"{RESULTS}/scaled/shard-{n:03d}" for n in done]
+    return found
+
+
+def counted_with(wildcards):
+    """Intensities of all shards of the plates of a shard, if these share limits."""
+    if CONFIG.translate.scope == "image":
+        return []
+    folder = f"{RESULTS}/intensities"
+    shards = shards_of_plates(CONFIG, int(wildcards.shard))
+    return [f"{folder}/shard-{number:03d}.npz" for number in shards]

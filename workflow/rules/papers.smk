@@ -31,6 +31,8 @@ if workflow.is_main_process:
     bring_to_present(*map(Path, OWNED))
     if PAPER:
         print(estimate([part.config for part in PARTS]), file=sys.stderr)
+        starts = [f"{PAPER.paper}_{part.preset}_{part.name}_" for part in PARTS]
+        print(render_requests(workflow.rules, starts), file=sys.stderr)
 
 
 PAPER_TABLES = []

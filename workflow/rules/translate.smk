@@ -1,11 +1,40 @@
-rule fetch_plates:
-    """Fetch the files of the chosen wells and sites of plates, and only these."""
+rule survey_plates:
+    """Read the tables of plates, and list their files; no image is fetched."""
     output:
-        record=f"{RESULTS}/fetched.json",
+        survey=f"{RESULTS}/plates.json",
     log:
-        f"{RESULTS}/logs/fetch_plates.log",
+        f"{RESULTS}/logs/survey_plates.log",
     benchmark:
-        f"{RESULTS}/benchmarks/fetch_plates.tsv"
+        f"{RESULTS}/benchmarks/survey_plates.tsv"
+    localrule: True
+    conda:
+        "../../envs/phantomscope.yaml"
+    resources:
+        mem_mb=grown(2000),
+        runtime=grown(240),
+    params:
+        # Shards wait for each other by `ancient`, which hides what has changed of them:
+        # what concerns all has to begin here.
+        config=sections(CONFIG, "seed", *SURVEYED),
+        shards=PLATES.shards,
+    message:
+        "Looking at what is on the plates"
+    script:
+        "../../scripts/survey_plates.py"
+
+
+rule fetch_plates:
+    """Fetch the files of a shard of the sites of plates, and only these."""
+    input:
+        survey=rules.survey_plates.output.survey,
+        after=ancient(fetched_before),
+    output:
+        **{name: temp(directory(path)) for name, path in RAW.items()},
+        record=RECORD,
+    log:
+        f"{RESULTS}/logs/fetch_plates.{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/fetch_plates.{{shard}}.tsv"
     localrule: True
     conda:
         "../../envs/phantomscope.yaml"
@@ -14,8 +43,9 @@ rule fetch_plates:
         runtime=grown(1440),
     params:
         config=sections(CONFIG, "translate.plates", "seed"),
+        shards=PLATES.shards,
     message:
-        "Fetching plates"
+        "Fetching plates, shard {wildcards.shard}"
     script:
         "../../scripts/fetch_plates.py"
 
@@ -23,13 +53,14 @@ rule fetch_plates:
 rule acquire_plates:
     """Make an image set of plates, or of a folder of images with several channels."""
     input:
-        record=FETCHED,
+        **FETCHED,
     output:
-        fields=directory(f"{RESULTS}/fields"),
+        fields=FIELDS if PLATES.keep == "all" else temp(FIELDS),
     log:
-        f"{RESULTS}/logs/acquire_plates.log",
+        f"{RESULTS}/logs/acquire_plates.{{shard}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/acquire_plates.tsv"
+        f"{RESULTS}/benchmarks/acquire_plates.{{shard}}.tsv"
+    priority: 10
     conda:
         "../../envs/phantomscope.yaml"
     resources:
@@ -38,21 +69,47 @@ rule acquire_plates:
     params:
         config=sections(CONFIG, "translate.plates", "seed"),
     message:
-        "Reading plates"
+        "Reading plates, shard {wildcards.shard}"
     script:
         "../../scripts/acquire_plates.py"
 
 
-rule pair_fields:
-    """Scale images of several channels, and draw the boundaries of their objects."""
+rule measure_intensities:
+    """Count the intensities of each channel, over the images of each plate."""
     input:
         fields=rules.acquire_plates.output.fields,
     output:
-        pairs=directory(f"{RESULTS}/pairs"),
+        intensities=f"{RESULTS}/intensities/shard-{{shard}}.npz",
     log:
-        f"{RESULTS}/logs/pair_fields.log",
+        f"{RESULTS}/logs/measure_intensities.{{shard}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/pair_fields.tsv"
+        f"{RESULTS}/benchmarks/measure_intensities.{{shard}}.tsv"
+    priority: 20
+    conda:
+        "../../envs/phantomscope.yaml"
+    resources:
+        mem_mb=grown(2000),
+        runtime=grown(240),
+    params:
+        config=sections(CONFIG, "translate.plates"),
+    message:
+        "Counting intensities, shard {wildcards.shard}"
+    script:
+        "../../scripts/measure_intensities.py"
+
+
+rule scale_fields:
+    """Scale images of several channels, and draw the boundaries of their objects."""
+    input:
+        fields=rules.acquire_plates.output.fields,
+        intensities=counted_with,
+    output:
+        scaled=directory(f"{RESULTS}/scaled/shard-{{shard}}"),
+    log:
+        f"{RESULTS}/logs/scale_fields.{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/scale_fields.{{shard}}.tsv"
+    priority: 20
     retries: SLICES
     conda:
         "../../envs/phantomscope.yaml"
@@ -60,9 +117,33 @@ rule pair_fields:
         mem_mb=grown(4000),
         runtime=grown(720),
     params:
-        config=sections(CONFIG, *PAIRING),
+        config=sections(CONFIG, "seed", *PAIRING),
     message:
-        "Pairing brightfield and stains"
+        "Scaling brightfield and stains, shard {wildcards.shard}"
+    script:
+        "../../scripts/scale_fields.py"
+
+
+rule pair_fields:
+    """Join the shards of pairs into one set, and make sure that its sides are apart."""
+    input:
+        scaled=expand(SCALED, shard=PLATES.shard_names),
+    output:
+        pairs=directory(f"{RESULTS}/pairs"),
+    log:
+        f"{RESULTS}/logs/pair_fields.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pair_fields.tsv"
+    localrule: True
+    conda:
+        "../../envs/phantomscope.yaml"
+    resources:
+        mem_mb=grown(2000),
+        runtime=grown(60),
+    params:
+        config=sections(CONFIG, "seed", *PAIRING),
+    message:
+        "Joining the pairs of brightfield and stains"
     script:
         "../../scripts/pair_fields.py"
 
@@ -71,6 +152,7 @@ rule train_translator:
     """Train one method of translation on the pairs of the training part."""
     input:
         pairs=rules.pair_fields.output.pairs,
+        pixels=rules.pair_fields.input.scaled,
     output:
         model=f"{RESULTS}/translators/{{method}}/seed{{seed}}/model.pt",
         metrics=f"{RESULTS}/translators/{{method}}/seed{{seed}}/metrics.jsonl",
@@ -102,6 +184,7 @@ rule translate:
     """Predict stains and boundaries of a shard of the test part."""
     input:
         pairs=rules.pair_fields.output.pairs,
+        pixels=rules.pair_fields.input.scaled,
         model=rules.train_translator.output.model,
     output:
         translated=directory(
@@ -132,6 +215,7 @@ rule evaluate_translation:
     """Compare predicted stains and instances of the test part with the real ones."""
     input:
         pairs=rules.pair_fields.output.pairs,
+        pixels=rules.pair_fields.input.scaled,
         translated=translated_shards,
     output:
         scores=directory(f"{RESULTS}/translation_scores/{{method}}/seed{{seed}}"),

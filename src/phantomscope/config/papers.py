@@ -16,9 +16,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from phantomscope.config.datasets import CHECKOUT, suggestion
-from phantomscope.config.load import make_config, read_yaml
+from phantomscope.config.load import make_config, read_yaml, sections
 from phantomscope.config.model import Config
 from phantomscope.config.option import Section
+from phantomscope.config.translation import PAIRING
 from phantomscope.errors import PhantomscopeError
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
@@ -272,7 +273,8 @@ def parts_of(paper: Paper, where: str) -> list[Part]:
         For an unknown preset or bad options of a part.
     """
     presets = read_yaml(find_shipped(paper.paper, "presets.yaml"))
-    parts = []
+    parts: list[Part] = []
+    paired: dict[str, str] = {}
     for preset in paper.presets:
         known = _preset(preset, presets, f"{where}: presets")
         for name, own in paper.parts.items():
@@ -283,6 +285,15 @@ def parts_of(paper: Paper, where: str) -> list[Part]:
                 own or {},
                 {"experiment": f"{paper.name}/{preset}/{name}"},
             )
-            config = make_config(options, f"{where}: {name}, preset {preset}")
+            title = f"{where}: {name}, preset {preset}"
+            config = make_config(options, title)
+            if config.translate.methods and config.translate.plates.plates:
+                # Plates are large: presets that want the same of them share it.
+                wish = [sections(config, "seed", *PAIRING), config.translate.plates]
+                first = paired.setdefault(str(wish), config.name)
+                if first != config.name:
+                    other = {"pairs_from": f"results/{first}"}
+                    options = merged(options, {"translate": other})
+                    config = make_config(options, title)
             parts.append(Part(name, preset, options, config))
     return parts

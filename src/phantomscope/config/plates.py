@@ -21,7 +21,9 @@ from phantomscope.config.painting import (
 )
 
 # They say where and how, not what.
-RUNTIME_OF_PLATES = frozenset({"downloads", "connections", "address", "endpoint"})
+RUNTIME_OF_PLATES = frozenset({
+    "downloads", "connections", "address", "endpoint", "shards", "keep", "ahead",
+})  # fmt: skip
 GALLERY = "https://cellpainting-gallery.s3.amazonaws.com"
 
 T = TypeVar("T")
@@ -92,7 +94,30 @@ class Plates(Section):
         min_length=1,
     )
     connections: int = option(
-        8, "Files that are fetched at a time; they are small.", ge=1, le=64
+        8,
+        "Files that are fetched at a time, over all shards; they are small.",
+        ge=1,
+        le=64,
+    )
+    shards: int = option(
+        1,
+        "Jobs among which the sites are divided to be fetched, read and scaled; each "
+        "has a block of them. What is made does not depend on it.",
+        ge=1,
+        le=500,
+    )
+    keep: Literal["all", "fetched", "pairs"] = option(
+        "all",
+        "What stays on disk once pairs are made of it. `all`: fetched files and images "
+        "in full size; `fetched`: the files, in `downloads`; `pairs`: neither, each "
+        "shard frees its own. Other pairs, and another `keep` or `ahead`, then have to "
+        "be read, or fetched, again.",
+    )
+    ahead: int = option(
+        4,
+        "With `keep: pairs`: shards that are on disk in full size at most. With "
+        "`scope: plate` all shards of a plate have to be, if these are more.",
+        ge=1,
     )
     inputs: list[Text] = option(
         lambda: ["Brightfield"],
@@ -275,6 +300,8 @@ class Plates(Section):
                 raise ValueError("`plates`, `wells`, `sites` belong to `kind: gallery`")
             if self.split.by not in ("auto", "region", "well"):
                 raise ValueError("local fields are split `by: region` or `well`")
+            if self.shards > 1:
+                raise ValueError("`shards` belong to `kind: gallery`")
             return self
         if not self.plates:
             raise ValueError("`kind: gallery` needs `plates`")
@@ -305,6 +332,11 @@ class Plates(Section):
         """What stays whole in the split."""
         usual = "region" if self.kind == "fields" else "plate"
         return usual if self.split.by == "auto" else self.split.by
+
+    @property
+    def shard_names(self) -> list[str]:
+        """Names of the shards, as their folders have them."""
+        return [f"{number:03d}" for number in range(self.shards)]
 
     @property
     def wanted(self) -> list[str]:

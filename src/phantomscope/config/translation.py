@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal, Self, get_args
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from phantomscope.config.option import Section, option
 from phantomscope.config.plates import Plates
@@ -51,6 +51,16 @@ METHODS: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType({
     "spade_diffusion": {**_PALETTE, "network": {"modulation": "spade"}},
 })  # fmt: skip
 SECTIONS = ("network", "process", "train", "synthesise")
+
+
+# Options that pairs of brightfield and stains depend on.
+PAIRING = tuple(
+    f"translate.{name}"
+    for name in (
+        "plates", "boundaries", "boundary_width", "size", "scope", "low_percentile",
+        "high_percentile",
+    )
+)  # fmt: skip
 
 
 class Translate(Section):
@@ -100,6 +110,13 @@ class Translate(Section):
         99.5, "Of the intensities of each channel: 1 of the network.", gt=0, le=100,
         paper="99.5",
     )  # fmt: skip
+    pairs_from: str | None = option(
+        None,
+        "Results of another experiment with the same plates and options of pairs, such "
+        "as `results/NAME`, whose scaled images are used instead of being made again. "
+        "Presets of a paper share theirs by themselves.",
+        min_length=1,
+    )
     blocks: int | None = option(
         None,
         "Measure test images in blocks of this side, for few large images: blocks take "
@@ -149,6 +166,13 @@ class Translate(Section):
         if self.low_percentile >= self.high_percentile:
             raise ValueError("`low_percentile` must be less than `high_percentile`")
         return self
+
+    @field_validator("pairs_from")
+    @classmethod
+    def _plain_path(cls, folder: str | None) -> str | None:
+        if folder is not None and ("{" in folder or "}" in folder):
+            raise ValueError("braces are wildcards in a workflow: use another folder")
+        return folder
 
     @model_validator(mode="after")
     def _images_named(self) -> Self:

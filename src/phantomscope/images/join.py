@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import csv
+import heapq
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from phantomscope.errors import PhantomscopeError, explain_os_errors
-from phantomscope.images.files import atomic_file, write_json
+from phantomscope.images.files import (
+    atomic_file,
+    check_replaceable,
+    replace_folder,
+    write_json,
+)
+from phantomscope.locks import only_writer
 
 Row = dict[str, Any]
 
@@ -37,6 +46,7 @@ def join_tables(
     *,
     every: int = 1,
     edit: Callable[[Row, Path], Row] | None = None,
+    by: str | None = None,
 ) -> int:
     """Write the rows of several CSV files into one; cells are copied as text.
 
@@ -50,6 +60,8 @@ def join_tables(
         Keep only every n-th row.
     edit : callable, optional
         Changes a row; gets the source, too.
+    by : str, optional
+        Column by which each source is sorted; then the rows of all are.
 
     Returns
     -------
@@ -57,17 +69,22 @@ def join_tables(
         Number of rows written.
     """
     columns = list(dict.fromkeys(name for path in sources for name in _header(path)))
+
+    def pairs(path: Path) -> Iterator[tuple[Row, Path]]:
+        return ((row, path) for row in _rows(path))
+
+    each = map(pairs, sources)
+    rows = heapq.merge(*each, key=lambda pair: pair[0][by]) if by else chain(*each)
     seen = written = 0
     with atomic_file(target) as temporary:
         with temporary.open("w", newline="", encoding="utf-8") as stream:
             table = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
             table.writeheader()
-            for path in sources:
-                for row in _rows(path):
-                    if seen % every == 0:
-                        table.writerow(edit(row, path) if edit else row)
-                        written += 1
-                    seen += 1
+            for row, path in rows:
+                if seen % every == 0:
+                    table.writerow(edit(row, path) if edit else row)
+                    written += 1
+                seen += 1
     return written
 
 
@@ -85,8 +102,9 @@ def relative_to(folder: Path) -> Callable[[Row, Path], Row]:
 
 
 def concatenate(
-    partial: Path, final: Path, parts: Sequence[Path], info: Mapping[str, Any]
-) -> int:
+    partial: Path, final: Path, parts: Sequence[Path], info: Mapping[str, Any],
+    by: str | None = None,
+) -> int:  # fmt: skip
     """Write a set whose manifest points into other sets; no pixel is copied.
 
     Parameters
@@ -97,6 +115,8 @@ def concatenate(
         Folders of the sets, in the order that the manifest shall have.
     info : Mapping
         Content of `info.json`.
+    by : str, optional
+        Column that gives the order instead, as in `join_tables`.
 
     Returns
     -------
@@ -105,4 +125,24 @@ def concatenate(
     """
     write_json(partial / "info.json", dict(info))
     manifests = [part / "manifest.csv" for part in parts]
-    return join_tables(partial / "manifest.csv", manifests, edit=relative_to(final))
+    return join_tables(
+        partial / "manifest.csv", manifests, edit=relative_to(final), by=by
+    )
+
+
+def join_sets(
+    final: Path, parts: Sequence[Path], info: Mapping[str, Any],
+    finish: Callable[[Path], None], by: str | None = None,
+) -> None:  # fmt: skip
+    """Do as `concatenate`, with the final name only when all is written.
+
+    `finish` writes what lies beside the manifest into the folder that it is given, and
+    may raise: then there is no set.
+    """
+    check_replaceable(final)
+    partial = final.with_name(f".{final.name}.partial")
+    with only_writer(final):
+        shutil.rmtree(partial, ignore_errors=True)
+        concatenate(partial, final, parts, info, by)
+        finish(partial)
+        replace_folder(partial, final)

@@ -15,7 +15,8 @@ from phantomscope.planning.translation import translation_works
 from phantomscope.planning.work import Work, works
 
 COLUMNS = (
-    "stage", "jobs", "min/job", "core h", "GPU h", "disk GB", "peak GB", "n", "rate",
+    "stage", "jobs", "min/job", "core h", "GPU h", "fetch GB", "disk GB", "peak GB",
+    "n", "rate",
 )  # fmt: skip
 NO_RATE = "no measured rate"
 CPU_BOUND = (
@@ -42,8 +43,10 @@ class Stage:
         Of one job, on average; None without a rate.
     core_hours, gpu_hours : float
         Of all jobs.
+    download_bytes : float
+        That all jobs fetch.
     disk_bytes : float or None
-        Of all jobs; None where nobody measured it.
+        Of all jobs whose output is there at once; None where nobody measured it.
     peak_bytes : float or None
         Memory of one job, at the size that was measured.
     rate : str
@@ -59,6 +62,7 @@ class Stage:
     minutes: float | None
     core_hours: float
     gpu_hours: float
+    download_bytes: float
     disk_bytes: float | None
     peak_bytes: float | None
     rate: str
@@ -98,6 +102,7 @@ class Plan:
             "jobs": sum(s.jobs for s in stages),
             "core_hours": sum(s.core_hours for s in stages),
             "gpu_hours": sum(s.gpu_hours for s in stages),
+            "download_bytes": sum(s.download_bytes for s in stages),
             "disk_bytes": sum(s.disk_bytes or 0.0 for s in stages),
             "peak_bytes": max((s.peak_bytes or 0.0 for s in stages), default=0.0),
         }
@@ -155,7 +160,10 @@ def _gpus_of(one: Work, gpus: int) -> int:
 def _stage(group: Sequence[Work], rates: Rates, gpus: int) -> Stage:
     first, jobs = group[0], sum(one.jobs for one in group)
     units = sum(one.jobs * one.units for one in group)
-    stored = sum(one.jobs * one.stored for one in group)
+    stored = sum(
+        (one.jobs if one.kept is None else min(one.kept, one.jobs)) * one.stored
+        for one in group
+    )
     rate, device = rates.find(first.key, bool(gpus and first.gpu))
     # Rates are of one process.
     seconds = rate.seconds(units / jobs) / first.processes if rate else 0.0
@@ -170,6 +178,7 @@ def _stage(group: Sequence[Work], rates: Rates, gpus: int) -> Stage:
         seconds / 60 if rate else None,
         jobs * first.threads * seconds / 3600,
         jobs * on_gpu * seconds / 3600,
+        sum(one.jobs * one.download for one in group),
         None if per_unit is None else stored * per_unit,
         None if memory is None else memory * 2**20,
         source,
@@ -262,14 +271,15 @@ def render(plan: Plan) -> str:
         source = f"[{sources.index(stage.rate) + 1}]"
         rows.append(
             (stage.name, f"{stage.jobs:,}", minutes, f"{stage.core_hours:,.3f}",
-             f"{stage.gpu_hours:,.3f}", _gigabytes(stage.disk_bytes),
-             _gigabytes(stage.peak_bytes), str(stage.n), source)
+             f"{stage.gpu_hours:,.3f}", _gigabytes(stage.download_bytes),
+             _gigabytes(stage.disk_bytes), _gigabytes(stage.peak_bytes),
+             str(stage.n), source)
         )  # fmt: skip
     totals = plan.totals
     rows.append(
         ("total", f"{totals['jobs']:,.0f}", "", f"{totals['core_hours']:,.3f}",
-         f"{totals['gpu_hours']:,.3f}", _gigabytes(totals["disk_bytes"]),
-         _gigabytes(totals["peak_bytes"]), "", "")
+         f"{totals['gpu_hours']:,.3f}", _gigabytes(totals["download_bytes"]),
+         _gigabytes(totals["disk_bytes"]), _gigabytes(totals["peak_bytes"]), "", "")
     )  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     # The first column is text, the others are numbers.
@@ -304,8 +314,11 @@ def summary(plans: Sequence[Plan]) -> str:
 
     They share no job, so all but the wall time add up.
     """
-    lines = [f"{'experiment':<40}{'jobs':>8}{'core h':>12}{'GPU h':>12}{'disk GB':>10}"]
-    names = ("jobs", "core_hours", "gpu_hours", "disk_bytes")
+    lines = [
+        f"{'experiment':<40}{'jobs':>8}{'core h':>12}{'GPU h':>12}{'fetch GB':>10}"
+        f"{'disk GB':>10}"
+    ]
+    names = ("jobs", "core_hours", "gpu_hours", "download_bytes", "disk_bytes")
     total = dict.fromkeys(names, 0.0)
     for plan in plans:
         found = plan.totals
@@ -317,5 +330,6 @@ def summary(plans: Sequence[Plan]) -> str:
 def _summed(name: str, found: Mapping[str, float]) -> str:
     return (
         f"{name:<40}{found['jobs']:>8,.0f}{found['core_hours']:>12,.1f}"
-        f"{found['gpu_hours']:>12,.1f}{found['disk_bytes'] / 1e9:>10,.1f}"
+        f"{found['gpu_hours']:>12,.1f}{found['download_bytes'] / 1e9:>10,.1f}"
+        f"{found['disk_bytes'] / 1e9:>10,.1f}"
     )

@@ -126,6 +126,66 @@ def resolved(config: Config) -> Config:
     return config.model_copy(update={"simulate": simulate})
 
 
+def shards_of_plates(config: Config, shard: int) -> list[int]:
+    """Return the shards that share a plate with a shard of sites, itself among them.
+
+    Parameters
+    ----------
+    config : Config
+        With `translate.plates`; shards are blocks of sites, plate after plate, each
+        with as many sites as `shard_sites` of `phantomscope.acquire.plates` gives it.
+    shard : int
+        Counted from 0.
+    """
+    options = config.translate.plates
+    # Shares of a plate tell what numbers of sites do, since all plates have as many,
+    # but where blocks are less than a site; those are empty.
+    plates, shards = max(len(options.plates), 1), options.shards
+    sites = plates * sites_of_plate(config)
+
+    def held(number: int) -> range:
+        begin = number * sites // shards
+        end = (number + 1) * sites // shards
+        first = begin * plates // sites
+        return range(first, (end - 1) * plates // sites + 1 if end > begin else first)
+
+    own = set(held(shard))
+    return [n for n in range(shards) if n == shard or own & set(held(n))]
+
+
+def sites_of_plate(config: Config) -> int:
+    """Return how many sites of each plate a config asks for."""
+    options = config.translate.plates
+    wells = len(options.wells or ()) or options.rows * options.columns
+    return wells * (len(options.sites or ()) or options.sites_per_well)
+
+
+def freed_before(config: Config, shard: int) -> list[int]:
+    """Return the shards of sites that are paired and freed before one is fetched.
+
+    Those that the shard before it has waited for are left out.
+
+    With `scope: plate` no shard can be before all of its plate are fetched, so more
+    than `ahead` of them may be there at once.
+    """
+    plates, shared = config.translate.plates, config.translate.scope == "plate"
+    of_plate = sites_of_plate(config)
+    total = len(plates.plates) * of_plate
+
+    def end(number: int) -> int:
+        return (number + 1) * total // plates.shards
+
+    def latest(number: int) -> int:
+        found = max(number - plates.ahead, -1)
+        # Sites of the plates that are whole by then.
+        whole = end(number - 1) // of_plate * of_plate
+        while found >= 0 and shared and end(found) > whole:
+            found -= 1
+        return found
+
+    return list(range(latest(shard - 1) + 1, latest(shard) + 1))
+
+
 def training_processes(config: Config, rule: str) -> int:
     """Return how many processes share the job of a rule, each with threads and a GPU.
 

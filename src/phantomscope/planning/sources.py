@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,10 +87,13 @@ def source_images(
     if count is not None and pixels is not None:
         return _given(count, pixels)
     translates = bool(config.translate.methods)
-    folder = "fields" if translates else "images"
-    manifest = (results or Path("results") / config.name) / folder / "manifest.csv"
-    if manifest.exists():
-        return _acquired(manifest)
+    results = results or Path("results") / config.name
+    names = ["images"]
+    if translates:
+        names = [f"fields/shard-{name}" for name in config.translate.plates.shard_names]
+    manifests = [results / name / "manifest.csv" for name in names]
+    if all(manifest.exists() for manifest in manifests):
+        return _acquired(manifests)
     if translates:
         # It needs what is below.
         from phantomscope.planning.translation import plate_images
@@ -130,10 +134,12 @@ def _given(count: int, pixels: int) -> Images:
     return Images(Counter({(height, pixels // height): count}), "uint16", count)
 
 
-def _acquired(manifest: Path) -> Images:
+def _acquired(manifests: Sequence[Path]) -> Images:
+    rows: list[dict[str, str]] = []
     try:
-        with explain_os_errors(manifest), manifest.open(newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        for manifest in manifests:
+            with explain_os_errors(manifest), manifest.open(newline="") as stream:
+                rows += csv.DictReader(stream)
         shapes = Counter(
             tuple(
                 int(row[name])

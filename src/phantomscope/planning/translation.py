@@ -6,9 +6,14 @@ import math
 import re
 from collections import Counter
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from phantomscope.config.model import Config
-from phantomscope.planning.sharding import tiled_length, training_processes
+from phantomscope.planning.sharding import (
+    freed_before,
+    tiled_length,
+    training_processes,
+)
 from phantomscope.planning.sources import Images
 from phantomscope.planning.work import Work, asks_for_gpu
 
@@ -62,6 +67,54 @@ def evaluated_pixels(config: Config, side: tuple[int, int]) -> int:
     return steps * math.prod(lengths)
 
 
+def _on_disk(config: Config) -> int:
+    """Shards of plates that are there in full size at most, if others are freed."""
+    most, freed = 0, -1
+    for number in range(config.translate.plates.shards):
+        freed = max([freed, *freed_before(config, number)])
+        most = max(most, number - freed)
+    return most
+
+
+def _plates(config: Config, images: Images, scaled: int) -> list[Work]:
+    """List the work of getting images, and of scaling them to so many pixels."""
+    options, plates = config.translate, config.translate.plates
+    channels, shards = len(plates.wanted), plates.shards
+    raw = BYTES * channels * images.pixels / shards
+    work: list[Work] = []
+    first: tuple[str, ...] = ()
+    freed = None if plates.keep == "all" else _on_disk(config)
+    if plates.kind == "gallery":
+        from phantomscope.acquire.plates.sites import COMPRESSED
+
+        # Files in a folder stay where they are.
+        coming = COMPRESSED * raw if urlsplit(plates.address).scheme else 0.0
+        work = [
+            Work("survey_plates", 1, images.count, "sites", ()),
+            Work("fetch_plates", shards, images.count * channels / shards, "files",
+                 ("survey_plates",), stored=coming, download=coming,
+                 kept=freed if plates.keep == "pairs" else None),
+        ]  # fmt: skip
+        first = ("fetch_plates",)
+    work.append(
+        Work("acquire_plates", shards, channels * images.pixels / shards, "pixels",
+             first, stored=raw, kept=freed)
+    )  # fmt: skip
+    ready: tuple[str, ...] = ("acquire_plates",)
+    if options.scope == "plate":
+        work.append(
+            Work("measure_intensities", shards, channels * images.pixels / shards,
+                 "pixels", ready)
+        )  # fmt: skip
+        ready = ("measure_intensities",)
+    stored = BYTES * (channels + len(options.boundaries)) * scaled / shards
+    work.append(
+        Work("scale_fields", shards, channels * images.pixels / shards, "pixels", ready,
+             stored=stored)
+    )  # fmt: skip
+    return work
+
+
 def translation_works(config: Config, images: Images) -> list[Work]:
     """List the work of a config of translation.
 
@@ -78,24 +131,16 @@ def translation_works(config: Config, images: Images) -> list[Work]:
         In the order of the workflow.
     """
     options = config.translate
-    channels = len(options.plates.wanted)
     share = test_share(config)
     [(shape, _)] = images.shapes.most_common(1)
     side = (options.size, options.size) if options.size else (shape[-2], shape[-1])
     pixels = images.count * math.prod(side)
     tested = share * images.count
-    stored = BYTES * (channels + len(options.boundaries)) * pixels
     work = [Work("write_config", 1, 1, "job", ())]
-    first: tuple[str, ...] = ()
-    if options.plates.kind == "gallery":
-        work.append(Work("fetch_plates", 1, images.count * channels, "files", ()))
-        first = ("fetch_plates",)
-    work += [
-        Work("acquire_plates", 1, channels * images.pixels, "pixels", first,
-             stored=BYTES * channels * images.pixels, store="uint16"),
-        Work("pair_fields", 1, channels * pixels, "pixels", ("acquire_plates",),
-             stored=stored, store="uint16"),
-    ]  # fmt: skip
+    if options.pairs_from is None:
+        work += _plates(config, images, pixels)
+    ready = ("scale_fields",) if options.pairs_from is None else ()
+    work.append(Work("pair_fields", 1, images.count, "images", ready))
     scores = []
     for method in options.methods:
         own = config.of_method(method)

@@ -59,6 +59,10 @@ class Work:
         size that is measured, or what their size is proportional to.
     store : str
         Dtype of the images that are written; empty for other files.
+    kept : int, optional
+        Jobs of which it is on disk at once, if others have freed theirs by then.
+    download : float
+        Bytes that each job fetches.
     """
 
     rule: str
@@ -74,6 +78,8 @@ class Work:
     first: bool = False
     stored: float = 1.0
     store: str = ""
+    kept: int | None = None
+    download: float = 0.0
 
     @property
     def key(self) -> str:

@@ -25,7 +25,7 @@ from phantomscope.images.files import (
     write_text,
 )
 from phantomscope.images.imageset import COLUMNS, ImageSet
-from phantomscope.images.join import concatenate, join_tables, relative_to
+from phantomscope.images.join import join_sets, join_tables, relative_to
 from phantomscope.images.normalise import Normalisation
 from phantomscope.images.writer import write_manifest
 from phantomscope.locks import only_writer
@@ -197,12 +197,10 @@ def _join_checks(partial: Path, gathered: Path, parts: list[Path]) -> None:
 
 def gather(config: Config, *, parts: list[Path], gathered: Output) -> None:
     """Join the shards of an image set into one manifest; no pixel is copied."""
-    check_replaceable(gathered)
-    partial = gathered.with_name(f".{gathered.name}.partial")
-    with only_writer(gathered):
-        shutil.rmtree(partial, ignore_errors=True)
-        info = {"stage": "gather", "seed": config.seed, "shards": len(parts)}
-        concatenate(partial, gathered, parts, info)
+    info = {"stage": "gather", "seed": config.seed, "shards": len(parts)}
+
+    def finish(partial: Path) -> None:
         if all((part / "summary.json").exists() for part in parts):
             _join_checks(partial, gathered, parts)
-        replace_folder(partial, gathered)
+
+    join_sets(gathered, parts, info, finish)

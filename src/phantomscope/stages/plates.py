@@ -3,42 +3,64 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phantomscope.acquire import plates
-from phantomscope.acquire.plates import acquire_fields
+from phantomscope.acquire.plates import EXCLUDED, acquire_fields
+from phantomscope.config.load import sections
 from phantomscope.config.model import Config
+from phantomscope.config.translation import PAIRING
 from phantomscope.engine.pairs import to_stored
-from phantomscope.errors import PhantomscopeError
+from phantomscope.errors import PhantomscopeError, explain_os_errors
+from phantomscope.images.files import atomic_file, read_json
 from phantomscope.images.imageset import ImageSet
-from phantomscope.images.normalise import intensity_limits, unit_to_network
+from phantomscope.images.join import join_sets, join_tables
+from phantomscope.images.normalise import (
+    count_intensities,
+    intensity_limits,
+    limits_of_counts,
+    unit_to_network,
+)
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.measure.boundaries import boundary_map, instances_from_outlines
 from phantomscope.progress import Progress
 from phantomscope.provenance import fingerprint
-from phantomscope.stages.arguments import Output
+from phantomscope.stages.arguments import Output, Place
 
 Float = NDArray[np.float32]
-# Of a plate that many pixels decide on the limits.
-SAMPLE = 20_000_000
 # Columns that pairs, and what is predicted of them, have from the images.
 KEPT = ("split", "group", "plate", "well", "site", "compound", "cell_line")
 LABELS = {"nuclei": "mask", "cells": "cells"}
+# What pairs say of the set that they are made of.
+OF_FIELDS = ("shards", "split", "plates", "survey_sha256", "licence", "citation")
 
 
-def fetch_plates(config: Config, *, record: Output) -> None:
-    """Fetch the files of the chosen wells and sites of plates, and only these."""
-    plates.fetch_plates(config.translate.plates, record)
+def survey_plates(config: Config, *, survey: Output) -> None:
+    """Read the tables of plates, and list their files; no image is fetched."""
+    plates.survey_plates(config.translate.plates, survey)
+
+
+def fetch_plates(
+    config: Config, *, survey: Path, record: Output, raw: Place | None = None,
+    shard: int = 0, shards: int = 1,
+) -> None:  # fmt: skip
+    """Fetch the files of a shard of the sites of plates, and only these."""
+    plates.fetch_plates(
+        config.translate.plates, survey, record, raw=raw, shard=shard, shards=shards
+    )
 
 
 def acquire_plates(
-    config: Config, *, fields: Output, record: Path | None = None
-) -> None:
+    config: Config, *, fields: Output, record: Path | None = None,
+    raw: Place | None = None,
+) -> None:  # fmt: skip
     """Make an image set of plates, or of a folder of images with several channels."""
     options = config.translate.plates
     if options.kind == "fields":
@@ -51,9 +73,11 @@ def acquire_plates(
         )
     else:
         plates.acquire_plates(
-            options, record, fields, instances_from_outlines, config.seed
+            options, record, fields, instances_from_outlines, config.seed, raw=raw
         )
-    plates.assert_apart(ImageSet.open(fields))
+    # A shard may have no image: then it has no columns either.
+    if len(images := ImageSet.open(fields)):
+        plates.assert_apart(images)
 
 
 def resized(image: NDArray[Any], side: int | None) -> Float:
@@ -83,31 +107,69 @@ def resized_labels(
     return labels[np.ix_(rows, columns)]
 
 
-def _limits(
-    config: Config, fields: ImageSet
-) -> Iterator[tuple[str, list[tuple[float, float]]]]:
-    """Yield each image with the limits of its channels, images of a plate together."""
+def _plate_of(fields: ImageSet, name: str) -> str:
+    return str(fields.row(name).get("plate") or "")
+
+
+def measure_intensities(config: Config, *, fields: Path, intensities: Output) -> None:
+    """Count the intensities of each channel, over the images of each plate."""
+    images, counts = ImageSet.open(fields), {}
+    channels = len(config.translate.plates.wanted)
+    with Progress("counting intensities", len(images), unit="images") as progress:
+        for name in images.ids:
+            plate = _plate_of(images, name)
+            if plate not in counts:
+                counts[plate] = np.zeros((channels, 1 << 16), np.int64)
+            for own, channel in zip(counts[plate], images.channels(name), strict=True):
+                own += count_intensities(channel)
+            progress.advance()
+    names = sorted(counts)
+    every = [counts[name] for name in names]
+    with atomic_file(intensities) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(
+            file, plates=np.array(names, str),
+            counts=np.stack(every) if every else np.zeros((0, channels, 1 << 16), int),
+        )  # fmt: skip
+
+
+def _shared_limits(
+    config: Config, intensities: Sequence[Path]
+) -> dict[str, list[tuple[float, float]]]:
+    """Return the limits of each channel by plate, of the counts of all its shards."""
     options = config.translate
     percentiles = (options.low_percentile, options.high_percentile)
-    channels = len(options.plates.wanted)
-    if options.scope == "image":
-        for name in fields.ids:
-            image = fields.channels(name)
-            yield name, [intensity_limits([one], percentiles) for one in image]
-        return
-    plates: dict[str, list[str]] = {}
+    total: dict[str, NDArray[np.int64]] = {}
+    for path in intensities:
+        with explain_os_errors(path):
+            try:
+                with np.load(path, allow_pickle=False) as file:
+                    found = dict(
+                        zip(map(str, file["plates"]), file["counts"], strict=True)
+                    )
+            except (ValueError, KeyError, EOFError, BadZipFile) as error:
+                raise PhantomscopeError(
+                    f"these are no counts of intensities ({error})",
+                    where=path,
+                    fix="delete the file and run the same command again",
+                ) from error
+        for plate, counts in found.items():
+            total[plate] = total.get(plate, 0) + counts
+    return {
+        plate: [limits_of_counts(channel, percentiles) for channel in counts]
+        for plate, counts in total.items()
+    }
+
+
+def _check_counted(fields: ImageSet, shared: Mapping[str, Any], folder: Path) -> None:
+    """Make sure that the limits of each plate are known."""
     for name in fields.ids:
-        plates.setdefault(str(fields.row(name).get("plate") or ""), []).append(name)
-    for names in plates.values():
-        pixels = sum(int(np.prod(fields.shape(name))) for name in names)
-        shared = [
-            intensity_limits(
-                (fields.channels(name)[c] for name in names), percentiles,
-                max(1, pixels // SAMPLE),
+        if (plate := _plate_of(fields, name)) not in shared:
+            raise PhantomscopeError(
+                f"nothing says how bright the images of the plate {plate!r} are",
+                where=folder,
+                fix="give what `measure-intensities` wrote of all shards in "
+                "`--intensities`",
             )
-            for c in range(channels)
-        ]  # fmt: skip
-        yield from ((name, shared) for name in names)
 
 
 def _labels(
@@ -120,32 +182,117 @@ def _labels(
     return resized_labels(getattr(fields, LABELS[kind])(name), side)
 
 
-def pair_fields(config: Config, *, fields: Path, pairs: Output) -> None:
-    """Scale images of several channels, and draw the boundaries of their objects."""
-    options, images = config.translate, ImageSet.open(fields)
+def _info(config: Config, fields: ImageSet) -> dict[str, Any]:
+    """Everything that shapes pairs but the images, which differ from shard to shard."""
+    options = config.translate
     info = {
-        "stage": "pair_fields", "inputs": options.plates.inputs,
+        "stage": "scale_fields", "inputs": options.plates.inputs,
         "outputs": options.channels, "boundary_width": options.boundary_width,
         "size": options.size, "scope": options.scope,
         "percentiles": [options.low_percentile, options.high_percentile],
-        "images": fingerprint(list(images.table["sha256"])),
     }  # fmt: skip
+    own = {name: fields.info.get(name) for name in OF_FIELDS}
+    return {**info, **own, "options": fingerprint(sections(config, "seed", *PAIRING))}
+
+
+def scale_fields(
+    config: Config, *, fields: Path, scaled: Output,
+    intensities: list[Path] | None = None,
+) -> None:  # fmt: skip
+    """Scale images of several channels, and draw the boundaries of their objects."""
+    images, shared = ImageSet.open(fields), {}
+    if config.translate.scope == "plate":
+        shared = _shared_limits(config, intensities or [])
+        _check_counted(images, shared, fields)
+    info = {
+        **_info(config, images),
+        # Limits of a plate depend on its other shards, too.
+        "limits": fingerprint(shared),
+        "images": fingerprint(list(images.table["sha256"])),
+    }
     with (
-        ImageSetWriter(pairs, info) as writer,
-        Progress("pairing", len(images), unit="images") as progress,
+        ImageSetWriter(scaled, info) as writer,
+        Progress("scaling", len(images), unit="images") as progress,
     ):
-        for name, limits in _limits(config, images):
+        for name in images.ids:
             if name not in writer:
+                limits = shared.get(_plate_of(images, name))
                 _add_pair(config, images, name, limits, writer)
             progress.advance()
+        shutil.copyfile(images.folder / EXCLUDED, writer.partial / EXCLUDED)
+
+
+def _check_shared(images: ImageSet) -> None:
+    """Make sure that all shards had the same limits of a plate."""
+    if "plate" not in images.table:
+        return
+    limits = images.table.groupby("plate")["limits"].nunique()
+    if several := sorted(limits.index[limits > 1]):
+        raise PhantomscopeError(
+            f"shards scaled the plate {several[0]} by different limits",
+            where=images.folder / "manifest.csv",
+            fix="run `scale-fields` again with the counts of all shards of the plate",
+        )
+
+
+def pair_fields(config: Config, *, scaled: list[Path], pairs: Output) -> None:
+    """Join the shards of pairs into one set, and make sure that its sides are apart."""
+    infos = [read_json(part / "info.json") for part in scaled]
+    if any((info["shards"] or 1) != len(scaled) for info in infos):
+        raise PhantomscopeError(
+            f"these are {len(scaled)} shards, but not all of so many",
+            where=scaled[0],
+            fix="delete the folders of shards and run the same command again",
+        )
+    shared, *others = (
+        {k: v for k, v in info.items() if k not in ("images", "limits", "shards")}
+        for info in infos
+    )
+    for part, other in zip(scaled[1:], others, strict=True):
+        if differs := [name for name in shared if shared[name] != other.get(name)]:
+            raise PhantomscopeError(
+                f"this shard is of other {', '.join(differs)} than the first one",
+                where=part,
+                fix="delete its folder and run the same command again",
+            )
+    if shared["options"] != fingerprint(sections(config, "seed", *PAIRING)):
+        raise PhantomscopeError(
+            "these images were scaled with other options than those of this experiment",
+            where=scaled[0],
+            fix="make the sections `translate` and `seed` alike, or leave "
+            "`translate.pairs_from` empty",
+        )
+
+    def finish(partial: Path) -> None:
+        excluded = [part / EXCLUDED for part in scaled]
+        count = join_tables(partial / EXCLUDED, excluded, by="id")
+        images = ImageSet.open(partial)
+        if not len(images):
+            raise PhantomscopeError(
+                f"none of {count} images is left",
+                where=scaled[0] / EXCLUDED,
+                fix="name other wells or sites",
+            )
+        if shared["scope"] == "plate":
+            _check_shared(images)
+        # Regions were checked where they were cut: the set of fields has their places.
+        if images.info["split"]["by"] != "region":
+            plates.assert_apart(images)
+
+    join_sets(pairs, scaled, {**shared, "stage": "pair_fields"}, finish, by="id")
 
 
 def _add_pair(
     config: Config, images: ImageSet, name: str,
-    limits: Sequence[tuple[float, float]], writer: ImageSetWriter,
+    limits: Sequence[tuple[float, float]] | None, writer: ImageSetWriter,
 ) -> None:  # fmt: skip
+    """Write the pairs of an image, by limits of its own if it shares none."""
     options, row = config.translate, images.row(name)
-    raw = resized(images.channels(name), options.size)
+    image = images.channels(name)
+    if limits is None:
+        percentiles = (options.low_percentile, options.high_percentile)
+        limits = [intensity_limits([one], percentiles) for one in image]
+    raw = resized(image, options.size)
     low, high = (np.asarray(ends)[:, None, None] for ends in zip(*limits, strict=True))
     values = [unit_to_network((raw - low) / (high - low), "linear")]
     labels = {kind: _labels(images, name, kind, options.size) for kind in LABELS}
@@ -165,6 +312,6 @@ def _add_pair(
     writer.add(
         name, stored, labels["nuclei"], cells=labels["cells"], channels=len(stored),
         pixel_size=None if size is None else size[-1] * scale,
-        **{c: row[c] for c in KEPT if c in row},
+        **{c: row[c] for c in KEPT if c in row}, field_sha256=row["sha256"],
         limits=json.dumps([[float(v) for v in ends] for ends in limits]),
     )  # fmt: skip

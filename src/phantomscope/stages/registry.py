@@ -31,7 +31,13 @@ _OF_MODULES = (
             "tabulate_restoration",
         ),
     ),
-    ("plates", ("fetch_plates", "acquire_plates", "pair_fields")),
+    (
+        "plates",
+        (
+            "survey_plates", "fetch_plates", "acquire_plates", "measure_intensities",
+            "scale_fields", "pair_fields",
+        ),
+    ),
     (
         "translation",
         (

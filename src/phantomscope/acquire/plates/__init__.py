@@ -2,11 +2,13 @@
 
 from phantomscope.acquire.plates.fetch import fetch_plates
 from phantomscope.acquire.plates.fields import acquire_fields
-from phantomscope.acquire.plates.images import acquire_plates, excluded_of
+from phantomscope.acquire.plates.images import EXCLUDED, acquire_plates, excluded_of
 from phantomscope.acquire.plates.sides import assert_apart
 from phantomscope.acquire.plates.sites import Site, estimate, list_sites, shard_sites
+from phantomscope.acquire.plates.survey import survey_plates
 
 __all__ = [
+    "EXCLUDED",
     "Site",
     "acquire_fields",
     "acquire_plates",
@@ -16,4 +18,5 @@ __all__ = [
     "fetch_plates",
     "list_sites",
     "shard_sites",
+    "survey_plates",
 ]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from phantomscope.acquire.dataset import read_mask
 from phantomscope.acquire.folder import Findings, Item, raise_problems
-from phantomscope.acquire.plates.fetch import Wanted, excluded_row
+from phantomscope.acquire.plates.fetch import raw_store
 from phantomscope.acquire.plates.flat_field import flatten, read_flat_field
 from phantomscope.acquire.plates.sides import (
     choose_sides,
@@ -24,9 +24,10 @@ from phantomscope.acquire.plates.sides import (
     split_info,
 )
 from phantomscope.acquire.plates.store import Store, open_store
+from phantomscope.acquire.plates.survey import Wanted, excluded_row, read_survey
 from phantomscope.config.plates import RUNTIME_OF_PLATES, Plates
 from phantomscope.errors import PhantomscopeError
-from phantomscope.images.files import read_array, read_json, write_text
+from phantomscope.images.files import read_array, write_text
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.progress import Progress
@@ -118,14 +119,9 @@ class _Plan:
     sides: Mapping[str, str]
     units: Mapping[str, str]
     to_instances: ToInstances
+    sites: Sequence[Wanted]
     store: Store
-
-    @property
-    def sites(self) -> list[Wanted]:
-        return [
-            Wanted(**{**site, "files": tuple(site["files"])})
-            for site in self.record["sites"]
-        ]
+    raw: Store
 
     def flat_fields(self, plate: str) -> list[NDArray[np.float32]]:
         """Return the illumination functions of a plate, in order of the channels."""
@@ -141,14 +137,14 @@ class _Plan:
         """Read all channels of a site, (C, Y, X)."""
         image = np.empty((len(site.files), *self.options.size), np.uint16)
         for number, key in enumerate(site.files):
-            image[number] = read_plane(self.store.path(key), self.options.size)
+            image[number] = read_plane(self.raw.path(key), self.options.size)
         return image
 
     def labels(self, key: str) -> NDArray[Any] | None:
         """Return the labels that outlines enclose; None where there are none."""
         if not key or self.options.outlines == "none":
             return None
-        path = self.store.path(key)
+        path = self.raw.path(key)
         return make_labels(read_mask(path, self.options.size), self.to_instances, path)
 
     def columns(self, site: Wanted) -> dict[str, Any]:
@@ -168,24 +164,6 @@ class _Plan:
         }
 
 
-def _read_record(path: Path, options: Plates) -> dict[str, Any]:
-    """Read what `fetch_plates` wrote."""
-    record = read_json(path)
-    try:
-        if record["channels"] != options.wanted:
-            raise ValueError(f"its channels are {record['channels']}")
-        if gone := set(record["plates"]) - set(options.plates):
-            raise ValueError(f"it has the plate {gone.pop()}")
-        [Wanted(**site) for site in record["sites"]]
-    except (ValueError, LookupError, TypeError) as error:
-        raise PhantomscopeError(
-            f"this is no record of these plates: {error}",
-            where=path,
-            fix="fetch them again with this config",
-        ) from error
-    return dict(record)
-
-
 def _info(options: Plates, record: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Everything that shapes the set, and where it comes from."""
     content = json.dumps(record, sort_keys=True).encode()
@@ -201,13 +179,16 @@ def _info(options: Plates, record: Mapping[str, Any], seed: int) -> dict[str, An
         "plates": record["plates"],
         "options": options.model_dump(mode="json", exclude=set(RUNTIME_OF_PLATES)),
         "split": split_info(options, seed),
+        "shards": record["shards"],
+        "survey_sha256": record["survey_sha256"],
         "record_sha256": hashlib.sha256(content).hexdigest(),
     }
 
 
 def acquire_plates(
-    options: Plates, record: Path, folder: Path, to_instances: ToInstances, seed: int
-) -> None:
+    options: Plates, record: Path, folder: Path, to_instances: ToInstances, seed: int,
+    *, raw: Path | None = None,
+) -> None:  # fmt: skip
     """Make an image set of fetched plates.
 
     Parameters
@@ -228,22 +209,25 @@ def acquire_plates(
         Makes labels (Y, X) of outlines (Y, X) of bool.
     seed : int
         Of the split. It does not depend on shards or on what is left out.
+    raw : Path, optional
+        Folder that was given to `fetch_plates`.
 
     Raises
     ------
     PhantomscopeError
-        If no site is left, the record is of another config, an illumination function
-        cannot be used, or, all listed together, for broken sites (`broken: refuse`).
-        Then there is no set.
+        If no site is left (one shard of several may be empty), the record is of another
+        config, an illumination function cannot be used, or, all listed together, for
+        broken sites (`broken: refuse`). Then there is no set.
     """
-    content = _read_record(record, options)
+    content, wanted = read_survey(record, options)
     units = plate_units(options, content["compounds"], content["cell_lines"])
     sides = choose_sides(units.values(), options.split, seed)
     store = open_store(options)
-    plan = _Plan(options, content, sides, units, to_instances, store)
+    images = raw_store(store, raw)
+    plan = _Plan(options, content, sides, units, to_instances, wanted, store, images)
     with ImageSetWriter(folder, _info(options, content, seed)) as writer:
         excluded = [*content["excluded"], *_fill(writer, plan)]
-        if not writer.rows:
+        if not writer.rows and content["shards"] == 1:
             raise PhantomscopeError(
                 f"none of {len(excluded)} sites is left; the first: "
                 f"{excluded[0]['id']} ({excluded[0]['detail']})",
@@ -277,7 +261,7 @@ def _fill(writer: ImageSetWriter, plan: _Plan) -> list[dict[str, Any]]:
                 detail = f"{where}: {problem.what}"
                 excluded.append(excluded_row(site.place, "broken", detail))
             progress.advance()
-    raise_problems(findings, plan.store.home, len(sites))
+    raise_problems(findings, plan.raw.home, len(sites))
     return excluded
 
 

@@ -209,7 +209,9 @@ def assert_apart(images: ImageSet) -> None:
     Parameters
     ----------
     images : ImageSet
-        A set of `acquire_plates` or `acquire_fields`, or several joined.
+        A set of `acquire_plates` or `acquire_fields`, or several joined, or pairs made
+        of plates: of these the ``field_sha256`` tell of identical images, since scaled
+        ones differ from plate to plate.
 
     Raises
     ------
@@ -225,6 +227,7 @@ def assert_apart(images: ImageSet) -> None:
     if strange or by not in (*COLUMNS, "region"):
         raise _leak(f"the side {strange or by!r} is none of {SIDES}", images)
     columns = ["sha256"] if by == "region" else ["group", "sha256", COLUMNS[by]]
+    columns += [name for name in ["field_sha256"] if name in table]
     for column in dict.fromkeys(columns):
         sides = table.groupby(column)["split"].nunique()
         if both := sorted(sides.index[sides > 1]):
