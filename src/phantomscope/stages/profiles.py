@@ -242,7 +242,9 @@ def compare_profiles(
         for name, tables in (("real", [wells]), (method, repeats))
     ])  # fmt: skip
     for name, table in (("correlations", correlations), ("retrieval", retrieval)):
-        text = table.assign(method=method, objects=objects).to_csv(index=False)
+        # Not `true` alone, which tables take for a truth value.
+        about = {"method": method, "objects": f"{objects} objects"}
+        text = table.assign(**about).to_csv(index=False)
         write_text(scores / f"{name}.csv", text)
 
 

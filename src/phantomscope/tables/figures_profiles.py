@@ -65,9 +65,9 @@ def features_figure(root: Path, config: Config) -> Figure:
         theirs = theirs or bool(marks)
         _panel(axes, own, marks, methods)
         axes.set_title(line)
-    panels[0].invert_yaxis()
+        axes.set_xlabel("correlation, real and predicted stains")
+    panels[0].set_ylim(len(CATEGORIES) - 0.45, -0.55)
     panels[0].set_yticks(range(len(CATEGORIES)), CATEGORIES)
-    figure.supxlabel("correlation of features, real and predicted stains", fontsize=9)
     _legend(figure, panels[0], methods, theirs)
     return figure
 
@@ -92,13 +92,16 @@ def _panel(
             continue
         axes.barh(y, row.value, 0.9 * thick, color=tones[row.method])
         if not math.isnan(row.ci_low):
-            axes.plot([row.ci_low, row.ci_high], [y, y], color=INK, linewidth=0.9)
+            ends = [row.ci_low, row.ci_high]
+            # White below, since some bars are as dark as the line.
+            axes.plot(ends, [y, y], color="white", linewidth=2.4, alpha=0.8)
+            axes.plot(ends, [y, y], color=INK, linewidth=0.9)
     for row in published:
         if row.method in methods:
             y = height(row.condition, row.method)
             axes.plot(row.value, y, **_MARK)
-    low = min((r.value for r in rows if not math.isnan(r.value)), default=0.0)
-    axes.set_xlim(min(-0.1, low - 0.05), 1.05)
+    ends = [v for r in rows for v in (r.value, r.ci_low) if not math.isnan(v)]
+    axes.set_xlim(min([-0.1, *(v - 0.05 for v in ends)]), 1.05)
 
 
 _MARK: dict[str, Any] = {

@@ -98,7 +98,7 @@ def _correlation_row(
 ) -> ResultRow:
     level = levels(maker.config)[record["level"]]
     condition = COMMA.join(
-        (record["category"], _line(record), level, WAYS[record["objects"]])
+        (record["category"], _line(record), level, record["objects"])
     )
     return maker.row(
         CORRELATION, condition, record["method"], _interval(record),
@@ -110,9 +110,8 @@ def _retrieval_rows(
     maker: RowMaker, record: Mapping[str, Any], folder: Path
 ) -> list[ResultRow]:
     # Real stains have real objects, whatever those of predicted stains are.
-    own = record["source"] == REAL
-    way = "true" if own else record["objects"]
-    condition = COMMA.join((_line(record), WAYS[way]))
+    way = WAYS["true"] if record["source"] == REAL else record["objects"]
+    condition = COMMA.join((_line(record), way))
     source, interval = _source(record, folder / "retrieval.csv"), _interval(record)
     chance = Interval(record["chance"], math.nan, math.nan, interval.n, 0)
     rows = [

@@ -106,7 +106,7 @@ def _compared(
 ) -> _Comparison:
     channels = maker.config.translate.plates.stains if stain == ALL else [stain]
     pair = ours.of_images(metric, channels).join(
-        rival.of_images(metric, channels)[["value"]], rsuffix="_rival", how="inner"
+        rival.of_images(metric, channels)["value"].rename("value_rival"), how="inner"
     )
     p_values = compare_methods(pair["value"], pair["value_rival"], list(pair["group"]))
     apart = (pair["value"] - pair["value_rival"]).groupby(pair["group"]).mean()
