@@ -202,7 +202,7 @@ def significance_notes(config: Config | None = None) -> list[str]:
         "p-value that Wilcoxon's test can give is large.",
         "The two-sample t-test over images is what the paper seems to have used: "
         "images of a well are no independent evidence, and it ignores that the images "
-        "are the same, so do not believe it.",
+        "are the same. Its p-values stand here to compare alone.",
         "Many comparisons are made. Holm's correction is over the rivals for all "
         "stains together, and over all rivals and stains for the single ones; MSE, "
         "PSNR and SSIM are not corrected for one another, nor are the t-tests of two "
