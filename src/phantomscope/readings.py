@@ -20,6 +20,7 @@ FIGURES_READ: dict[str, tuple[str, ...]] = {
     "stains": ("pairs", "translated/*/*/*"),
     "instances": ("pairs", "translated/*/*/*", "translation_scores/*/*"),
     "stain_quality": ("translation_scores/*/*",),
+    "features": ("profile_scores/*/*",),
     "restoration": (
         "pairs/test", "restored/*/*/*", "restoration/*/*/*", "tables/restoration.csv",
     ),
@@ -30,7 +31,7 @@ FIGURES_READ: dict[str, tuple[str, ...]] = {
 ROOT_READ: dict[str, tuple[str, ...]] = {
     "tabulate": ("prepared", "scores/*/*/*"),
     "tabulate_restoration": ("prepared", "pairs/*", "restoration/*/*/*"),
-    "tabulate_translation": ("translation_scores/*/*",),
+    "tabulate_translation": ("translation_scores/*/*", "profile_scores/*/*"),
     "draw_figures": (),
     "report": (
         "prepared",
@@ -42,5 +43,6 @@ ROOT_READ: dict[str, tuple[str, ...]] = {
         "tables/restoration.csv",
         "restorers/*/*/*",
         "translation_scores/*/*",
+        "profile_scores/*/*",
     ),
 }

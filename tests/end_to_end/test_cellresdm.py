@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from tests.plates import PLATES, Gallery, pixels, small_plates
+from tests.plates import PLATES, STAINS, Gallery, pixels, small_plates
 from tests.server import Server
 
 from phantomscope.acquire.plates import assert_apart
@@ -71,6 +71,42 @@ def test_instances_are_read_and_matched(finished):
     f1 = table[table["metric"] == "f1_0.50"]["ours"]
     assert len(f1) == 2 * len(ALL_METHODS)
     assert f1.between(0, 1).all()
+
+
+def test_features_are_measured_and_compared(finished):
+    table = read(finished, "features")
+    # One of the plates is for the test, of U2OS cells; their sites are what counts.
+    ours = table.loc[[f"c{n:03d}" for n in range(1, 97)]]
+    assert ours.loc[:"c048", "ours"].isna().all()
+    assert ours.loc[:"c048", "remark"].eq("not run").all()
+    real = pd.read_csv(finished / PART / "profiles/real/shard-000/sites.csv")
+    assert len(real) == 4
+    assert (real["Nuclei_Count_Objects"] > 0).all()
+    there = ours.loc["c049":]
+    assert there["dataset"].eq("U2OS").all()
+    assert (there["ours"].between(-1, 1) | there["ours"].isna()).all()
+    # Each value that there is not has a reason.
+    why = there.loc[there["ours"].isna(), "remark"]
+    assert why.str.contains("sites|site has").all()
+    assert there["ci_low"].isna().all()  # two wells
+    again = table[table["metric"] == "replicate_map"]
+    assert set(again["method"]) == {"real", *ALL_METHODS}
+    assert again["remark"].str.contains("no compound has two wells").all()
+
+
+def test_methods_are_tested_against_each_other(finished):
+    table = read(finished, "quality")
+    tests = table[table["metric"] == "psnr_paired_t"]
+    assert len(tests) == (len(ALL_METHODS) - 1) * (len(STAINS) + 1)
+    # Two wells are too few.
+    assert tests["ours"].isna().all()
+    difference = table[table["metric"] == "psnr_difference"]
+    assert np.isfinite(difference["ours"]).all()
+    for path in (finished / "tables/quality.md",
+                 finished / PART / "tables/translation.md"):  # fmt: skip
+        text = path.read_text()
+        assert "Tests of residual diffusion against each rival" in text
+        assert "Many comparisons are made" in text
 
 
 def test_speed_counts_network_evaluations(finished):

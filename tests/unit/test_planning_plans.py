@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from argparse import ArgumentParser
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ from phantomscope.errors import PhantomscopeError
 from phantomscope.planning.command import add_arguments, run
 from phantomscope.planning.plan import CPU_BOUND, Plan, make_plan, render, wall_seconds
 from phantomscope.planning.rates import Rates, packaged_rates
-from phantomscope.planning.sources import source_images
+from phantomscope.planning.sources import Images, source_images
+from phantomscope.planning.translation import translation_works
 from phantomscope.planning.work import Work
 
 # Plans
@@ -217,3 +219,20 @@ def test_planning_is_light() -> None:
     )
     heavy = {"torch", "numpy", "pandas", "scipy", "skimage", "tifffile", "imageio"}
     assert not heavy & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("ways", "jobs"),
+    [(["found"], [3, 6, 1]), (["found", "true"], [3, 12, 2]), ([], [])],
+)
+def test_features_of_translation_are_planned(ways: list[str], jobs: list[int]) -> None:
+    """Real stains once, predicted ones for each seed and way; all in shards."""
+    plates = {"kind": "fields", "fields": {"path": "nowhere"}}
+    options = {"methods": ["unet"], "seeds": [0, 1], "profiles": ways, "plates": plates}
+    config = make_config({"translate": {**options, "shards": 3}})
+    found = translation_works(config, Images(Counter({(64, 64): 40}), "uint16", 40))
+    own = [one for one in found if "profiles" in one.rule]
+    assert [one.jobs for one in own] == jobs
+    assert all(packaged_rates().find(one.key, gpu=False)[0] for one in own)
+    (table,) = (one for one in found if one.rule == "tabulate_translation")
+    assert ("compare_profiles.unet" in table.after) == bool(ways)

@@ -256,6 +256,7 @@ def test_translation_is_planned(snakemake, tmp_path):
         write_config=1, survey_plates=1, fetch_plates=1, acquire_plates=1,
         scale_fields=1, pair_fields=1,
         train_translator=4, translate=12, evaluate_translation=4,
+        measure_profiles=15, compare_profiles=2,
         tabulate_translation=1, draw_translation=1, report_translation=1,
     )  # fmt: skip
 

@@ -82,6 +82,8 @@ wildcard_constraints:
     arm=r"synthetic|annotated|sketch|(annotated|mixed)-[\d.]+",
     seed=r"\d+",
     method="|".join(ALL_METHODS),
+    objects="found|true",
+    profiled=rf"real|({'|'.join(ALL_METHODS)})/seed\d+/(found|true)",
     pairs_of=rf"{RESTORATION_ARMS}|test",
 
 
@@ -287,3 +289,32 @@ def counted_with(wildcards):
     folder = f"{RESULTS}/intensities"
     shards = shards_of_plates(CONFIG, int(wildcards.shard))
     return [f"{folder}/shard-{number:03d}.npz" for number in shards]
+
+
+def profiled_predictions(wildcards):
+    """What a method predicted, in all its shards; of real stains there is nothing."""
+    if wildcards.profiled == "real":
+        return []
+    folder = f"{RESULTS}/translated/{wildcards.profiled.rpartition('/')[0]}"
+    shards = [f"{n:03d}" for n in range(CONFIG.translate.shards)]
+    return expand("{folder}/shard-{shard}", folder=folder, shard=shards)
+
+
+def profile_shards(profiled):
+    """Features of the objects of one image set or of several, in all their shards."""
+    shards = [f"{n:03d}" for n in range(CONFIG.translate.shards)]
+    folder = f"{RESULTS}/profiles/{{profiled}}/shard-{{shard}}"
+    return expand(folder, profiled=profiled, shard=shards)
+
+
+def profiles_to_compare(wildcards):
+    """Features of what a method predicted, one seed after the other."""
+    method, way = wildcards.method, wildcards.objects
+    return profile_shards([f"{method}/seed{n}/{way}" for n in CONFIG.translate.seeds])
+
+
+def compared_profiles():
+    """Agreement of features, for every method and way that the config asks for."""
+    options = CONFIG.translate
+    folder = f"{RESULTS}/profile_scores/{{method}}/{{objects}}"
+    return expand(folder, method=options.methods, objects=options.profiled)

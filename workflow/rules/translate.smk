@@ -236,10 +236,64 @@ rule evaluate_translation:
         "../../scripts/evaluate_translation.py"
 
 
+rule measure_profiles:
+    """Measure features of the objects of a shard of the test part, on real or predicted stains."""
+    input:
+        pairs=rules.pair_fields.output.pairs,
+        translated=profiled_predictions,
+    output:
+        profiles=directory(f"{RESULTS}/profiles/{{profiled}}/shard-{{shard}}"),
+    log:
+        f"{RESULTS}/logs/measure_profiles/{{profiled}}.{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/measure_profiles/{{profiled}}.{{shard}}.tsv"
+    conda:
+        "../../envs/phantomscope.yaml"
+    resources:
+        mem_mb=grown(3000),
+        runtime=grown(720),
+    params:
+        config=sections(CONFIG, *PAIRING, "translate.blocks", "translate.shards"),
+        objects=lambda wildcards: wildcards.profiled.rpartition("/")[2].replace(
+            "real", "true"
+        ),
+    message:
+        "Measuring features of objects: {wildcards.profiled}, shard {wildcards.shard}"
+    script:
+        "../../scripts/measure_profiles.py"
+
+
+rule compare_profiles:
+    """Correlate features of real and predicted stains, and retrieve replicates."""
+    input:
+        real=profile_shards("real"),
+        profiles=profiles_to_compare,
+    output:
+        scores=directory(f"{RESULTS}/profile_scores/{{method}}/{{objects}}"),
+    log:
+        f"{RESULTS}/logs/compare_profiles.{{method}}.{{objects}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/compare_profiles.{{method}}.{{objects}}.tsv"
+    conda:
+        "../../envs/phantomscope.yaml"
+    resources:
+        mem_mb=grown(6000),
+        runtime=grown(240),
+    params:
+        config=sections(
+            CONFIG, *PAIRING, "translate.blocks", "translate.seeds", "evaluate", "seed"
+        ),
+    message:
+        "Comparing features of {wildcards.method}, objects: {wildcards.objects}"
+    script:
+        "../../scripts/compare_profiles.py"
+
+
 rule tabulate_translation:
     """Put quality of stains and instances of all methods into one table."""
     input:
         translations(f"{RESULTS}/translation_scores/{{method}}/seed{{seed}}"),
+        compared_profiles(),
         config=rules.write_config.output.resolved,
     output:
         csv=report(
@@ -272,6 +326,7 @@ rule draw_translation:
     """Draw stains and instances of all methods beside the real ones."""
     input:
         translations(f"{RESULTS}/translation_scores/{{method}}/seed{{seed}}"),
+        compared_profiles(),
         config=rules.write_config.output.resolved,
     output:
         stains=report(
@@ -291,6 +346,12 @@ rule draw_translation:
             caption="../report/translation.rst",
             category="Translation",
             labels={"figure": "instances"},
+        ),
+        features=report(
+            f"{RESULTS}/figures/features.png",
+            caption="../report/translation.rst",
+            category="Translation",
+            labels={"figure": "features of objects"},
         ),
     log:
         f"{RESULTS}/logs/draw_translation.log",

@@ -9,17 +9,14 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from phantomscope.errors import PhantomscopeError
-from phantomscope.measure.features import category_of, feature_columns, site_features
+from phantomscope.measure.features import feature_columns, site_features
 from phantomscope.measure.matching import assign_pairs, threshold_keys
+from phantomscope.measure.moments_by_group import Moments, category_correlations
 from phantomscope.measure.overlap import overlap_table
-from phantomscope.measure.statistics import check_bootstrap, percentiles
+from phantomscope.measure.statistics import check_bootstrap
 
-Floats = NDArray[np.float64]
 Unit = Literal["object", "site", "group"]
 Segmentation = Literal["shared", "own"]
-FEWEST_UNITS = 3
-# Of a feature in units of its spread: smaller variances are rounding.
-CONSTANT = 1e-9
 
 
 def matched_pairs(
@@ -110,30 +107,11 @@ def feature_correlations(
         first, second, groups = _objects(real, synthetic, segmentation, pairs)
     else:
         first, second, groups = _summaries(real, synthetic, unit)
-    columns = list(first.columns)
-    parts, n_groups = _sums(first.to_numpy(float), second.to_numpy(float), groups)
-    whole = _pearson(parts.sum(1)[:, None])[0]
-    drawn = np.full((resamples, len(columns)), np.nan)
-    if n_groups > 1:
-        random = np.random.default_rng(seed)
-        draws = random.integers(n_groups, size=(resamples, n_groups))
-        counts = np.stack([np.bincount(d, minlength=n_groups) for d in draws])
-        drawn = _pearson(np.einsum("rg,kgf->krf", counts.astype(float), parts))
-    of = np.array([category_of(name) for name in columns])
-    rows = []
-    for category in dict.fromkeys(of):
-        kept = (of == category) & ~np.isnan(whole)
-        low, high = percentiles(_means(drawn[:, kept]), confidence)
-        rows.append({
-            "category": category,
-            "value": float(_means(whole[None, kept])[0]),
-            "low": low, "high": high,
-            "n_features": int(kept.sum()),
-            "n_left_out": int((of == category).sum() - kept.sum()),
-            "n": len(first), "n_groups": n_groups,
-            "unit": unit, "segmentation": segmentation,
-        })  # fmt: skip
-    return pd.DataFrame(rows).sort_values("category", ignore_index=True)
+    found = category_correlations(
+        [Moments.of(first, second, groups)], resamples=resamples,
+        confidence=confidence, seed=seed,
+    )  # fmt: skip
+    return found.assign(unit=unit, segmentation=segmentation)
 
 
 def _check(real: pd.DataFrame, synthetic: pd.DataFrame) -> None:
@@ -208,50 +186,3 @@ def _summaries(
     ]  # fmt: skip
     groups = known.drop_duplicates(unit)["group"].to_numpy()
     return tables[0], tables[1][tables[0].columns], groups
-
-
-def _sums(first: Floats, second: Floats, groups: NDArray[Any]) -> tuple[Floats, int]:
-    """Sum 1, x, y, xx, yy, xy over each group; shape (6, groups, features).
-
-    Units where either is not finite do not count. Values are centred and scaled first,
-    which changes no correlation and keeps digits.
-    """
-    known = np.isfinite(first) & np.isfinite(second)
-    x, y = (_scaled(values, known) for values in (first, second))
-    names, at = np.unique(groups.astype(str), return_inverse=True)
-    sums = np.zeros((6, names.size, first.shape[1]))
-    for total, values in zip(
-        sums, (known.astype(float), x, y, x * x, y * y, x * y), strict=True
-    ):
-        np.add.at(total, at, values)
-    return sums, names.size
-
-
-def _scaled(values: Floats, known: NDArray[np.bool_]) -> Floats:
-    number = np.maximum(known.sum(0), 1)
-    values = np.where(known, values, 0)
-    size = np.abs(values).max(axis=0, initial=0)
-    centred = np.where(known, values - values.sum(0) / number, 0)
-    spread = np.sqrt((centred**2).sum(0) / number)
-    steady = spread <= CONSTANT * size
-    return np.where(steady, 0, centred / np.where(steady, 1, spread))
-
-
-def _pearson(sums: Floats) -> Floats:
-    """Correlate from sums (6, R, features); NaN where too few or constant."""
-    n, x, y, xx, yy, xy = sums
-    few = n < FEWEST_UNITS
-    n = np.maximum(n, 1)
-    varied = np.maximum(xx / n - (x / n) ** 2, 0) * np.maximum(yy / n - (y / n) ** 2, 0)
-    found = np.full(n.shape, np.nan)
-    fine = ~few & (varied > CONSTANT**2)
-    np.divide(xy / n - x * y / n**2, np.sqrt(varied), out=found, where=fine)
-    return np.clip(found, -1, 1)
-
-
-def _means(values: Floats) -> Floats:
-    """Mean of each row without NaN; NaN for none."""
-    known = ~np.isnan(values)
-    number = known.sum(1)
-    total = np.where(known, values, 0).sum(1)
-    return np.where(number > 0, total / np.maximum(number, 1), np.nan)

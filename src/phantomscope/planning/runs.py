@@ -47,6 +47,8 @@ FOLDERS = {
     "train_translator": ("translators",),
     "translate": ("translated",),
     "evaluate_translation": ("translation_scores",),
+    "measure_profiles": ("profiles",),
+    "compare_profiles": ("profile_scores",),
     "tabulate": ("tables",),
     "draw_figures": ("figures",),
     "report": ("report.html",),

@@ -115,6 +115,16 @@ def _plates(config: Config, images: Images, scaled: int) -> list[Work]:
     return work
 
 
+def _profiles(jobs: int, pixels: float, after: str, part: str) -> Work:
+    """Return the work of measuring features; how many objects there are, nobody knows.
+
+    It is taken to be as many for each pixel as in the run of the rates.
+    """
+    return Work(
+        "measure_profiles", jobs, pixels, "pixels", (after,), part=part, stored=pixels
+    )
+
+
 def translation_works(config: Config, images: Images) -> list[Work]:
     """List the work of a config of translation.
 
@@ -141,13 +151,15 @@ def translation_works(config: Config, images: Images) -> list[Work]:
         work += _plates(config, images, pixels)
     ready = ("scale_fields",) if options.pairs_from is None else ()
     work.append(Work("pair_fields", 1, images.count, "images", ready))
-    scores = []
+    scores, whole = [], math.prod(side)
+    each, ways = math.ceil(tested / options.shards), len(options.profiled)
+    if ways:
+        work.append(_profiles(options.shards, each * whole, "pair_fields", "real"))
     for method in options.methods:
         own = config.of_method(method)
         variant = f"{own.network.preset}-{method}"
         seen = own.train.steps * own.train.batch_size * own.train.patch**2
         processes = training_processes(own, "train_diffusion")
-        each = math.ceil(tested / options.shards)
         seeds = len(options.seeds)
         work += [
             Work("train_translator", seeds, seen, "pixels", ("pair_fields",), variant,
@@ -163,6 +175,15 @@ def translation_works(config: Config, images: Images) -> list[Work]:
                  (f"translate.{variant}",), part=method),
         ]  # fmt: skip
         scores.append(f"evaluate_translation.{method}")
+        if ways:
+            work += [
+                _profiles(seeds * ways * options.shards, each * whole,
+                          f"translate.{variant}", method),
+                Work("compare_profiles", ways, seeds * tested * whole, "pixels",
+                     ("measure_profiles.real", f"measure_profiles.{method}"),
+                     part=method),
+            ]  # fmt: skip
+            scores.append(f"compare_profiles.{method}")
     after = ("write_config", *scores)
     return [
         *work,

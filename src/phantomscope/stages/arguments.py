@@ -43,10 +43,10 @@ def arguments(function: Callable[..., None]) -> list[Argument]:
         if name == "config":
             continue
         hint, many = hints[name], False
+        if typing.get_origin(hint) in (typing.Union, types.UnionType):
+            hint = next(h for h in typing.get_args(hint) if h is not type(None))
         if typing.get_origin(hint) is list:
             hint, many = typing.get_args(hint)[0], True
-        elif typing.get_origin(hint) in (typing.Union, types.UnionType):
-            hint = next(h for h in typing.get_args(hint) if h is not type(None))
         role = "input" if hint is Path else "value"
         if typing.get_origin(hint) is typing.Annotated:
             hint, role = typing.get_args(hint)

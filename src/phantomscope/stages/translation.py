@@ -207,7 +207,7 @@ def read_instances(
     }
 
 
-def _blocks(
+def blocks(
     shape: Sequence[int], side: int | None
 ) -> Iterator[tuple[str, tuple[slice, slice]]]:
     """Yield the blocks of an image, with a name for each; as even as can be."""
@@ -223,26 +223,39 @@ def _blocks(
             yield f"-block{y}-{x}", (slice(*rows), slice(*columns))
 
 
+def holders_of(truth: ImageSet, translated: Sequence[Path]) -> dict[str, ImageSet]:
+    """Tell which set holds the prediction of each test image.
+
+    Raises
+    ------
+    PhantomscopeError
+        If one was not translated.
+    """
+    parts = [ImageSet.open(folder) for folder in translated]
+    holders = {name: images for images in parts for name in images.ids}
+    for name in truth.ids:
+        if name not in holders:
+            raise PhantomscopeError(
+                f"the test image {name!r} was not translated",
+                where=translated[0] if translated else "--translated",
+                fix="give the folders of all shards",
+            )
+    return holders
+
+
 def evaluate_translation(
     config: Config, *, pairs: Path, translated: list[Path], scores: Output
 ) -> None:
     """Compare predicted stains and instances of the test part with the real ones."""
     options = config.translate
     truth = ImageSet.open(pairs).select(split="test")
-    parts = [ImageSet.open(folder) for folder in translated]
-    holders = {name: images for images in parts for name in images.ids}
+    holders = holders_of(truth, translated)
     inputs, channels = len(options.plates.inputs), options.channels
     pixels: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []
     doubts: list[dict[str, Any]] = []
     with Progress("measuring", len(truth), unit="images") as progress:
         for name in truth.ids:
-            if name not in holders:
-                raise PhantomscopeError(
-                    f"the test image {name!r} was not translated",
-                    where=translated[0] if translated else "--translated",
-                    fix="give the folders of all shards",
-                )
             known = {c: truth.row(name).get(c, "") for c in UNITS}
             real = from_stored(truth.channels(name)[inputs:])
             stored = from_stored(holders[name].channels(name))
@@ -250,7 +263,7 @@ def evaluate_translation(
                 kind: [getattr(i, LABELS[kind])(name) for i in (truth, holders[name])]
                 for kind in options.boundaries
             }
-            for place, window in _blocks(real.shape[1:], options.blocks):
+            for place, window in blocks(real.shape[1:], options.blocks):
                 about = {"id": name + place, **known}
                 if place:
                     about["group"] = name + place
@@ -275,7 +288,18 @@ def evaluate_translation(
 def tabulate_translation(
     config: Config, *, root: Place, csv: Output, md: Output
 ) -> None:
-    """Put quality of stains and instances of all methods into one table."""
+    """Put quality of stains, instances and features of all methods into one table."""
+    from phantomscope.tables.profiles import profile_rows, profile_text
+    from phantomscope.tables.significance import (
+        shown,
+        significance_rows,
+        significance_text,
+    )
     from phantomscope.tables.translation import translation_rows, write_translation
 
-    write_translation(translation_rows(root, config), csv, md, config)
+    tests, features = significance_rows(root, config), profile_rows(root, config)
+    write_translation(
+        translation_rows(root, config), csv, md, config,
+        [(tests, significance_text(shown(tests), config)),
+         (features, profile_text(features, config))],
+    )  # fmt: skip

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from phantomscope.measure.statistics import bootstrap_interval
+from phantomscope.tables import profiles, significance
 from phantomscope.tables.artefacts import read_table
+from phantomscope.tables.figures_profiles import NO_FEATURES, features_figure
 from phantomscope.tables.figures_translation import (
     NO_BOUNDARIES,
     instances_figure,
@@ -46,7 +48,24 @@ def quality_rows(part: Part) -> list[ResultRow]:
                 condition=f"{row.condition}, {row.method}")
         for row in _measured(part)
         if row.condition in stains or row.metric.endswith("_ratio")
+    ] + [
+        row for row in _measured(part) if row.metric in significance.NAMES
     ]  # fmt: skip
+
+
+def _quality_text(table: pd.DataFrame, level: str) -> list[str]:
+    """Return the lines of quality, and a table of tests of their own."""
+    tested = table["metric"].isin(significance.NAMES)
+    columns = ["metric", "condition", "ours", "ci_low", "ci_high", "n", "unit_of_n"]
+    records = table.loc[tested, columns].itertuples(index=False, name=None)
+    text = significance.significance_text(records)
+    return [*beside_text(table[~tested], level), "", *text]
+
+
+def feature_rows(part: Part) -> list[ResultRow]:
+    """Return agreement of features, and retrieval of replicates."""
+    published = [r for r in load_published(PAPER) if r.metric == FEATURES]
+    return profiles.feature_rows(_measured(part), published)
 
 
 def segmentation_rows(part: Part) -> list[ResultRow]:
@@ -139,7 +158,7 @@ def paper_tables(parts: Mapping[str, Part]) -> dict[str, PaperTable]:
     published = load_published(PAPER)
     made = {
         "quality": (quality_rows, []),
-        "features": (None, [r for r in published if r.metric == FEATURES]),
+        "features": (feature_rows, [r for r in published if r.metric == FEATURES]),
         "segmentation": (
             segmentation_rows,
             [r for r in published
@@ -150,8 +169,12 @@ def paper_tables(parts: Mapping[str, Part]) -> dict[str, PaperTable]:
     }  # fmt: skip
     tables = {}
     for name, (rows, theirs) in made.items():
-        ours = [row for part in parts.values() for row in (rows(part) if rows else [])]
-        tables[name] = PaperTable(_named(beside(theirs, ours), theirs), beside_text)
+        ours = [row for part in parts.values() for row in rows(part)]
+        frame = _named(beside(theirs, ours), theirs)
+        if name == "features":
+            frame = profiles.with_reasons(frame, ours)
+        text = _quality_text if name == "quality" else beside_text
+        tables[name] = PaperTable(frame, text)
     return tables
 
 
@@ -180,5 +203,10 @@ FIGURES = {
         lambda parts: instances_figure(parts[0].root, parts[0].config),
         (*_NEEDS, "translation_scores/*/*/objects.csv"),
         absent=NO_BOUNDARIES,
+    ),
+    "features": PaperFigure(
+        lambda parts: features_figure(parts[0].root, parts[0].config),
+        ("profile_scores/*/*/correlations.csv",),
+        absent=NO_FEATURES,
     ),
 }

@@ -21,6 +21,7 @@ from phantomscope.tables.figures_images import (
     plot_pseudo,
 )
 from phantomscope.tables.figures_populations import plot_populations
+from phantomscope.tables.figures_profiles import plot_features
 from phantomscope.tables.figures_restoration import plot_frc_curves, plot_restoration
 from phantomscope.tables.figures_translation import (
     plot_instances,
@@ -36,6 +37,7 @@ __all__ = [
     "plot_checks",
     "plot_copies",
     "plot_costs",
+    "plot_features",
     "plot_fit",
     "plot_frc_curves",
     "plot_gallery",
@@ -74,6 +76,7 @@ FIGURES: dict[str, tuple[Plot, tuple[str, ...]]] = {
     "stains": (plot_stains, _TRANSLATED),
     "instances": (plot_instances, ("translation_scores/*/*/objects.csv", *_TRANSLATED)),
     "stain_quality": (plot_stain_quality, ("translation_scores/*/*/pixels.csv",)),
+    "features": (plot_features, ("profile_scores/*/*/correlations.csv",)),
     "realism": (plot_realism, ("realism.json",)),
     "populations": (plot_populations, ("populations.json", "tables/populations.csv")),
     "memorisation": (plot_memorisation, ("memorisation.csv",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +128,12 @@ def _compare(axes: Axes, real: Array, found: Array) -> None:
     outlines(axes, found, MATCH, only=hits, width=1.1)
 
 
+def method_tones(methods: Sequence[str]) -> dict[str, str]:
+    """Return the colour of each method."""
+    tones = [*COLOURS.values(), "#000000", "#56b4e9"]
+    return dict(zip(methods, dict.fromkeys(tones), strict=False))
+
+
 def stain_quality_figure(root: Path, config: Config) -> Figure:
     """Plot PSNR and SSIM of each stain and method, with their intervals."""
     rows = translation_rows(root, config)
@@ -134,8 +141,7 @@ def stain_quality_figure(root: Path, config: Config) -> Figure:
     stains = [*config.translate.plates.stains, ALL]
     figure = canvas(0.5 + 0.17 * len(stains) * len(methods) + 0.8)
     panels = figure.subplots(1, 2, sharey=True)
-    tones = [*COLOURS.values(), "#000000", "#56b4e9"]
-    tone = dict(zip(methods, dict.fromkeys(tones), strict=False))
+    tone = method_tones(methods)
     for axes, metric, title in zip(
         panels, ("psnr", "ssim"), ("PSNR (dB)", "SSIM"), strict=True
     ):

@@ -104,7 +104,29 @@ DEFINITIONS = {
     "psnr_ratio": "PSNR of residual diffusion by that of a rival, paired by image.",
     "ssim_ratio": "The same of SSIM.",
     "feature_correlation": "Correlation of morphological features of real and "
-    "predicted stains, mean over the features of a category.",
+    "predicted stains, mean over the features of a category; ours beside the paper's: "
+    "Pearson's, over medians of sites, objects found on each image set.",
+    "replicate_map": "Mean average precision of finding the other wells of a compound "
+    "by the profile of a well (cosine), within a cell line; interval over compounds.",
+    "replicate_map_chance": "What a random order would give.",
+    **{
+        f"{metric}_{name}": f"{metric.upper()} of predicted stains, residual diffusion "
+        f"against a rival on the same images: {text}."
+        for metric in ("mse", "psnr", "ssim")
+        for name, text in (
+            ("difference", "difference, mean over wells (blocks)"),
+            (
+                "student_t_images",
+                "p-value of a two-sample t-test over images, as the "
+                "paper seems to have it; images of a well are no independent evidence",
+            ),
+            ("student_t", "p-value of a two-sample t-test over wells (blocks)"),
+            ("paired_t", "p-value of a paired t-test over wells (blocks)"),
+            ("paired_t_holm", "the same, corrected by Holm's method"),
+            ("wilcoxon", "p-value of Wilcoxon's signed-rank test over wells (blocks)"),
+            ("wilcoxon_holm", "the same, corrected by Holm's method"),
+        )
+    },
     "mean_matched_0.50": "Mean IoU of the objects that match one to one at IoU 0.5, "
     "whatever was missed; pooled over images.",
     "mean_true_0.50": "Their summed IoU by the number of true objects.",

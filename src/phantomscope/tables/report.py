@@ -21,6 +21,7 @@ from phantomscope.images.imageset import ImageSet
 from phantomscope.images.voxels import voxel_size
 from phantomscope.tables import figures_populations as populations
 from phantomscope.tables import headline as say
+from phantomscope.tables import profiles, significance
 from phantomscope.tables import restoration as restored
 from phantomscope.tables import translation as translated
 from phantomscope.tables.artefacts import origin, pixel_size
@@ -177,12 +178,19 @@ def _translation(root: Path, config: Config) -> dict[str, Any]:
     if not config.translate.methods:
         return {}
     rows = translated.translation_rows(root, config)
+    tests = significance.significance_rows(root, config)
+    features = profiles.profile_rows(root, config)
     return {
         "headline": translated.headline(rows, config),
         "cautions": translated.translation_cautions(rows, config),
         "table": translated.translation_table(rows),
         "ratios": translated.ratio_lines(rows),
         "notes": translated.translation_notes(rows, config),
+        "tests": significance.significance_table(significance.shown(tests)),
+        "test_notes": significance.significance_notes(config),
+        "features": profiles.profile_table(features),
+        "retrieval": profiles.retrieval_lines(features),
+        "feature_notes": profiles.profile_notes(features, config),
     }
 
 

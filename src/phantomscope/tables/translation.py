@@ -97,15 +97,20 @@ def load_translated(root: Path, config: Config) -> list[Translated]:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class RowMaker:
     """Makes rows: what all of an experiment share is filled in."""
 
     config: Config
-    unit: str
+
+    @property
+    def unit(self) -> str:
+        """What intervals are drawn over."""
+        return "block of an image" if self.config.translate.blocks else "well"
 
     def row(
         self, metric: str, condition: str, method: str, interval: Interval, source: str
     ) -> ResultRow:
+        """Make a row; n is the number of groups."""
         name = self.config.name
         what = condition.replace(" / ", "_over_").replace(" ", "_")
         # Less than three units: an interval would say nothing.
@@ -126,7 +131,8 @@ class _Rows:
                 "seed": self.config.seed}  # fmt: skip
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean_of(values: Sequence[float]) -> float:
+    """Return the mean, for the bootstrap."""
     return float(np.mean(values))
 
 
@@ -150,13 +156,13 @@ def translation_rows(root: Path, config: Config) -> list[ResultRow]:
         ``ssim_ratio`` of residual diffusion to each rival, paired by image.
     """
     found = load_translated(Path(root), config)
-    maker = _Rows(config, "block of an image" if config.translate.blocks else "well")
+    maker = RowMaker(config)
     rows = [row for one in found for row in _pixel_rows(maker, one)]
     rows += [row for one in found for row in _object_rows(maker, one)]
     return [*rows, *_ratio_rows(maker, found)]
 
 
-def _pixel_rows(maker: _Rows, one: Translated) -> list[ResultRow]:
+def _pixel_rows(maker: RowMaker, one: Translated) -> list[ResultRow]:
     stains = maker.config.translate.plates.stains
     source = f"translation_scores/{one.method}/seed*/pixels.csv"
     rows = []
@@ -167,14 +173,14 @@ def _pixel_rows(maker: _Rows, one: Translated) -> list[ResultRow]:
             images, interval = one.of_images(metric, channels), NOTHING
             if len(images):
                 interval = bootstrap_interval(
-                    list(images["value"]), _mean, groups=list(images["group"]),
+                    list(images["value"]), mean_of, groups=list(images["group"]),
                     **maker.drawn,
                 )  # fmt: skip
             rows.append(maker.row(metric, condition, one.method, interval, source))
     return rows
 
 
-def _object_rows(maker: _Rows, one: Translated) -> list[ResultRow]:
+def _object_rows(maker: RowMaker, one: Translated) -> list[ResultRow]:
     if one.objects.empty:
         return []
     source = f"translation_scores/{one.method}/seed*/objects.csv"
@@ -210,7 +216,7 @@ def _pooled(metric: str) -> Callable[[Sequence[list[dict[str, float]]]], float]:
     return statistic
 
 
-def _ratio_rows(maker: _Rows, found: Sequence[Translated]) -> list[ResultRow]:
+def _ratio_rows(maker: RowMaker, found: Sequence[Translated]) -> list[ResultRow]:
     methods = {one.method: one for one in found}
     stains, rows = maker.config.translate.plates.stains, []
     for rival in methods:
@@ -221,7 +227,7 @@ def _ratio_rows(maker: _Rows, found: Sequence[Translated]) -> list[ResultRow]:
                 methods[rival].of_images(metric, stains), rsuffix="_rival", how="inner"
             )  # fmt: skip
             interval = paired_bootstrap_ratio(
-                list(pair["value"]), list(pair["value_rival"]), _mean,
+                list(pair["value"]), list(pair["value_rival"]), mean_of,
                 groups=list(pair["group"]), **maker.drawn,
             ) if len(pair) else NOTHING  # fmt: skip
             rows.append(
@@ -334,10 +340,14 @@ def translation_notes(rows: Sequence[ResultRow], config: Config) -> list[str]:
 
 
 def write_translation(
-    rows: Sequence[ResultRow], csv: Path, md: Path, config: Config
-) -> None:
-    """Write the long CSV table and the Markdown table."""
-    write_long(rows, csv)
+    rows: Sequence[ResultRow], csv: Path, md: Path, config: Config,
+    further: Sequence[tuple[Sequence[ResultRow], Sequence[str]]] = (),
+) -> None:  # fmt: skip
+    """Write the long CSV table and the Markdown table.
+
+    What is `further` to the rows has its own lines of Markdown.
+    """
+    write_long([*rows, *(row for more, _ in further for row in more)], csv)
     lines = []
     if shown := translation_table(rows):
         names = list(dict.fromkeys(name for line in shown for name in line))
@@ -352,4 +362,6 @@ def write_translation(
         lines += [f"- {rival}: {ratio}" for rival, ratio in ratios]
         lines.append("")
     lines += [f"- {line}" for line in translation_notes(rows, config)]
+    for _, text in further:
+        lines += ["", *text]
     write_text(Path(md), "\n".join(lines) + "\n")

@@ -1,0 +1,11 @@
+"""Rule `compare_profiles`: see the stage in `phantomscope.stages.profiles`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from phantomscope.stages.profiles import compare_profiles
+from phantomscope.stages.rule import run
+
+run(snakemake, compare_profiles)
