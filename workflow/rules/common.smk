@@ -82,7 +82,7 @@ wildcard_constraints:
     arm=r"synthetic|annotated|sketch|(annotated|mixed)-[\d.]+",
     seed=r"\d+",
     method="|".join(ALL_METHODS),
-    objects="found|true",
+    way="found|true",
     profiled=rf"real|({'|'.join(ALL_METHODS)})/seed\d+/(found|true)",
     pairs_of=rf"{RESTORATION_ARMS}|test",
 
@@ -309,12 +309,12 @@ def profile_shards(profiled):
 
 def profiles_to_compare(wildcards):
     """Features of what a method predicted, one seed after the other."""
-    method, way = wildcards.method, wildcards.objects
+    method, way = wildcards.method, wildcards.way
     return profile_shards([f"{method}/seed{n}/{way}" for n in CONFIG.translate.seeds])
 
 
 def compared_profiles():
     """Agreement of features, for every method and way that the config asks for."""
     options = CONFIG.translate
-    folder = f"{RESULTS}/profile_scores/{{method}}/{{objects}}"
-    return expand(folder, method=options.methods, objects=options.profiled)
+    folder = f"{RESULTS}/profile_scores/{{method}}/{{way}}"
+    return expand(folder, method=options.methods, way=options.profiled)

@@ -269,11 +269,11 @@ rule compare_profiles:
         real=profile_shards("real"),
         profiles=profiles_to_compare,
     output:
-        scores=directory(f"{RESULTS}/profile_scores/{{method}}/{{objects}}"),
+        scores=directory(f"{RESULTS}/profile_scores/{{method}}/{{way}}"),
     log:
-        f"{RESULTS}/logs/compare_profiles.{{method}}.{{objects}}.log",
+        f"{RESULTS}/logs/compare_profiles.{{method}}.{{way}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/compare_profiles.{{method}}.{{objects}}.tsv"
+        f"{RESULTS}/benchmarks/compare_profiles.{{method}}.{{way}}.tsv"
     conda:
         "../../envs/phantomscope.yaml"
     resources:
@@ -284,7 +284,7 @@ rule compare_profiles:
             CONFIG, *PAIRING, "translate.blocks", "translate.seeds", "evaluate", "seed"
         ),
     message:
-        "Comparing features of {wildcards.method}, objects: {wildcards.objects}"
+        "Comparing features of {wildcards.method}, objects: {wildcards.way}"
     script:
         "../../scripts/compare_profiles.py"
 
