@@ -18,7 +18,10 @@ FIGURES_READ: dict[str, tuple[str, ...]] = {
     "checks": ("normalisation.json", "checked"),
     "training": ("diffusion/metrics.jsonl",),
     "stains": ("pairs", "translated/*/*/*"),
-    "instances": ("pairs", "translated/*/*/*", "translation_scores/*/*"),
+    "instances": (
+        "pairs", "translated/*/*/*", "translation_scores/*/*", "detected/*/*/*",
+    ),
+    "matching": ("translation_scores/*/*", "detection_scores/*/*/*"),
     "stain_quality": ("translation_scores/*/*",),
     "restoration": (
         "pairs/test", "restored/*/*/*", "restoration/*/*/*", "tables/restoration.csv",
@@ -30,7 +33,7 @@ FIGURES_READ: dict[str, tuple[str, ...]] = {
 ROOT_READ: dict[str, tuple[str, ...]] = {
     "tabulate": ("prepared", "scores/*/*/*"),
     "tabulate_restoration": ("prepared", "pairs/*", "restoration/*/*/*"),
-    "tabulate_translation": ("translation_scores/*/*",),
+    "tabulate_translation": ("translation_scores/*/*", "detection_scores/*/*/*"),
     "draw_figures": (),
     "report": (
         "prepared",
@@ -42,5 +45,6 @@ ROOT_READ: dict[str, tuple[str, ...]] = {
         "tables/restoration.csv",
         "restorers/*/*/*",
         "translation_scores/*/*",
+        "detection_scores/*/*/*",
     ),
 }

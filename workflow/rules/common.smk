@@ -1,7 +1,7 @@
 # Config, paths and input functions. The config is checked before any rule.
 from phantomscope.config.arms import parse_arm
 from phantomscope.config.load import make_config, sections
-from phantomscope.config.translation import ALL_METHODS
+from phantomscope.config.translation import ALL_DETECTORS, ALL_METHODS, ALL_OBJECTS
 from phantomscope.errors import PhantomscopeError
 from phantomscope.planning.sharding import resolved, training_processes
 
@@ -76,6 +76,8 @@ wildcard_constraints:
     arm=r"synthetic|annotated|sketch|(annotated|mixed)-[\d.]+",
     seed=r"\d+",
     method="|".join(ALL_METHODS),
+    detector="|".join(ALL_DETECTORS),
+    objects="|".join(ALL_OBJECTS),
     pairs_of=rf"{RESTORATION_ARMS}|test",
 
 
@@ -262,3 +264,14 @@ def translated_shards(wildcards):
     shards = [f"{n:03d}" for n in range(CONFIG.translate.shards)]
     folder = f"{RESULTS}/translated/{wildcards.method}/seed{wildcards.seed}"
     return expand("{folder}/shard-{shard}", folder=folder, shard=shards)
+
+
+def detections(pattern):
+    """Paths for every detector, what it finds, and seed that the config asks for."""
+    options = CONFIG.translate
+    return expand(
+        pattern,
+        detector=options.detectors,
+        objects=options.detected,
+        seed=options.seeds,
+    )

@@ -207,7 +207,7 @@ def read_instances(
     }
 
 
-def _blocks(
+def blocks(
     shape: Sequence[int], side: int | None
 ) -> Iterator[tuple[str, tuple[slice, slice]]]:
     """Yield the blocks of an image, with a name for each; as even as can be."""
@@ -250,7 +250,7 @@ def evaluate_translation(
                 kind: [getattr(i, LABELS[kind])(name) for i in (truth, holders[name])]
                 for kind in options.boundaries
             }
-            for place, window in _blocks(real.shape[1:], options.blocks):
+            for place, window in blocks(real.shape[1:], options.blocks):
                 about = {"id": name + place, **known}
                 if place:
                     about["group"] = name + place
