@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,11 @@ from phantomscope.tables.figures_translation import (
     stain_quality_figure,
     stains_figure,
 )
+from phantomscope.tables.instances import OURS, parse_metric, table_lines
 from phantomscope.tables.paper import PaperFigure, PaperTable, Part, beside_text
 from phantomscope.tables.published import beside, load_published, read_rows
 from phantomscope.tables.results import ResultRow
-from phantomscope.tables.translation import ALL, OBJECTS, OURS, PIXELS
+from phantomscope.tables.translation import ALL, PIXELS, instance_tables
 
 PAPER = "cellresdm"
 TABLE = "tables/translation.csv"
@@ -29,6 +31,7 @@ FEATURES, MATCHED = "feature_correlation", "mean_matched_0.50"
 SPEED = ("image_seconds", "speedup", "steps")
 # Names of metrics that mean something else in the tables of other papers.
 RENAMED = {name: f"stain_{name}" for name in PIXELS}
+STAIN_RATIOS = ("psnr_ratio", "ssim_ratio")
 # What the published rows of a table without a latent space are called.
 PIXEL_SPACE = "no_vqgan"
 
@@ -45,26 +48,43 @@ def quality_rows(part: Part) -> list[ResultRow]:
         replace(row, metric=RENAMED.get(row.metric, row.metric),
                 condition=f"{row.condition}, {row.method}")
         for row in _measured(part)
-        if row.condition in stains or row.metric.endswith("_ratio")
+        if row.condition in stains or row.metric in STAIN_RATIOS
     ]  # fmt: skip
 
 
 def segmentation_rows(part: Part) -> list[ResultRow]:
-    """Return the scores of instances; those of ours beside the published ones."""
+    """Return the scores of instances; those of ours beside the published ones.
+
+    Other methods, among them StarDist, stand in the condition.
+    """
     published = {"nuclei": "c106", "cells": "c107"}
     rows = []
     for row in _measured(part):
-        if (
-            row.condition not in published
-            or row.metric.rpartition("_")[0] not in OBJECTS
-        ):
+        if parse_metric(row.metric) is None:
             continue
         stands = row.metric == MATCHED and row.method == OURS
+        alone = stands or row.condition not in published
         rows.append(replace(
             row, id=published[row.condition] if stands else row.id,
-            condition=row.condition if stands else f"{row.condition}, {row.method}",
+            condition=row.condition if alone else f"{row.condition}, {row.method}",
         ))  # fmt: skip
     return rows
+
+
+def segmentation_text(
+    table: pd.DataFrame, level: str, parts: Sequence[Part]
+) -> list[str]:
+    """Return published scores beside ours, then all of ours by object and IoU."""
+    beside_ours = table[table["published"].notna()]
+    lines = beside_text(beside_ours, level)
+    for part in parts:
+        for title, shown in instance_tables(_measured(part)).items():
+            said = f"{title} ({part.title}; scale of the run: {part.config.scale}"
+            said += f"; {level} CI):" if level else "):"
+            lines += ["", said, "", *table_lines(shown)[:-1]]
+    told = dict(zip(table["metric"], table["definition"], strict=True))
+    first = dict.fromkeys(beside_ours["metric"])
+    return [*lines, *(f"- `{k}`: {v}" for k, v in told.items() if k not in first)]
 
 
 def latent_rows(part: Part) -> list[ResultRow]:
@@ -151,7 +171,10 @@ def paper_tables(parts: Mapping[str, Part]) -> dict[str, PaperTable]:
     tables = {}
     for name, (rows, theirs) in made.items():
         ours = [row for part in parts.values() for row in (rows(part) if rows else [])]
-        tables[name] = PaperTable(_named(beside(theirs, ours), theirs), beside_text)
+        text = beside_text
+        if name == "segmentation":
+            text = partial(segmentation_text, parts=list(parts.values()))
+        tables[name] = PaperTable(_named(beside(theirs, ours), theirs), text)
     return tables
 
 
