@@ -156,6 +156,7 @@ rule tabulate_translation:
     """Put quality of stains and instances of all methods into one table."""
     input:
         translations(f"{RESULTS}/translation_scores/{{method}}/seed{{seed}}"),
+        detections(f"{RESULTS}/detection_scores/{{detector}}/{{objects}}/seed{{seed}}"),
         config=rules.write_config.output.resolved,
     output:
         csv=report(
@@ -188,6 +189,7 @@ rule draw_translation:
     """Draw stains and instances of all methods beside the real ones."""
     input:
         translations(f"{RESULTS}/translation_scores/{{method}}/seed{{seed}}"),
+        detections(f"{RESULTS}/detection_scores/{{detector}}/{{objects}}/seed{{seed}}"),
         config=rules.write_config.output.resolved,
     output:
         stains=report(
@@ -207,6 +209,12 @@ rule draw_translation:
             caption="../report/translation.rst",
             category="Translation",
             labels={"figure": "instances"},
+        ),
+        matching=report(
+            f"{RESULTS}/figures/matching.png",
+            caption="../report/translation.rst",
+            category="Translation",
+            labels={"figure": "matching of instances"},
         ),
     log:
         f"{RESULTS}/logs/draw_translation.log",

@@ -69,7 +69,7 @@ PAPERS = {
     "cellresdm": Description(
         "Xing et al. (CellResDM)",
         ("quality", "features", "segmentation", "latent", "speed"),
-        ("stains", "stain_quality", "instances"),
+        ("stains", "stain_quality", "instances", "matching"),
         {"jump": "Cell Painting, A549 and U2OS"},
         {"jump": "cpg0000-jump-pilot/source_4/2020_11_04_CPJUMP1"},
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -10,7 +11,7 @@ from pathlib import Path
 from phantomscope.config.model import Config
 from phantomscope.planning.sharding import tiled_length, training_processes
 from phantomscope.planning.sources import Images
-from phantomscope.planning.work import Work, asks_for_gpu
+from phantomscope.planning.work import Work, asks_for_gpu, tool_pixels
 
 # Bytes of a pixel of a channel as it is stored.
 BYTES = 2
@@ -118,6 +119,9 @@ def translation_works(config: Config, images: Images) -> list[Work]:
                  (f"translate.{variant}",), part=method),
         ]  # fmt: skip
         scores.append(f"evaluate_translation.{method}")
+    detections = _detections(config, tested, side)
+    scores += [one.name for one in detections if one.rule == "evaluate_detection"]
+    work += detections
     after = ("write_config", *scores)
     return [
         *work,
@@ -126,3 +130,23 @@ def translation_works(config: Config, images: Images) -> list[Work]:
         Work("report_translation", 1, 1, "job",
              ("tabulate_translation", "draw_translation")),
     ]  # fmt: skip
+
+
+def _detections(config: Config, tested: float, side: tuple[int, int]) -> list[Work]:
+    """List the work of StarDist, for each detector and what it finds."""
+    options, seeds = config.translate, len(config.translate.seeds)
+    threads, pixels = config.segment.threads, tested * math.prod(side)
+    tool, seen = tool_pixels(config, "stardist")
+    work = []
+    for detector, kind in itertools.product(options.detectors, options.detected):
+        part = f"{detector}.{kind}"
+        work += [
+            Work("train_detector", seeds, seen, "pixels", ("pair_fields",), tool, part,
+                 threads=threads),
+            Work("detect", seeds, pixels, "pixels", (f"train_detector.{tool}.{part}",),
+                 tool, part, threads=threads, stored=2 * BYTES * pixels,
+                 store="uint16"),
+            Work("evaluate_detection", seeds, pixels, "pixels",
+                 (f"detect.{tool}.{part}",), part=part),
+        ]  # fmt: skip
+    return work

@@ -12,13 +12,13 @@ import pandas as pd
 
 from phantomscope.measure.statistics import bootstrap_interval
 from phantomscope.tables.artefacts import read_table
-from phantomscope.tables.figures_translation import (
+from phantomscope.tables.figures_instances import (
     NO_BOUNDARIES,
     instances_figure,
-    stain_quality_figure,
-    stains_figure,
+    matching_figure,
 )
-from phantomscope.tables.instances import OURS, parse_metric, table_lines
+from phantomscope.tables.figures_translation import stain_quality_figure, stains_figure
+from phantomscope.tables.instances import IOU, OURS, parse_metric, table_lines
 from phantomscope.tables.paper import PaperFigure, PaperTable, Part, beside_text
 from phantomscope.tables.published import beside, load_published, read_rows
 from phantomscope.tables.results import ResultRow
@@ -83,8 +83,9 @@ def segmentation_text(
             said += f"; {level} CI):" if level else "):"
             lines += ["", said, "", *table_lines(shown)[:-1]]
     told = dict(zip(table["metric"], table["definition"], strict=True))
-    first = dict.fromkeys(beside_ours["metric"])
-    return [*lines, *(f"- `{k}`: {v}" for k, v in told.items() if k not in first)]
+    # Those at other IoU say the same; all of them stand in the CSV.
+    wanted = [k for k in told if parse_metric(k) and f"_{IOU}" in k and k != MATCHED]
+    return [*lines, "", *(f"- `{name}`: {told[name]}" for name in wanted)]
 
 
 def latent_rows(part: Part) -> list[ResultRow]:
@@ -201,7 +202,12 @@ FIGURES = {
     ),
     "instances": PaperFigure(
         lambda parts: instances_figure(parts[0].root, parts[0].config),
-        (*_NEEDS, "translation_scores/*/*/objects.csv"),
+        (*_NEEDS, "*_scores/**/objects.csv"),
+        absent=NO_BOUNDARIES,
+    ),
+    "matching": PaperFigure(
+        lambda parts: matching_figure(parts[0].root, parts[0].config),
+        ("*_scores/**/objects.csv",),
         absent=NO_BOUNDARIES,
     ),
 }
