@@ -15,6 +15,8 @@ from phantomscope.planning.work import Work, asks_for_gpu, tool_pixels
 
 # Bytes of a pixel of a channel as it is stored.
 BYTES = 2
+# Those of the first level of StarDist whose rates were measured.
+FILTERS = 16
 
 
 def plate_images(config: Config) -> Images | None:
@@ -137,15 +139,17 @@ def _detections(config: Config, tested: float, side: tuple[int, int]) -> list[Wo
     options, seeds = config.translate, len(config.translate.seeds)
     threads, pixels = config.segment.threads, tested * math.prod(side)
     tool, seen = tool_pixels(config, "stardist")
+    # The rates are of so many filters; convolutions take the square of them.
+    each = (config.segment.stardist.filters / FILTERS) ** 2
     work = []
     for detector, kind in itertools.product(options.detectors, options.detected):
         part = f"{detector}.{kind}"
         work += [
-            Work("train_detector", seeds, seen, "pixels", ("pair_fields",), tool, part,
-                 threads=threads),
-            Work("detect", seeds, pixels, "pixels", (f"train_detector.{tool}.{part}",),
-                 tool, part, threads=threads, stored=2 * BYTES * pixels,
-                 store="uint16"),
+            Work("train_detector", seeds, each * seen, "pixels", ("pair_fields",),
+                 tool, part, threads=threads),
+            Work("detect", seeds, each * pixels, "pixels",
+                 (f"train_detector.{tool}.{part}",), tool, part, threads=threads,
+                 stored=2 * BYTES * pixels, store="uint16"),
             Work("evaluate_detection", seeds, pixels, "pixels",
                  (f"detect.{tool}.{part}",), part=part),
         ]  # fmt: skip
