@@ -205,7 +205,7 @@ def outline_key(
         line: Any = dash
         part.add_artist(_line(part, x, x + 0.03, colour, line))
         part.text(x + 0.037, 0.5, word, va="center", fontsize=9)
-        x += 0.06 + 0.0078 * len(word)
+        x += 0.057 + 0.0071 * len(word)
     part.text(0.985, 0.5, note, va="center", ha="right", fontsize=9, color=MUTED)
 
 

@@ -191,7 +191,7 @@ def _instances(found: Sequence[Translated]) -> list[Instances]:
         for one in found
         if not one.objects.empty
         for source in [f"translation_scores/{one.method}/seed*/objects.csv"]
-        for kind, table in one.objects.groupby("objects")
+        for kind, table in one.objects.groupby("objects", sort=False)
     ]
 
 
@@ -347,7 +347,8 @@ def translation_notes(rows: Sequence[ResultRow], config: Config) -> list[str]:
         "Instances are read off the predicted boundaries and matched one to one at an "
         "IoU, 0.5 where nothing else is said; scores are pooled over images. IoU of "
         "matched: mean over the pairs that match, whatever was missed (the number of "
-        "the paper's abstract).",
+        "the paper's abstract). The mean over images (or blocks) takes 0 where one has "
+        "nothing to divide by, and leaves out those without any true and found object.",
         *detector_notes(config),
         interval + blocks,
     ]
