@@ -202,12 +202,12 @@ FIGURES = {
     ),
     "instances": PaperFigure(
         lambda parts: instances_figure(parts[0].root, parts[0].config),
-        (*_NEEDS, "*_scores/**/objects.csv"),
+        (*_NEEDS, "translation_scores/*/*/objects.csv"),
         absent=NO_BOUNDARIES,
     ),
     "matching": PaperFigure(
         lambda parts: matching_figure(parts[0].root, parts[0].config),
-        ("*_scores/**/objects.csv",),
+        ("translation_scores/*/*/objects.csv",),
         absent=NO_BOUNDARIES,
     ),
 }

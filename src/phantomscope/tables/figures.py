@@ -53,8 +53,8 @@ __all__ = [
 # Pairs of which no picture of its own is drawn.
 FEW = 6
 _TRANSLATED = ("pairs/manifest.csv", "translated/*/*/*/manifest.csv")
-# Of methods of translation, and of StarDist.
-_MATCHED = "*_scores/**/objects.csv"
+# What is matched: instances of methods of translation, StarDist beside them.
+_MATCHED = "translation_scores/*/*/objects.csv"
 # Name: the plot, and what must exist below the folder of the experiment.
 FIGURES: dict[str, tuple[Plot, tuple[str, ...]]] = {
     "gallery": (
