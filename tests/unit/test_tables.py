@@ -329,7 +329,7 @@ def test_methods_measured_on_other_images_are_refused(one_image, tmp_path):
         segmentation_rows(tmp_path, config)
 
 
-OTHERS = {"restoration", "frc_curves", "stains", "stain_quality", "instances"}
+OTHERS = set("restoration frc_curves stains stain_quality instances matching".split())
 
 
 @pytest.mark.parametrize("name", sorted({*FIGURES} - OTHERS))
