@@ -32,7 +32,7 @@ from phantomscope.tables.instances import (
     pooled,
     scores,
 )
-from phantomscope.tables.translation import TITLES, Rows
+from phantomscope.tables.translation import TITLES, RowMaker
 
 SIZE = (64, 96)
 # tp, fp, fn, sum of IoU, true objects.
@@ -125,7 +125,7 @@ def rows():
         Instances("cellresdm", "nuclei", perfect, "ours"),
         Instances("stardist_brightfield", "nuclei", worse, "theirs"),
     ]
-    return instance_rows(Rows(config(), "well"), found)
+    return instance_rows(RowMaker(config()), found)
 
 
 def test_rows_hold_all_scores(rows):
@@ -177,7 +177,7 @@ def test_other_images_cannot_be_compared():
         Instances("unet", "nuclei", table.assign(id=list("abd")), "other"),
     ]
     with pytest.raises(PhantomscopeError, match="different images") as error:
-        instance_rows(Rows(config(), "well"), found)
+        instance_rows(RowMaker(config()), found)
     assert "other, one" in str(error.value)
 
 
@@ -185,7 +185,7 @@ def test_two_wells_have_no_interval():
     true, off = made_up()
     table = frame([object_row(a, b) for a, b in zip(true, off, strict=True)])
     one = Instances("unet", "cells", table.assign(group=["p", "q", "q"]), "here")
-    for row in instance_rows(Rows(config(), "well"), [one]):
+    for row in instance_rows(RowMaker(config()), [one]):
         assert row.n == 2
         assert math.isnan(row.ci_low)
         assert math.isnan(row.ci_high)

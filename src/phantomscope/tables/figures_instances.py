@@ -18,9 +18,9 @@ from phantomscope.tables.figures_curves import say_nothing
 from phantomscope.tables.figures_images import compare, outline_key
 from phantomscope.tables.figures_translation import (
     LABELS,
-    predictions,
+    middle,
     tones,
-    window_of,
+    translated_sets,
 )
 from phantomscope.tables.instances import OURS, STARDIST, parse_metric
 from phantomscope.tables.results import ResultRow
@@ -60,7 +60,7 @@ def _found(root: Path, config: Config, name: str) -> dict[str, dict[str, Array]]
     for kind in LABELS:
         own: dict[str, Array] = {}
         if kind in options.boundaries:
-            for method, images in predictions(root, config).items():
+            for method, images in translated_sets(root, config).items():
                 own[method] = getattr(images, LABELS[kind])(name)
         for detector in options.detectors if kind in options.detected else []:
             folder = root / f"detected/{detector}/{kind}/seed{options.seeds[0]}"
@@ -75,7 +75,7 @@ def instances_figure(root: Path, config: Config) -> Figure:
     """Show what each method found over a real stain, the real outlines first."""
     truth = ImageSet.open(root / "pairs").select(split="test")
     name, options = truth.ids[0], config.translate
-    window, inputs = window_of(truth, name), len(options.plates.inputs)
+    window, inputs = middle(truth, name), len(options.plates.inputs)
     # The last one where no stain is called so.
     stains = options.plates.stains
     stain = options.detector_stains.get("nuclei", "")

@@ -36,7 +36,7 @@ SIDE = 192
 LABELS = {"nuclei": "mask", "cells": "cells"}
 
 
-def window_of(truth: ImageSet, name: str) -> tuple[slice, slice]:
+def middle(truth: ImageSet, name: str) -> tuple[slice, slice]:
     """Return the middle of an image."""
     places = []
     for length in truth.shape(name):
@@ -45,7 +45,7 @@ def window_of(truth: ImageSet, name: str) -> tuple[slice, slice]:
     return places[0], places[1]
 
 
-def predictions(root: Path, config: Config) -> dict[str, ImageSet]:
+def translated_sets(root: Path, config: Config) -> dict[str, ImageSet]:
     """Return what each method predicted under its first seed, by name."""
     seed, found = config.translate.seeds[0], {}
     name = ImageSet.open(root / "pairs").select(split="test").ids[0]
@@ -61,10 +61,10 @@ def stains_figure(root: Path, config: Config) -> Figure:
     """Show a test image, its real stains, and what each method made of them."""
     truth = ImageSet.open(root / "pairs").select(split="test")
     name, options = truth.ids[0], config.translate
-    window, inputs = window_of(truth, name), len(options.plates.inputs)
+    window, inputs = middle(truth, name), len(options.plates.inputs)
     values = (from_stored(truth.channels(name)) + 1) / 2
     lines = {"real": values[inputs:, *window]}
-    for method, images in predictions(root, config).items():
+    for method, images in translated_sets(root, config).items():
         found = from_stored(images.channels(name))[: len(options.channels)]
         lines[method] = (found[:, *window] + 1) / 2
     columns = 1 + len(options.channels)

@@ -25,7 +25,7 @@ from phantomscope.tables.results import ResultRow, with_interval
 from phantomscope.tables.rows import group_weights, scores_of_counts, share
 
 if TYPE_CHECKING:
-    from phantomscope.tables.translation import Rows
+    from phantomscope.tables.translation import RowMaker
 
 Floats = NDArray[np.float64]
 OURS = "cellresdm"
@@ -197,12 +197,12 @@ class _Drawn:
         return Interval(float(values[0]), low, high, self.images, self.groups)
 
 
-def instance_rows(maker: Rows, found: Sequence[Instances]) -> list[ResultRow]:
+def instance_rows(maker: RowMaker, found: Sequence[Instances]) -> list[ResultRow]:
     """Return the scores of all methods, and ratios of ours to each rival.
 
     Parameters
     ----------
-    maker : Rows
+    maker : RowMaker
         What all rows share.
     found : sequence of Instances
         Of methods of translation and of StarDist.

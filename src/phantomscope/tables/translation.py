@@ -106,16 +106,20 @@ def load_translated(root: Path, config: Config) -> list[Translated]:
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowMaker:
     """Makes rows: what all of an experiment share is filled in."""
 
     config: Config
-    unit: str
+
+    @property
+    def unit(self) -> str:
+        """What intervals are drawn over."""
+        return "block of an image" if self.config.translate.blocks else "well"
 
     def row(
         self, metric: str, condition: str, method: str, interval: Interval, source: str
     ) -> ResultRow:
-        """Make a row."""
+        """Make a row; n is the number of groups."""
         name = self.config.name
         what = condition.replace(" / ", "_over_").replace(" ", "_")
         # Less than three units: an interval would say nothing.
@@ -136,7 +140,7 @@ class Rows:
                 "seed": self.config.seed}  # fmt: skip
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean_of(values: Sequence[float]) -> float:
     return float(np.mean(values))
 
 
@@ -160,13 +164,13 @@ def translation_rows(root: Path, config: Config) -> list[ResultRow]:
         ``ssim_ratio`` of residual diffusion to each rival, paired by image.
     """
     found = load_translated(Path(root), config)
-    maker = Rows(config, "block of an image" if config.translate.blocks else "well")
+    maker = RowMaker(config)
     rows = [row for one in found for row in _pixel_rows(maker, one)]
     instances = [*_instances(found), *load_detected(Path(root), config)]
     return [*rows, *instance_rows(maker, instances), *_ratio_rows(maker, found)]
 
 
-def _pixel_rows(maker: Rows, one: Translated) -> list[ResultRow]:
+def _pixel_rows(maker: RowMaker, one: Translated) -> list[ResultRow]:
     stains = maker.config.translate.plates.stains
     source = f"translation_scores/{one.method}/seed*/pixels.csv"
     rows = []
@@ -177,7 +181,7 @@ def _pixel_rows(maker: Rows, one: Translated) -> list[ResultRow]:
             images, interval = one.of_images(metric, channels), NOTHING
             if len(images):
                 interval = bootstrap_interval(
-                    list(images["value"]), _mean, groups=list(images["group"]),
+                    list(images["value"]), mean_of, groups=list(images["group"]),
                     **maker.drawn,
                 )  # fmt: skip
             rows.append(maker.row(metric, condition, one.method, interval, source))
@@ -195,7 +199,7 @@ def _instances(found: Sequence[Translated]) -> list[Instances]:
     ]
 
 
-def _ratio_rows(maker: Rows, found: Sequence[Translated]) -> list[ResultRow]:
+def _ratio_rows(maker: RowMaker, found: Sequence[Translated]) -> list[ResultRow]:
     methods = {one.method: one for one in found}
     stains, rows = maker.config.translate.plates.stains, []
     for rival in methods:
@@ -206,7 +210,7 @@ def _ratio_rows(maker: Rows, found: Sequence[Translated]) -> list[ResultRow]:
                 methods[rival].of_images(metric, stains), rsuffix="_rival", how="inner"
             )  # fmt: skip
             interval = paired_bootstrap_ratio(
-                list(pair["value"]), list(pair["value_rival"]), _mean,
+                list(pair["value"]), list(pair["value_rival"]), mean_of,
                 groups=list(pair["group"]), **maker.drawn,
             ) if len(pair) else NOTHING  # fmt: skip
             rows.append(
