@@ -35,7 +35,10 @@ Paths = Mapping[str, Path | Sequence[Path]]
 _PACKAGES = ("numpy", "torch", "scikit-image", "tifffile", "snakemake")
 # TensorFlow is installed under one of two names.
 _TOOLS = ("cellpose", "stardist", "csbdeep", "tensorflow", "tensorflow-cpu", "keras")
-_STAGES_OF_TOOLS = ("train_segmenter", "predict", "train_restorer", "restore")
+_STAGES_OF_TOOLS = (
+    "train_segmenter", "predict", "train_restorer", "restore", "train_detector",
+    "detect",
+)  # fmt: skip
 
 
 class _Strict(BaseModel):

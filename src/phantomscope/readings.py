@@ -18,7 +18,10 @@ FIGURES_READ: dict[str, tuple[str, ...]] = {
     "checks": ("normalisation.json", "checked"),
     "training": ("diffusion/metrics.jsonl",),
     "stains": ("pairs", "translated/*/*/*"),
-    "instances": ("pairs", "translated/*/*/*", "translation_scores/*/*"),
+    "instances": (
+        "pairs", "translated/*/*/*", "translation_scores/*/*", "detected/*/*/*",
+    ),
+    "matching": ("translation_scores/*/*", "detection_scores/*/*/*"),
     "stain_quality": ("translation_scores/*/*",),
     "features": ("profile_scores/*/*",),
     "restoration": (
@@ -31,7 +34,11 @@ FIGURES_READ: dict[str, tuple[str, ...]] = {
 ROOT_READ: dict[str, tuple[str, ...]] = {
     "tabulate": ("prepared", "scores/*/*/*"),
     "tabulate_restoration": ("prepared", "pairs/*", "restoration/*/*/*"),
-    "tabulate_translation": ("translation_scores/*/*", "profile_scores/*/*"),
+    "tabulate_translation": (
+        "translation_scores/*/*",
+        "profile_scores/*/*",
+        "detection_scores/*/*/*",
+    ),
     "draw_figures": (),
     "report": (
         "prepared",
@@ -44,5 +51,6 @@ ROOT_READ: dict[str, tuple[str, ...]] = {
         "restorers/*/*/*",
         "translation_scores/*/*",
         "profile_scores/*/*",
+        "detection_scores/*/*/*",
     ),
 }

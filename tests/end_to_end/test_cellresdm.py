@@ -10,8 +10,11 @@ from tests.server import Server
 
 from phantomscope.acquire.plates import assert_apart
 from phantomscope.config.papers import PAPERS
-from phantomscope.config.translation import ALL_METHODS
+from phantomscope.config.translation import ALL_DETECTORS, ALL_METHODS
+from phantomscope.images.files import read_json
 from phantomscope.images.imageset import ImageSet
+from phantomscope.tables.instances import RATIOS, STARDIST
+from phantomscope.tables.translation import TITLES
 from phantomscope.verify import verify
 
 pytestmark = pytest.mark.end_to_end
@@ -69,7 +72,8 @@ def test_instances_are_read_and_matched(finished):
     table = read(finished, "segmentation")
     assert table.loc[["c106", "c107"], "published"].tolist() == [0.77, 0.63]
     f1 = table[table["metric"] == "f1_0.50"]["ours"]
-    assert len(f1) == 2 * len(ALL_METHODS)
+    # StarDist finds nuclei alone.
+    assert len(f1) == 2 * len(ALL_METHODS) + len(ALL_DETECTORS)
     assert f1.between(0, 1).all()
 
 
@@ -107,6 +111,27 @@ def test_methods_are_tested_against_each_other(finished):
         text = path.read_text()
         assert "Tests of residual diffusion against each rival" in text
         assert "Many comparisons are made" in text
+
+
+def test_stardist_is_measured_on_the_same_images(finished):
+    root = finished / PART
+    ours = pd.read_csv(root / "translation_scores/cellresdm/seed0/objects.csv")
+    nuclei = ours[ours["objects"] == "nuclei"]
+    table = read(finished, "segmentation")
+    text = (finished / "tables/segmentation.md").read_text()
+    for detector in ALL_DETECTORS:
+        place = f"{detector}/nuclei/seed0"
+        theirs = pd.read_csv(root / "detection_scores" / place / "objects.csv")
+        for column in ("id", "group", "n_true"):
+            assert list(theirs[column]) == list(nuclei[column])
+        record = read_json(root / "detectors" / place / "training.json")
+        assert (record["tool"], record["images"]) == ("stardist", 4)
+        ratio = f"nuclei cellresdm / {STARDIST[detector]}"
+        assert (table["condition"] == ratio).sum() == len(RATIOS)
+        assert f"| {TITLES[STARDIST[detector]]} |" in text
+    for iou in ("0.50", "0.70", "0.90"):
+        assert f"| nuclei | {iou} |" in text
+        assert (table["metric"] == f"pq_{iou}_by_image").any()
 
 
 def test_speed_counts_network_evaluations(finished):

@@ -28,6 +28,7 @@ OF_PAPERS = {"tabulate_paper", "draw_paper"}
 TRANSLATING = {
     "translate": {
         "methods": ["cellresdm", "unet"], "seeds": [0, 1], "shards": 3,
+        "detectors": ["brightfield", "fluorescence"],
         "plates": {
             "kind": "gallery", "sites": [1],
             "plates": ["BR00116991__2020-11-05T19_51_35-Measurement1"],
@@ -257,6 +258,7 @@ def test_translation_is_planned(snakemake, tmp_path):
         scale_fields=1, pair_fields=1,
         train_translator=4, translate=12, evaluate_translation=4,
         measure_profiles=15, compare_profiles=2,
+        train_detector=4, detect=4, evaluate_detection=4,
         tabulate_translation=1, draw_translation=1, report_translation=1,
     )  # fmt: skip
 

@@ -1,7 +1,12 @@
 # Config, paths and input functions. The config is checked before any rule.
 from phantomscope.config.arms import parse_arm
 from phantomscope.config.load import make_config, sections
-from phantomscope.config.translation import ALL_METHODS, PAIRING
+from phantomscope.config.translation import (
+    ALL_DETECTORS,
+    ALL_METHODS,
+    ALL_OBJECTS,
+    PAIRING,
+)
 from phantomscope.errors import PhantomscopeError
 from phantomscope.planning.sharding import (
     freed_before,
@@ -84,6 +89,8 @@ wildcard_constraints:
     method="|".join(ALL_METHODS),
     way="found|true",
     profiled=rf"real|({'|'.join(ALL_METHODS)})/seed\d+/(found|true)",
+    detector="|".join(ALL_DETECTORS),
+    objects="|".join(ALL_OBJECTS),
     pairs_of=rf"{RESTORATION_ARMS}|test",
 
 
@@ -318,3 +325,14 @@ def compared_profiles():
     options = CONFIG.translate
     folder = f"{RESULTS}/profile_scores/{{method}}/{{way}}"
     return expand(folder, method=options.methods, way=options.profiled)
+
+
+def detections(pattern):
+    """Paths for every detector, what it finds, and seed that the config asks for."""
+    options = CONFIG.translate
+    return expand(
+        pattern,
+        detector=options.detectors,
+        objects=options.detected,
+        seed=options.seeds,
+    )

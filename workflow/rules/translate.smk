@@ -240,6 +240,7 @@ rule measure_profiles:
     """Measure features of the objects of a shard of the test part, on real or predicted stains."""
     input:
         pairs=rules.pair_fields.output.pairs,
+        pixels=rules.pair_fields.input.scaled,
         translated=profiled_predictions,
     output:
         profiles=directory(f"{RESULTS}/profiles/{{profiled}}/shard-{{shard}}"),
@@ -294,6 +295,7 @@ rule tabulate_translation:
     input:
         translations(f"{RESULTS}/translation_scores/{{method}}/seed{{seed}}"),
         compared_profiles(),
+        detections(f"{RESULTS}/detection_scores/{{detector}}/{{objects}}/seed{{seed}}"),
         config=rules.write_config.output.resolved,
     output:
         csv=report(
@@ -327,6 +329,7 @@ rule draw_translation:
     input:
         translations(f"{RESULTS}/translation_scores/{{method}}/seed{{seed}}"),
         compared_profiles(),
+        detections(f"{RESULTS}/detection_scores/{{detector}}/{{objects}}/seed{{seed}}"),
         config=rules.write_config.output.resolved,
     output:
         stains=report(
@@ -352,6 +355,12 @@ rule draw_translation:
             caption="../report/translation.rst",
             category="Translation",
             labels={"figure": "features of objects"},
+        ),
+        matching=report(
+            f"{RESULTS}/figures/matching.png",
+            caption="../report/translation.rst",
+            category="Translation",
+            labels={"figure": "matching of instances"},
         ),
     log:
         f"{RESULTS}/logs/draw_translation.log",

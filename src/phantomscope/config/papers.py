@@ -70,7 +70,7 @@ PAPERS = {
     "cellresdm": Description(
         "Xing et al. (CellResDM)",
         ("quality", "features", "segmentation", "latent", "speed"),
-        ("stains", "stain_quality", "instances", "features"),
+        ("stains", "stain_quality", "instances", "matching", "features"),
         {"jump": "Cell Painting, A549 and U2OS"},
         {"jump": "cpg0000-jump-pilot/source_4/2020_11_04_CPJUMP1"},
     ),

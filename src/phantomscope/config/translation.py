@@ -21,6 +21,7 @@ Method = Literal[
 ]  # fmt: skip
 Boundaries = Literal["nuclei", "cells"]
 Profiled = Literal["found", "true"]
+Detector = Literal["brightfield", "fluorescence"]
 
 _ALL_STEPS = {"sampler": "ddpm", "spacing": "uniform", "steps": "all", "eta": 0.0}
 _REGRESSION = {"kind": "one_step", "timesteps": 1}
@@ -147,6 +148,22 @@ class Translate(Section):
         "no features.",
         paper="found",
     )
+    detectors: list[Detector] = option(
+        list,
+        "StarDist as a rival for the instances, trained on the same pairs: on "
+        "`brightfield` (the first of `plates.inputs`), or on `fluorescence` (a real "
+        "stain, so that it sees more than the others do). Its options are those of "
+        "`segment.stardist`, its seeds those above.",
+        paper="brightfield, fluorescence",
+    )
+    detected: list[Boundaries] = option(
+        lambda: ["nuclei"], "What StarDist finds, where there are labels of it.",
+        min_length=1, paper="nuclei",
+    )  # fmt: skip
+    detector_stains: dict[Boundaries, str] = option(
+        lambda: {"nuclei": "DNA", "cells": "RNA"},
+        "The stain in which `fluorescence` finds them.",
+    )
     overrides: dict[Method, dict[str, dict[str, Any]]] = option(
         dict,
         "What a method has of its own, beside what makes it this method: sections "
@@ -175,7 +192,9 @@ class Translate(Section):
 
     @model_validator(mode="after")
     def _no_repeats(self) -> Self:
-        for name in ("methods", "seeds", "boundaries", "profiles"):
+        for name in (
+            "methods", "seeds", "boundaries", "profiles", "detectors", "detected",
+        ):  # fmt: skip
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise ValueError(f"`{name}` names something twice: {values}")
@@ -201,6 +220,34 @@ class Translate(Section):
         return self
 
     @model_validator(mode="after")
+    def _detectors_fit(self) -> Self:
+        if self.detectors and not self.methods:
+            raise ValueError("`detectors` are rivals of `methods`, of which none is")
+        for kind in self.detected if "fluorescence" in self.detectors else []:
+            stain = self.detector_stains.get(kind, "")
+            if stain not in self.plates.stains:
+                raise ValueError(
+                    f"`detector_stains.{kind}` is {stain!r}, which is none of "
+                    f"`plates.stains` ({', '.join(self.plates.stains)})"
+                )
+        return self
+
+    def detector_channel(self, detector: str, kind: str) -> int:
+        """Return which channel of a pair a detector sees, inputs before stains.
+
+        Parameters
+        ----------
+        detector : {"brightfield", "fluorescence"}
+            The detector.
+        kind : {"nuclei", "cells"}
+            What it finds.
+        """
+        if detector == "brightfield":
+            return 0
+        stain = self.detector_stains[kind]  # type: ignore[index]
+        return len(self.plates.inputs) + self.plates.stains.index(stain)
+
+    @model_validator(mode="after")
     def _overrides_known(self) -> Self:
         for method, own in self.overrides.items():
             for name in own:
@@ -213,3 +260,4 @@ class Translate(Section):
 
 
 ALL_METHODS = get_args(Method)
+ALL_DETECTORS, ALL_OBJECTS = get_args(Detector), get_args(Boundaries)

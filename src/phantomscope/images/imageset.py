@@ -53,11 +53,14 @@ class ImageSet:
         before these.
     info : dict
         Source, licence, citation and provenance.
+    channel : int
+        Which of several channels `image` reads.
     """
 
     folder: Path
     table: pd.DataFrame
     info: dict[str, Any] = field(default_factory=dict)
+    channel: int = 0
 
     @classmethod
     def open(cls, folder: Path | str, most: int | None = None) -> ImageSet:
@@ -197,11 +200,11 @@ class ImageSet:
         return found.pop()
 
     def image(self, identifier: str) -> NDArray[Any]:
-        """Read one image, shape ([Z,] Y, X), as stored; of several channels the first.
+        """Read one image, shape ([Z,] Y, X), as stored; of several its `channel`.
 
         What looks for the objects of an image looks at this channel.
         """
-        image: NDArray[Any] = self.channels(identifier)[0]
+        image: NDArray[Any] = self.channels(identifier)[self.channel]
         return image
 
     def channels(self, identifier: str) -> NDArray[Any]:
@@ -282,6 +285,24 @@ class ImageSet:
                 fix="choose images whose column `cells` is filled",
             )
         return self._read(row, "cells")
+
+    def seen(self, channel: int, labels: str) -> ImageSet:
+        """Return the same images as one channel, with one kind of labels as `mask`.
+
+        Parameters
+        ----------
+        channel : int
+            The channel that `image` reads.
+        labels : {"mask", "cells"}
+            Column of the labels; images without them have none.
+        """
+        table = self.table
+        # What a set lacks altogether has no column.
+        own = {
+            name: table.get(name.replace("mask", labels), "")
+            for name in ("mask", "mask_sha256")
+        }
+        return replace(self, table=table.assign(**own), channel=channel)
 
     def without_masks(self) -> ImageSet:
         """Return the same images as if nobody had annotated them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -15,10 +16,12 @@ from phantomscope.planning.sharding import (
     training_processes,
 )
 from phantomscope.planning.sources import Images
-from phantomscope.planning.work import Work, asks_for_gpu
+from phantomscope.planning.work import Work, asks_for_gpu, tool_pixels
 
 # Bytes of a pixel of a channel as it is stored.
 BYTES = 2
+# Those of the first level of StarDist whose rates were measured.
+FILTERS = 16
 
 
 def plate_images(config: Config) -> Images | None:
@@ -184,6 +187,9 @@ def translation_works(config: Config, images: Images) -> list[Work]:
                      part=method),
             ]  # fmt: skip
             scores.append(f"compare_profiles.{method}")
+    detections = _detections(config, tested, side)
+    scores += [one.name for one in detections if one.rule == "evaluate_detection"]
+    work += detections
     after = ("write_config", *scores)
     return [
         *work,
@@ -192,3 +198,25 @@ def translation_works(config: Config, images: Images) -> list[Work]:
         Work("report_translation", 1, 1, "job",
              ("tabulate_translation", "draw_translation")),
     ]  # fmt: skip
+
+
+def _detections(config: Config, tested: float, side: tuple[int, int]) -> list[Work]:
+    """List the work of StarDist, for each detector and what it finds."""
+    options, seeds = config.translate, len(config.translate.seeds)
+    threads, pixels = config.segment.threads, tested * math.prod(side)
+    tool, seen = tool_pixels(config, "stardist")
+    # The rates are of so many filters; convolutions take the square of them.
+    each = (config.segment.stardist.filters / FILTERS) ** 2
+    work = []
+    for detector, kind in itertools.product(options.detectors, options.detected):
+        part = f"{detector}.{kind}"
+        work += [
+            Work("train_detector", seeds, each * seen, "pixels", ("pair_fields",),
+                 tool, part, threads=threads),
+            Work("detect", seeds, each * pixels, "pixels",
+                 (f"train_detector.{tool}.{part}",), tool, part, threads=threads,
+                 stored=2 * BYTES * pixels, store="uint16"),
+            Work("evaluate_detection", seeds, pixels, "pixels",
+                 (f"detect.{tool}.{part}",), part=part),
+        ]  # fmt: skip
+    return work

@@ -274,7 +274,7 @@ def _training(config: Config, train: Images) -> list[Work]:
             "sketch": "gather.camera"}  # fmt: skip
     work = []
     for tool in options.tools:
-        variant, seen = _tool_pixels(config, tool)
+        variant, seen = tool_pixels(config, tool)
         work += [
             Work("train_segmenter", len(options.seeds), seen, "pixels",
                  tuple(sets[name] for name in parse_arm(arm).sets), variant, arm,
@@ -290,7 +290,7 @@ def _training(config: Config, train: Images) -> list[Work]:
     return work
 
 
-def _tool_pixels(config: Config, tool: str) -> tuple[str, int]:
+def tool_pixels(config: Config, tool: str) -> tuple[str, int]:
     """Return the variant of a tool, and the pixels that its training sees."""
     own = config.segment.cellpose if tool == "cellpose" else config.segment.stardist
     if config.dims == 2:

@@ -45,6 +45,8 @@ _OF_MODULES = (
             "tabulate_translation",
         ),
     ),
+    ("profiles", ("measure_profiles", "compare_profiles")),
+    ("detection", ("train_detector", "detect", "evaluate_detection")),
     ("results", ("write_config", "tabulate", "draw_figures", "report")),
     ("papers", ("tabulate_paper", "draw_paper")),
 )  # fmt: skip

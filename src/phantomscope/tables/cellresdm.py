@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,17 +13,18 @@ import pandas as pd
 from phantomscope.measure.statistics import bootstrap_interval
 from phantomscope.tables import profiles, significance
 from phantomscope.tables.artefacts import read_table
-from phantomscope.tables.figures_profiles import NO_FEATURES, features_figure
-from phantomscope.tables.figures_translation import (
+from phantomscope.tables.figures_instances import (
     NO_BOUNDARIES,
     instances_figure,
-    stain_quality_figure,
-    stains_figure,
+    matching_figure,
 )
+from phantomscope.tables.figures_profiles import NO_FEATURES, features_figure
+from phantomscope.tables.figures_translation import stain_quality_figure, stains_figure
+from phantomscope.tables.instances import IOU, OURS, parse_metric, table_lines
 from phantomscope.tables.paper import PaperFigure, PaperTable, Part, beside_text
 from phantomscope.tables.published import beside, load_published, read_rows
 from phantomscope.tables.results import ResultRow
-from phantomscope.tables.translation import ALL, OBJECTS, OURS, PIXELS
+from phantomscope.tables.translation import ALL, PIXELS, instance_tables
 
 PAPER = "cellresdm"
 TABLE = "tables/translation.csv"
@@ -31,6 +33,7 @@ FEATURES, MATCHED = "feature_correlation", "mean_matched_0.50"
 SPEED = ("image_seconds", "speedup", "steps")
 # Names of metrics that mean something else in the tables of other papers.
 RENAMED = {name: f"stain_{name}" for name in PIXELS}
+STAIN_RATIOS = ("psnr_ratio", "ssim_ratio")
 # What the published rows of a table without a latent space are called.
 PIXEL_SPACE = "no_vqgan"
 
@@ -47,7 +50,7 @@ def quality_rows(part: Part) -> list[ResultRow]:
         replace(row, metric=RENAMED.get(row.metric, row.metric),
                 condition=f"{row.condition}, {row.method}")
         for row in _measured(part)
-        if row.condition in stains or row.metric.endswith("_ratio")
+        if row.condition in stains or row.metric in STAIN_RATIOS
     ] + [
         row for row in _measured(part) if row.metric in significance.NAMES
     ]  # fmt: skip
@@ -69,21 +72,39 @@ def feature_rows(part: Part) -> list[ResultRow]:
 
 
 def segmentation_rows(part: Part) -> list[ResultRow]:
-    """Return the scores of instances; those of ours beside the published ones."""
+    """Return the scores of instances; those of ours beside the published ones.
+
+    Other methods, among them StarDist, stand in the condition.
+    """
     published = {"nuclei": "c106", "cells": "c107"}
     rows = []
     for row in _measured(part):
-        if (
-            row.condition not in published
-            or row.metric.rpartition("_")[0] not in OBJECTS
-        ):
+        if parse_metric(row.metric) is None:
             continue
         stands = row.metric == MATCHED and row.method == OURS
+        alone = stands or row.condition not in published
         rows.append(replace(
             row, id=published[row.condition] if stands else row.id,
-            condition=row.condition if stands else f"{row.condition}, {row.method}",
+            condition=row.condition if alone else f"{row.condition}, {row.method}",
         ))  # fmt: skip
     return rows
+
+
+def segmentation_text(
+    table: pd.DataFrame, level: str, parts: Sequence[Part]
+) -> list[str]:
+    """Return published scores beside ours, then all of ours by object and IoU."""
+    beside_ours = table[table["published"].notna()]
+    lines = beside_text(beside_ours, level)
+    for part in parts:
+        for title, shown in instance_tables(_measured(part)).items():
+            said = f"{title} ({part.title}; scale of the run: {part.config.scale}"
+            said += f"; {level} CI):" if level else "):"
+            lines += ["", said, "", *table_lines(shown)[:-1]]
+    told = dict(zip(table["metric"], table["definition"], strict=True))
+    # Those at other IoU say the same; all of them stand in the CSV.
+    wanted = [k for k in told if parse_metric(k) and f"_{IOU}" in k and k != MATCHED]
+    return [*lines, "", *(f"- `{name}`: {told[name]}" for name in wanted)]
 
 
 def latent_rows(part: Part) -> list[ResultRow]:
@@ -170,10 +191,13 @@ def paper_tables(parts: Mapping[str, Part]) -> dict[str, PaperTable]:
     tables = {}
     for name, (rows, theirs) in made.items():
         ours = [row for part in parts.values() for row in rows(part)]
-        frame = _named(beside(theirs, ours), theirs)
+        frame, text = _named(beside(theirs, ours), theirs), beside_text
         if name == "features":
             frame = profiles.with_reasons(frame, ours)
-        text = _quality_text if name == "quality" else beside_text
+        elif name == "quality":
+            text = _quality_text
+        elif name == "segmentation":
+            text = partial(segmentation_text, parts=list(parts.values()))
         tables[name] = PaperTable(frame, text)
     return tables
 
@@ -208,5 +232,10 @@ FIGURES = {
         lambda parts: features_figure(parts[0].root, parts[0].config),
         ("profile_scores/*/*/correlations.csv",),
         absent=NO_FEATURES,
+    ),
+    "matching": PaperFigure(
+        lambda parts: matching_figure(parts[0].root, parts[0].config),
+        ("translation_scores/*/*/objects.csv",),
+        absent=NO_BOUNDARIES,
     ),
 }

@@ -20,14 +20,11 @@ from phantomscope.tables.figures_images import (
     plot_overlays,
     plot_pseudo,
 )
+from phantomscope.tables.figures_instances import plot_instances, plot_matching
 from phantomscope.tables.figures_populations import plot_populations
 from phantomscope.tables.figures_profiles import plot_features
 from phantomscope.tables.figures_restoration import plot_frc_curves, plot_restoration
-from phantomscope.tables.figures_translation import (
-    plot_instances,
-    plot_stain_quality,
-    plot_stains,
-)
+from phantomscope.tables.figures_translation import plot_stain_quality, plot_stains
 from phantomscope.tables.style import Plot
 
 __all__ = [
@@ -42,6 +39,7 @@ __all__ = [
     "plot_frc_curves",
     "plot_gallery",
     "plot_instances",
+    "plot_matching",
     "plot_memorisation",
     "plot_overlays",
     "plot_populations",
@@ -57,6 +55,8 @@ __all__ = [
 # Pairs of which no picture of its own is drawn.
 FEW = 6
 _TRANSLATED = ("pairs/manifest.csv", "translated/*/*/*/manifest.csv")
+# What is matched: instances of methods of translation, StarDist beside them.
+_MATCHED = "translation_scores/*/*/objects.csv"
 # Name: the plot, and what must exist below the folder of the experiment.
 FIGURES: dict[str, tuple[Plot, tuple[str, ...]]] = {
     "gallery": (
@@ -74,7 +74,8 @@ FIGURES: dict[str, tuple[Plot, tuple[str, ...]]] = {
     ),
     "frc_curves": (plot_frc_curves, ("restoration/*/*/*/rings.csv",)),
     "stains": (plot_stains, _TRANSLATED),
-    "instances": (plot_instances, ("translation_scores/*/*/objects.csv", *_TRANSLATED)),
+    "instances": (plot_instances, (_MATCHED, *_TRANSLATED)),
+    "matching": (plot_matching, (_MATCHED,)),
     "stain_quality": (plot_stain_quality, ("translation_scores/*/*/pixels.csv",)),
     "features": (plot_features, ("profile_scores/*/*/correlations.csv",)),
     "realism": (plot_realism, ("realism.json",)),

@@ -179,7 +179,7 @@ def plot_overlays(root: Path, config: Config, out: Path) -> None:
     figure = canvas(0.35 + len(names) * rows * (9.4 / columns + 0.24))
     parts = np.ravel(figure.subfigures(len(names) + 1, 1, squeeze=False,
                      height_ratios=[0.1] + [rows] * len(names)))  # fmt: skip
-    _outline_key(parts[0])
+    outline_key(parts[0], "number: AP50 of the whole image")
     for part, name in zip(parts[1:], names, strict=True):
         grid = np.ravel(part.subplots(rows, columns, squeeze=False))
         for axes in grid:
@@ -189,17 +189,24 @@ def plot_overlays(root: Path, config: Config, out: Path) -> None:
     save(figure, out)
 
 
-def _outline_key(part: SubFigure) -> None:
-    words = [("matched (IoU ≥ 0.5)", MATCH, "solid"), ("false", FALSE, "solid"),
-             ("missed (true outline)", MISSED, (0, (2.2, 1.3)))]  # fmt: skip
-    for place, (word, colour, dash) in enumerate(words):
-        x = 0.015 + 0.2 * place
+def outline_key(
+    part: SubFigure, note: str, *before: tuple[str, str, Any],
+    matched: str = "matched (IoU ≥ 0.5)", false: str = "false",
+    missed: str = "missed (true outline)",
+) -> None:  # fmt: skip
+    """Write what the colours of outlines mean, and on the right what numbers do.
+
+    `before` are words with a colour and a line style of their own.
+    """
+    words = [*before, (matched, MATCH, "solid"), (false, FALSE, "solid"),
+             (missed, MISSED, (0, (2.2, 1.3)))]  # fmt: skip
+    x = 0.015
+    for word, colour, dash in words:
         line: Any = dash
         part.add_artist(_line(part, x, x + 0.03, colour, line))
         part.text(x + 0.037, 0.5, word, va="center", fontsize=9)
-
-    part.text(0.985, 0.5, "number: AP50 of the whole image", va="center", ha="right",
-              fontsize=9, color=MUTED)  # fmt: skip
+        x += 0.057 + 0.0071 * len(word)
+    part.text(0.985, 0.5, note, va="center", ha="right", fontsize=9, color=MUTED)
 
 
 def _line(part: SubFigure, left: float, right: float, colour: str, dash: Any) -> Any:

@@ -11,7 +11,7 @@ from phantomscope.config.model import Config
 from phantomscope.config.papers import PAPERS
 from phantomscope.measure.features import CATEGORIES
 from phantomscope.tables.figures_curves import say_nothing
-from phantomscope.tables.figures_translation import method_tones
+from phantomscope.tables.figures_translation import tones
 from phantomscope.tables.profiles import (
     CORRELATION,
     WAYS,
@@ -76,7 +76,7 @@ def _panel(
     axes: Axes, rows: Sequence[ResultRow], published: Sequence[ResultRow],
     methods: Sequence[str],
 ) -> None:  # fmt: skip
-    tones, thick = method_tones(methods), FILLED / len(methods)
+    tone, thick = tones(methods), FILLED / len(methods)
 
     def height(category: str, method: str) -> float:
         within = (methods.index(method) + 0.5) / len(methods) - 0.5
@@ -90,7 +90,7 @@ def _panel(
         if math.isnan(row.value):
             axes.text(0.01, y, "–", va="center", fontsize=6.5, color=MUTED)
             continue
-        axes.barh(y, row.value, 0.9 * thick, color=tones[row.method])
+        axes.barh(y, row.value, 0.9 * thick, color=tone[row.method])
         if not math.isnan(row.ci_low):
             ends = [row.ci_low, row.ci_high]
             # White below, since some bars are as dark as the line.
@@ -113,10 +113,9 @@ _MARK: dict[str, Any] = {
 def _legend(
     figure: Figure, axes: Axes, methods: Sequence[str], published: bool
 ) -> None:
-    tones = method_tones(methods)
+    tone = tones(methods)
     handles = [
-        axes.plot([], [], "s", ms=6, color=tones[m], label=TITLES[m])[0]
-        for m in methods
+        axes.plot([], [], "s", ms=6, color=tone[m], label=TITLES[m])[0] for m in methods
     ]
     if published:
         label = "published, on the paper's data"

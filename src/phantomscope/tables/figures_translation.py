@@ -1,4 +1,4 @@
-"""Figures of translation: stains and instances beside the real ones, and quality."""
+"""Figures of translation: stains beside the real ones, and their quality."""
 
 from __future__ import annotations
 
@@ -15,17 +15,11 @@ from phantomscope.config.translation import ALL_METHODS
 from phantomscope.engine.pairs import from_stored
 from phantomscope.images.imageset import ImageSet
 from phantomscope.tables.artefacts import holder, pixel_size, shards
-from phantomscope.tables.figures_curves import say_nothing
-from phantomscope.tables.figures_images import compare
 from phantomscope.tables.style import (
     COLOURS,
-    FALSE,
     GRID,
-    MATCH,
-    MISSED,
     bare,
     canvas,
-    outlines,
     save,
     scale_bar,
     show,
@@ -34,17 +28,15 @@ from phantomscope.tables.style import (
 from phantomscope.tables.translation import ALL, TITLES, translation_rows
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Array = NDArray[Any]
 # Side of what is shown of an image, in px.
 SIDE = 192
 LABELS = {"nuclei": "mask", "cells": "cells"}
-NO_BOUNDARIES = "No outlines are predicted: `translate.boundaries` is empty."
 
 
-def _window(truth: ImageSet, name: str) -> tuple[slice, slice]:
+def middle(truth: ImageSet, name: str) -> tuple[slice, slice]:
     """Return the middle of an image."""
     places = []
     for length in truth.shape(name):
@@ -53,7 +45,7 @@ def _window(truth: ImageSet, name: str) -> tuple[slice, slice]:
     return places[0], places[1]
 
 
-def _methods(root: Path, config: Config) -> dict[str, ImageSet]:
+def translated_sets(root: Path, config: Config) -> dict[str, ImageSet]:
     """Return what each method predicted under its first seed, by name."""
     seed, found = config.translate.seeds[0], {}
     name = ImageSet.open(root / "pairs").select(split="test").ids[0]
@@ -69,10 +61,10 @@ def stains_figure(root: Path, config: Config) -> Figure:
     """Show a test image, its real stains, and what each method made of them."""
     truth = ImageSet.open(root / "pairs").select(split="test")
     name, options = truth.ids[0], config.translate
-    window, inputs = _window(truth, name), len(options.plates.inputs)
+    window, inputs = middle(truth, name), len(options.plates.inputs)
     values = (from_stored(truth.channels(name)) + 1) / 2
     lines = {"real": values[inputs:, *window]}
-    for method, images in _methods(root, config).items():
+    for method, images in translated_sets(root, config).items():
         found = from_stored(images.channels(name))[: len(options.channels)]
         lines[method] = (found[:, *window] + 1) / 2
     columns = 1 + len(options.channels)
@@ -93,55 +85,20 @@ def stains_figure(root: Path, config: Config) -> Figure:
     return figure
 
 
-def instances_figure(root: Path, config: Config) -> Figure:
-    """Show instances that were read off predicted boundaries over a real stain."""
-    truth = ImageSet.open(root / "pairs").select(split="test")
-    name, options = truth.ids[0], config.translate
-    window, inputs = _window(truth, name), len(options.plates.inputs)
-    # That of the nuclei; the last one where none is called so.
-    stains = options.plates.stains
-    shown = stains.index("DNA") if "DNA" in stains else len(stains) - 1
-    back = (from_stored(truth.channels(name)[inputs + shown]) + 1)[window] / 2
-    methods, kinds = _methods(root, config), options.boundaries
-    cell = 9.5 / max(len(methods), 3)
-    figure = canvas(cell * len(kinds) + 0.4)
-    grid = np.reshape(
-        figure.subplots(len(kinds), len(methods)), (len(kinds), len(methods))
-    )
-    for row, kind in zip(grid, kinds, strict=True):
-        real = getattr(truth, LABELS[kind])(name)[window]
-        for axes, (method, images) in zip(row, methods.items(), strict=True):
-            found = getattr(images, LABELS[kind])(name)[window]
-            show(axes, back, TITLES[method] if kind == kinds[0] else "")
-            _compare(axes, real, found)
-            axes.set_ylabel(kind)
-    scale_bar(grid[0, 0], SIDE, pixel_size(truth))
-    return figure
-
-
-def _compare(axes: Axes, real: Array, found: Array) -> None:
-    """Outline objects: found, found wrongly, and missed."""
-    hits, missed, _ = compare(real, found)
-    others = set(np.unique(found)) - {0} - hits
-    outlines(axes, real, MISSED, only=missed, dashed=True, width=1.3)
-    outlines(axes, found, FALSE, only=others, width=1.3)
-    outlines(axes, found, MATCH, only=hits, width=1.1)
-
-
-def method_tones(methods: Sequence[str]) -> dict[str, str]:
-    """Return the colour of each method."""
-    tones = [*COLOURS.values(), "#000000", "#56b4e9"]
-    return dict(zip(methods, dict.fromkeys(tones), strict=False))
+def tones(methods: Sequence[str]) -> dict[str, str]:
+    """Return a colour for each method."""
+    known = [*COLOURS.values(), "#000000", "#56b4e9", "#a6761d"]
+    return dict(zip(methods, dict.fromkeys(known), strict=False))
 
 
 def stain_quality_figure(root: Path, config: Config) -> Figure:
     """Plot PSNR and SSIM of each stain and method, with their intervals."""
     rows = translation_rows(root, config)
-    methods = list(dict.fromkeys(row.method for row in rows))
+    methods = list(dict.fromkeys(row.method for row in rows if row.metric == "psnr"))
     stains = [*config.translate.plates.stains, ALL]
     figure = canvas(0.5 + 0.17 * len(stains) * len(methods) + 0.8)
     panels = figure.subplots(1, 2, sharey=True)
-    tone = method_tones(methods)
+    tone = tones(methods)
     for axes, metric, title in zip(
         panels, ("psnr", "ssim"), ("PSNR (dB)", "SSIM"), strict=True
     ):
@@ -170,15 +127,6 @@ def stain_quality_figure(root: Path, config: Config) -> Figure:
 def plot_stains(root: Path, config: Config, out: Path) -> None:
     """Draw `stains_figure` into a file."""
     save(stains_figure(root, config), out)
-
-
-@styled
-def plot_instances(root: Path, config: Config, out: Path) -> None:
-    """Draw `instances_figure` into a file, or say that there are none."""
-    if config.translate.boundaries:
-        save(instances_figure(root, config), out)
-    else:
-        say_nothing(out, NO_BOUNDARIES)
 
 
 @styled

@@ -13,6 +13,7 @@ import pandas as pd
 from phantomscope.config.datasets import CHECKOUT
 from phantomscope.errors import PhantomscopeError
 from phantomscope.tables.artefacts import read_table
+from phantomscope.tables.instances import definitions as instance_definitions
 from phantomscope.tables.results import ResultRow
 
 FOLDER = Path("config/published")
@@ -127,14 +128,7 @@ DEFINITIONS = {
             ("wilcoxon_holm", "the same, corrected by Holm's method"),
         )
     },
-    "mean_matched_0.50": "Mean IoU of the objects that match one to one at IoU 0.5, "
-    "whatever was missed; pooled over images.",
-    "mean_true_0.50": "Their summed IoU by the number of true objects.",
-    "precision_0.50": "Precision at IoU 0.5, pooled over images.",
-    "recall_0.50": "Recall at IoU 0.5, pooled over images.",
-    "f1_0.50": "F1 at IoU 0.5, pooled over images.",
-    "ap_0.50": "tp / (tp + fp + fn) at IoU 0.5, pooled over images.",
-    "pq_0.50": "Panoptic quality at IoU 0.5, pooled over images.",
+    **instance_definitions(),
     "image_seconds": "Seconds to predict all channels of one image, without the start "
     "of the program; median over images.",
     "images_per_second": "Images per second, by the same.",

@@ -184,6 +184,7 @@ def _translation(root: Path, config: Config) -> dict[str, Any]:
         "headline": translated.headline(rows, config),
         "cautions": translated.translation_cautions(rows, config),
         "table": translated.translation_table(rows),
+        "instances": translated.instance_tables(rows),
         "ratios": translated.ratio_lines(rows),
         "notes": translated.translation_notes(rows, config),
         "tests": significance.significance_table(significance.shown(tests)),

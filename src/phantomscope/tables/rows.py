@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from phantomscope.config.arms import arm_rank
 from phantomscope.config.model import Config
@@ -101,8 +101,11 @@ def _load(folder: Path) -> Method:
     return Method(method.tool, method.arm, method.images, method.objects, absent)
 
 
-def _share(part: Floats, whole: Floats, total: Floats) -> Floats:
-    """Nothing to find and nothing found is 1, any other 0/0 is 0 (see `Matching`)."""
+def share(part: Floats, whole: Floats, total: Floats) -> Floats:
+    """Divide: with nothing to find and nothing found 1, any other 0/0 is 0.
+
+    As `Matching` has it.
+    """
     quotient = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
     return np.where(total == 0, 1.0, quotient)
 
@@ -111,10 +114,10 @@ def scores_of_counts(tp: Floats, fp: Floats, fn: Floats) -> dict[str, Floats]:
     """Return ap, precision, recall and f1 of counts of any shape."""
     total = tp + fp + fn
     return {
-        "ap": _share(tp, total, total),
-        "precision": _share(tp, tp + fp, total),
-        "recall": _share(tp, tp + fn, total),
-        "f1": _share(2 * tp, 2 * tp + fp + fn, total),
+        "ap": share(tp, total, total),
+        "precision": share(tp, tp + fp, total),
+        "recall": share(tp, tp + fn, total),
+        "f1": share(2 * tp, 2 * tp + fp + fn, total),
     }
 
 
@@ -167,7 +170,7 @@ def pooled_metrics(
         )
         counts = scores_of_counts(tp, fp, fn)
         found |= {f"{name}_{key}": values for name, values in counts.items()}
-        found[f"pq_{key}"] = _share(iou, tp + (fp + fn) / 2, tp + fp + fn)
+        found[f"pq_{key}"] = share(iou, tp + (fp + fn) / 2, tp + fp + fn)
     found["ap_mean"] = np.mean([found[f"ap_{key}"] for key in keys], axis=0)
     objects = sums["n_true"].to_numpy()
     empty = np.full_like(objects, np.nan)
@@ -176,6 +179,28 @@ def pooled_metrics(
         found[name] = np.divide(part, objects, out=empty.copy(), where=objects > 0)
     found |= {name: sums[name].to_numpy() for name in ("splits", "merges")}
     return found
+
+
+def group_weights(groups: ArrayLike, resamples: int, seed: int) -> Floats:
+    """Draw groups with replacement, as many as there are.
+
+    Parameters
+    ----------
+    groups : array_like of str, shape (n_images,)
+        Group of each image.
+    resamples, seed : int
+        How often, and of the draws.
+
+    Returns
+    -------
+    ndarray, shape (resamples, n_images)
+        How often each image was drawn.
+    """
+    names, members = np.unique(np.asarray(groups).astype(str), return_inverse=True)
+    random = np.random.default_rng(seed)
+    drawn = random.integers(len(names), size=(resamples, len(names)))
+    counts = np.stack([np.bincount(d, minlength=len(names)) for d in drawn])
+    return np.asarray(counts[:, members], float)
 
 
 class Bootstrap:
@@ -200,17 +225,14 @@ class Bootstrap:
         table = method.images[method.seeds[0]]
         self.n_images = len(table)
         groups = table["group"].to_numpy()
-        names, members = np.unique(groups.astype(str), return_inverse=True)
-        self.n_groups = len(names)
+        self.n_groups = len(set(groups.astype(str)))
         self.by_groups = self.n_groups >= FEWEST_GROUPS
         self.n_objects = int(table["n_true"].sum())
-        random = np.random.default_rng(self.seed)
         rounds = self.options.resamples
         if self.by_groups:
-            drawn = random.integers(self.n_groups, size=(rounds, self.n_groups))
-            counts = np.stack([np.bincount(d, minlength=self.n_groups) for d in drawn])
-            self.weights = counts[:, members].astype(float)
+            self.weights = group_weights(groups, rounds, self.seed)
         else:
+            random = np.random.default_rng(self.seed)
             self.weights = random.poisson(1.0, (rounds, self.n_objects)).astype(float)
 
     @property

@@ -14,11 +14,11 @@ from phantomscope.measure.statistics import (
     Interval,
     bootstrap_interval,
 )
+from phantomscope.tables.instances import OURS
 from phantomscope.tables.paper import markdown
 from phantomscope.tables.results import ResultRow, number
 from phantomscope.tables.translation import (
     ALL,
-    OURS,
     SHOWN,
     TITLES,
     RowMaker,

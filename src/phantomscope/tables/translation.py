@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,28 +15,37 @@ from phantomscope.config.model import Config
 from phantomscope.config.translation import ALL_METHODS
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.files import write_text
-from phantomscope.measure.instance import pool
 from phantomscope.measure.statistics import (
     FEWEST_GROUPS,
     Interval,
     bootstrap_interval,
     paired_bootstrap_ratio,
 )
-from phantomscope.measure.translation import means
 from phantomscope.tables.artefacts import read_table
 from phantomscope.tables.headline import FEW_GROUPS
+from phantomscope.tables.instances import (
+    BY_IMAGE,
+    IOU,
+    OURS,
+    STARDIST,
+    Instances,
+    instance_lines,
+    instance_ratios,
+    instance_rows,
+    load_detected,
+    table_lines,
+)
 from phantomscope.tables.results import ResultRow, with_interval, write_long
 
 TITLES = {
     "cellresdm": "residual diffusion (CellResDM)", "unet": "U-Net, regression",
     "pix2pix": "Pix2Pix", "spade": "SPADE", "palette": "Palette",
     "spade_diffusion": "SPADE-Diffusion",
+    STARDIST["brightfield"]: "StarDist on brightfield",
+    STARDIST["fluorescence"]: "StarDist on a real stain",
 }  # fmt: skip
-OURS = "cellresdm"
 ALL = "all stains"
 PIXELS = ("mse", "mae", "psnr", "ssim", "correlation")
-IOU = "0.50"
-OBJECTS = ("precision", "recall", "f1", "ap", "pq", "mean_matched", "mean_true")
 # What a person reads of all stains together: title, digits.
 SHOWN = {"mse": ("MSE", 1), "psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 3),
          "correlation": ("correlation", 3)}  # fmt: skip
@@ -150,16 +159,16 @@ def translation_rows(root: Path, config: Config) -> list[ResultRow]:
     -------
     list of ResultRow
         For each method: of each stain, and of ``all stains`` (their mean in each
-        image), the means over images; of nuclei and cells the scores at IoU 0.5,
-        pooled over images. Seeds are averaged in each image. Intervals are drawn over
+        image), the means over images; of nuclei and cells `instance_rows`, also of
+        StarDist. Seeds are averaged in each image. Intervals are drawn over
         groups of images, none for fewer than three. Then ``psnr_ratio`` and
         ``ssim_ratio`` of residual diffusion to each rival, paired by image.
     """
     found = load_translated(Path(root), config)
     maker = RowMaker(config)
     rows = [row for one in found for row in _pixel_rows(maker, one)]
-    rows += [row for one in found for row in _object_rows(maker, one)]
-    return [*rows, *_ratio_rows(maker, found)]
+    instances = [*_instances(found), *load_detected(Path(root), config)]
+    return [*rows, *instance_rows(maker, instances), *_ratio_rows(maker, found)]
 
 
 def _pixel_rows(maker: RowMaker, one: Translated) -> list[ResultRow]:
@@ -180,40 +189,15 @@ def _pixel_rows(maker: RowMaker, one: Translated) -> list[ResultRow]:
     return rows
 
 
-def _object_rows(maker: RowMaker, one: Translated) -> list[ResultRow]:
-    if one.objects.empty:
-        return []
-    source = f"translation_scores/{one.method}/seed*/objects.csv"
-    rows = []
-    for kind, table in one.objects.groupby("objects"):
-        # Each image with all its seeds is one unit: counts add up.
-        images = [
-            (str(part["group"].iloc[0]), part.to_dict("records"))
-            for _, part in table.groupby("id")
-        ]
-        for metric in OBJECTS:
-            interval = bootstrap_interval(
-                [records for _, records in images], _pooled(metric),
-                groups=[group for group, _ in images], **maker.drawn,
-            )  # fmt: skip
-            rows.append(
-                maker.row(f"{metric}_{IOU}", str(kind), one.method, interval, source)
-            )
-    return rows
-
-
-def _pooled(metric: str) -> Callable[[Sequence[list[dict[str, float]]]], float]:
-    """Return the function that pools the rows of images into a metric."""
-
-    def statistic(images: Sequence[list[dict[str, float]]]) -> float:
-        rows = [row for records in images for row in records]
-        if metric in ("mean_matched", "mean_true"):
-            names = (f"iou_sum_{IOU}", f"tp_{IOU}", "n_true")
-            total = {name: sum(row[name] for row in rows) for name in names}
-            return means(total, [float(IOU)])[f"{metric}_{IOU}"]
-        return pool(rows, [float(IOU)])[f"{metric}_{IOU}"]
-
-    return statistic
+def _instances(found: Sequence[Translated]) -> list[Instances]:
+    """Return what was read off the boundaries of each method."""
+    return [
+        Instances(one.method, str(kind), table, source)
+        for one in found
+        if not one.objects.empty
+        for source in [f"translation_scores/{one.method}/seed*/objects.csv"]
+        for kind, table in one.objects.groupby("objects", sort=False)
+    ]
 
 
 def _ratio_rows(maker: RowMaker, found: Sequence[Translated]) -> list[ResultRow]:
@@ -259,6 +243,39 @@ def ratio_lines(rows: Sequence[ResultRow]) -> list[tuple[str, str]]:
         for row in rows
         if row.metric == "psnr_ratio"
     ]
+
+
+def instance_tables(
+    rows: Sequence[ResultRow],
+) -> dict[str, list[dict[str, str]]]:
+    """Return the tables of instances that have lines, by their titles."""
+    found = {
+        "Instances, pooled over images": instance_lines(rows, "", TITLES),
+        "Instances, mean over images": instance_lines(rows, BY_IMAGE, TITLES),
+        f"Instances at IoU {IOU}, ours by a rival's": instance_ratios(rows, TITLES),
+    }
+    return {title: lines for title, lines in found.items() if lines}
+
+
+def detector_notes(config: Config) -> list[str]:
+    """Return what StarDist was trained on, in a sentence."""
+    options, seen = config.translate, []
+    for detector in options.detectors:
+        seen += [
+            options.plates.wanted[options.detector_channel(detector, kind)]
+            + f" ({kind})"
+            for kind in options.detected
+        ]
+    if not seen:
+        return []
+    given = config.segment.stardist
+    said = (
+        f"StarDist was trained on {', '.join(seen)} of the same training part: "
+        f"{given.steps} steps of {given.batch_size} patches of {given.patch} px."
+    )
+    if "fluorescence" in options.detectors:
+        said += " On a real stain it sees what the others have to predict."
+    return [said]
 
 
 def headline(rows: Sequence[ResultRow], config: Config) -> str:
@@ -332,9 +349,12 @@ def translation_notes(rows: Sequence[ResultRow], config: Config) -> list[str]:
         "0 and 255; MSE in squared grey values, PSNR with a peak of 255, SSIM with a "
         "data range of 255 and a Gaussian window, Pearson correlation of the pixels: "
         "mean over stains in each image, then over images.",
-        "Instances are read off the predicted boundaries and matched one to one at IoU "
-        "0.5; scores are pooled over images. IoU of matched: mean over the pairs that "
-        "match, whatever was missed (the number of the paper's abstract).",
+        "Instances are read off the predicted boundaries and matched one to one at an "
+        "IoU, 0.5 where nothing else is said; scores are pooled over images. IoU of "
+        "matched: mean over the pairs that match, whatever was missed (the number of "
+        "the paper's abstract). The mean over images (or blocks) takes 0 where one has "
+        "nothing to divide by, and leaves out those without any true and found object.",
+        *detector_notes(config),
         interval + blocks,
     ]
 
@@ -348,19 +368,13 @@ def write_translation(
     What is `further` to the rows has its own lines of Markdown.
     """
     write_long([*rows, *(row for more, _ in further for row in more)], csv)
-    lines = []
-    if shown := translation_table(rows):
-        names = list(dict.fromkeys(name for line in shown for name in line))
-        lines += ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-        lines += [
-            "| " + " | ".join(line.get(name, "–") for name in names) + " |"
-            for line in shown
-        ]
-        lines.append("")
+    lines = table_lines(translation_table(rows))
     if ratios := ratio_lines(rows):
         lines += ["PSNR of residual diffusion by that of a rival:", ""]
         lines += [f"- {rival}: {ratio}" for rival, ratio in ratios]
         lines.append("")
+    for title, shown in instance_tables(rows).items():
+        lines += [f"{title}:", "", *table_lines(shown)]
     lines += [f"- {line}" for line in translation_notes(rows, config)]
     for _, text in further:
         lines += ["", *text]
