@@ -15,6 +15,7 @@ from pydantic import model_validator
 
 from phantomscope.config.option import Section, option
 from phantomscope.config.plates import Plates
+from phantomscope.config.study import Study
 
 Method = Literal[
     "cellresdm", "unet", "pix2pix", "spade", "palette", "spade_diffusion"
@@ -119,6 +120,7 @@ class Translate(Section):
         le=100,
         paper="1",
     )
+    study: Study = option(Study, "Studies of some test images, if wanted.")
     overrides: dict[Method, dict[str, dict[str, Any]]] = option(
         dict,
         "What a method has of its own, beside what makes it this method: sections "
@@ -148,6 +150,28 @@ class Translate(Section):
                 raise ValueError(f"`{name}` names something twice: {values}")
         if self.low_percentile >= self.high_percentile:
             raise ValueError("`low_percentile` must be less than `high_percentile`")
+        return self
+
+    @property
+    def studied(self) -> list[Method]:
+        """Methods that translate images with planted artefacts."""
+        if not self.study.artefacts:
+            return []
+        wanted = self.study.methods or self.methods
+        return [method for method in self.methods if method in wanted]
+
+    @model_validator(mode="after")
+    def _studied_methods_trained(self) -> Self:
+        if self.study.steps and "cellresdm" not in self.methods:
+            raise ValueError(
+                "`study.steps` is about residual diffusion: name `cellresdm` in "
+                "`methods`"
+            )
+        for method in self.study.methods:
+            if method not in self.methods:
+                raise ValueError(
+                    f"`study.methods` names {method!r}, which is not in `methods`"
+                )
         return self
 
     @model_validator(mode="after")
