@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import label, perimeter_crofton, regionprops
 
-from phantomscope.measure.translation import RANGE
+from phantomscope.measure.translation import shown
 
 Floats = NDArray[np.float64]
 # Differences below half a grey value of 0 ... 255 cannot be seen: what lies around an
@@ -44,7 +44,7 @@ def reappearance(
         around: negative where the artefact leaves something dark. NaN where there is
         no pixel around.
     """
-    change = (_grey(changed) - _grey(clean)).reshape(len(clean), *inside.shape)
+    change = shown(changed) - shown(clean)
     size = np.abs(change)
     there = bool(around.any())
     return {
@@ -53,11 +53,6 @@ def reappearance(
         "signed": float(change[:, inside].mean() - change[:, around].mean())
         if there else math.nan,
     }  # fmt: skip
-
-
-def _grey(values: NDArray[Any]) -> Floats:
-    grey: Floats = np.clip(np.asarray(values, np.float64), -1, 1) * (RANGE / 2)
-    return grey
 
 
 def contrast(inside: float, around: float) -> float:
@@ -99,9 +94,8 @@ def candidate_spots(
 
     A pixel is dark if it has less than 1 - `darker` of the background, which is the
     median over a window twice as wide as the largest artefact. Pixels that touch are
-    one spot, whose holes are filled. A spot counts if its area is that of a disc of a
-    diameter within `sizes` and it is nearly round (`ROUNDNESS`; spots of a few pixels
-    are).
+    one spot; its holes count as its own. A spot counts if its area is that of a disc
+    of a diameter within `sizes` and it is nearly round (`ROUNDNESS`).
 
     Parameters
     ----------
@@ -121,15 +115,15 @@ def candidate_spots(
     """
     light = np.asarray(image, np.float64)
     dark = light < (1 - darker) * _background(light, pixel, WINDOW * sizes[1])
-    spots = label(ndimage.binary_fill_holes(dark), connectivity=2)
+    spots = label(dark, connectivity=2)
     least, most = (math.pi * diameter**2 / 4 for diameter in sizes)
     kept = np.zeros(int(spots.max()) + 1, np.int32)
     for one in regionprops(spots):
-        area = one.area * pixel[0] * pixel[1]
+        area = one.area_filled * pixel[0] * pixel[1]
         if not least <= area <= most:
             continue
-        around = perimeter_crofton(np.pad(one.image, 1), directions=4)
-        if 4 * math.pi * one.area >= ROUNDNESS * around**2:
+        around = perimeter_crofton(np.pad(one.image_filled, 1), directions=4)
+        if 4 * math.pi * one.area_filled >= ROUNDNESS * around**2:
             kept[one.label] = kept.max() + 1
     found: NDArray[np.int32] = kept[spots]
     return found

@@ -109,6 +109,14 @@ def _limits(
         yield from ((name, shared) for name in names)
 
 
+def as_network(
+    raw: NDArray[Any], limits: Sequence[Sequence[float]]
+) -> Float:
+    """Scale channels (C, Y, X), each by its limits: these become -1 and 1."""
+    low, high = (np.asarray(ends)[:, None, None] for ends in zip(*limits, strict=True))
+    return unit_to_network((raw - low) / (high - low), "linear")
+
+
 def _labels(
     fields: ImageSet, name: str, kind: str, side: int | None
 ) -> NDArray[np.integer[Any]] | None:
@@ -145,8 +153,7 @@ def _add_pair(
 ) -> None:  # fmt: skip
     options, row = config.translate, images.row(name)
     raw = resized(images.channels(name), options.size)
-    low, high = (np.asarray(ends)[:, None, None] for ends in zip(*limits, strict=True))
-    values = [unit_to_network((raw - low) / (high - low), "linear")]
+    values = [as_network(raw, limits)]
     labels = {kind: _labels(images, name, kind, options.size) for kind in LABELS}
     for kind in options.boundaries:
         if (found := labels[kind]) is None:

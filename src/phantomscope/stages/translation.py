@@ -30,6 +30,7 @@ from phantomscope.measure.boundaries import decode_boundaries
 from phantomscope.measure.translation import (
     object_row,
     pixel_rows,
+    reliability_rows,
     uncertainty_row,
 )
 from phantomscope.progress import Progress
@@ -149,11 +150,17 @@ def translate(
 
 
 def _samples(sampler: Sampler, found: Pairs, name: str, count: int) -> Iterator[Float]:
-    """Yield predictions of an image, shape (C, Y, X), each with noise of its own.
+    """Yield predictions of an image of the pairs: see `predictions`."""
+    yield from predictions(sampler, found.condition(name), name, count)
+
+
+def predictions(
+    sampler: Sampler, condition: Float, name: str, count: int
+) -> Iterator[Float]:
+    """Yield predictions, shape (C, Y, X), each with noise of its own, which `name` sets.
 
     A process without noise has one.
     """
-    condition = found.condition(name)
     noisy = bool(np.any(sampler.model.process.s > 0))
     for number in range(count if noisy else 1):
         identifier = name if number == 0 else f"{name}-sample{number}"
@@ -207,7 +214,7 @@ def read_instances(
     }
 
 
-def _blocks(
+def blocks(
     shape: Sequence[int], side: int | None
 ) -> Iterator[tuple[str, tuple[slice, slice]]]:
     """Yield the blocks of an image, with a name for each; as even as can be."""
@@ -235,6 +242,7 @@ def evaluate_translation(
     pixels: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []
     doubts: list[dict[str, Any]] = []
+    bins: list[dict[str, Any]] = []
     with Progress("measuring", len(truth), unit="images") as progress:
         for name in truth.ids:
             if name not in holders:
@@ -250,7 +258,7 @@ def evaluate_translation(
                 kind: [getattr(i, LABELS[kind])(name) for i in (truth, holders[name])]
                 for kind in options.boundaries
             }
-            for place, window in _blocks(real.shape[1:], options.blocks):
+            for place, window in blocks(real.shape[1:], options.blocks):
                 about = {"id": name + place, **known}
                 if place:
                     about["group"] = name + place
@@ -261,12 +269,15 @@ def evaluate_translation(
                     row = object_row(true[window], own[window])
                     objects.append(about | {"objects": kind} | row)
                 for c, width in enumerate(spread):
-                    row = uncertainty_row(all_real[c], found[c], (width + 1) / 2)
-                    doubts.append(about | {"channel": channels[c]} | row)
+                    given = all_real[c], found[c], (width + 1) / 2
+                    which = about | {"channel": channels[c]}
+                    doubts.append(which | uncertainty_row(*given))
+                    bins += [which | row for row in reliability_rows(*given)]
             progress.advance()
     scores.mkdir(parents=True, exist_ok=True)
     for name, rows in (
         ("pixels", pixels), ("objects", objects), ("uncertainty", doubts),
+        ("reliability", bins),
     ):  # fmt: skip
         if rows:
             write_text(scores / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ LABELS = {"nuclei": "mask", "cells": "cells"}
 NO_BOUNDARIES = "No outlines are predicted: `translate.boundaries` is empty."
 
 
-def _window(truth: ImageSet, name: str) -> tuple[slice, slice]:
+def middle(truth: ImageSet, name: str) -> tuple[slice, slice]:
     """Return the middle of an image."""
     places = []
     for length in truth.shape(name):
@@ -52,7 +53,7 @@ def _window(truth: ImageSet, name: str) -> tuple[slice, slice]:
     return places[0], places[1]
 
 
-def _methods(root: Path, config: Config) -> dict[str, ImageSet]:
+def translated_sets(root: Path, config: Config) -> dict[str, ImageSet]:
     """Return what each method predicted under its first seed, by name."""
     seed, found = config.translate.seeds[0], {}
     name = ImageSet.open(root / "pairs").select(split="test").ids[0]
@@ -68,10 +69,10 @@ def stains_figure(root: Path, config: Config) -> Figure:
     """Show a test image, its real stains, and what each method made of them."""
     truth = ImageSet.open(root / "pairs").select(split="test")
     name, options = truth.ids[0], config.translate
-    window, inputs = _window(truth, name), len(options.plates.inputs)
+    window, inputs = middle(truth, name), len(options.plates.inputs)
     values = (from_stored(truth.channels(name)) + 1) / 2
     lines = {"real": values[inputs:, *window]}
-    for method, images in _methods(root, config).items():
+    for method, images in translated_sets(root, config).items():
         found = from_stored(images.channels(name))[: len(options.channels)]
         lines[method] = (found[:, *window] + 1) / 2
     columns = 1 + len(options.channels)
@@ -96,12 +97,12 @@ def instances_figure(root: Path, config: Config) -> Figure:
     """Show instances that were read off predicted boundaries over a real stain."""
     truth = ImageSet.open(root / "pairs").select(split="test")
     name, options = truth.ids[0], config.translate
-    window, inputs = _window(truth, name), len(options.plates.inputs)
+    window, inputs = middle(truth, name), len(options.plates.inputs)
     # That of the nuclei; the last one where none is called so.
     stains = options.plates.stains
     shown = stains.index("DNA") if "DNA" in stains else len(stains) - 1
     back = (from_stored(truth.channels(name)[inputs + shown]) + 1)[window] / 2
-    methods, kinds = _methods(root, config), options.boundaries
+    methods, kinds = translated_sets(root, config), options.boundaries
     cell = 9.5 / max(len(methods), 3)
     figure = canvas(cell * len(kinds) + 0.4)
     grid = np.reshape(
@@ -127,6 +128,12 @@ def _compare(axes: Axes, real: Array, found: Array) -> None:
     outlines(axes, found, MATCH, only=hits, width=1.1)
 
 
+def tones(methods: Sequence[str]) -> dict[str, str]:
+    """Return a colour for each method."""
+    found = [*COLOURS.values(), "#000000", "#56b4e9"]
+    return dict(zip(methods, dict.fromkeys(found), strict=False))
+
+
 def stain_quality_figure(root: Path, config: Config) -> Figure:
     """Plot PSNR and SSIM of each stain and method, with their intervals."""
     rows = translation_rows(root, config)
@@ -134,8 +141,7 @@ def stain_quality_figure(root: Path, config: Config) -> Figure:
     stains = [*config.translate.plates.stains, ALL]
     figure = canvas(0.5 + 0.17 * len(stains) * len(methods) + 0.8)
     panels = figure.subplots(1, 2, sharey=True)
-    tones = [*COLOURS.values(), "#000000", "#56b4e9"]
-    tone = dict(zip(methods, dict.fromkeys(tones), strict=False))
+    tone = tones(methods)
     for axes, metric, title in zip(
         panels, ("psnr", "ssim"), ("PSNR (dB)", "SSIM"), strict=True
     ):

@@ -96,8 +96,13 @@ def load_translated(root: Path, config: Config) -> list[Translated]:
     return found
 
 
+def unit_of(config: Config) -> str:
+    """Return what statistics take for independent."""
+    return "block of an image" if config.translate.blocks else "well"
+
+
 @dataclass(frozen=True)
-class _Rows:
+class RowMaker:
     """Makes rows: what all of an experiment share is filled in."""
 
     config: Config
@@ -150,13 +155,13 @@ def translation_rows(root: Path, config: Config) -> list[ResultRow]:
         ``ssim_ratio`` of residual diffusion to each rival, paired by image.
     """
     found = load_translated(Path(root), config)
-    maker = _Rows(config, "block of an image" if config.translate.blocks else "well")
+    maker = RowMaker(config, unit_of(config))
     rows = [row for one in found for row in _pixel_rows(maker, one)]
     rows += [row for one in found for row in _object_rows(maker, one)]
     return [*rows, *_ratio_rows(maker, found)]
 
 
-def _pixel_rows(maker: _Rows, one: Translated) -> list[ResultRow]:
+def _pixel_rows(maker: RowMaker, one: Translated) -> list[ResultRow]:
     stains = maker.config.translate.plates.stains
     source = f"translation_scores/{one.method}/seed*/pixels.csv"
     rows = []
@@ -174,7 +179,7 @@ def _pixel_rows(maker: _Rows, one: Translated) -> list[ResultRow]:
     return rows
 
 
-def _object_rows(maker: _Rows, one: Translated) -> list[ResultRow]:
+def _object_rows(maker: RowMaker, one: Translated) -> list[ResultRow]:
     if one.objects.empty:
         return []
     source = f"translation_scores/{one.method}/seed*/objects.csv"
@@ -210,7 +215,7 @@ def _pooled(metric: str) -> Callable[[Sequence[list[dict[str, float]]]], float]:
     return statistic
 
 
-def _ratio_rows(maker: _Rows, found: Sequence[Translated]) -> list[ResultRow]:
+def _ratio_rows(maker: RowMaker, found: Sequence[Translated]) -> list[ResultRow]:
     methods = {one.method: one for one in found}
     stains, rows = maker.config.translate.plates.stains, []
     for rival in methods:
