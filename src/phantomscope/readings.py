@@ -20,6 +20,10 @@ FIGURES_READ: dict[str, tuple[str, ...]] = {
     "stains": ("pairs", "translated/*/*/*"),
     "instances": ("pairs", "translated/*/*/*", "translation_scores/*/*"),
     "stain_quality": ("translation_scores/*/*",),
+    "steps": ("study/steps/*",),
+    "reliability": ("translation_scores/*/*",),
+    "spread": ("pairs", "translated/*/*/*", "translation_scores/*/*"),
+    "artefacts": ("study/artefacts/*/*",),
     "restoration": (
         "pairs/test", "restored/*/*/*", "restoration/*/*/*", "tables/restoration.csv",
     ),
@@ -31,6 +35,13 @@ ROOT_READ: dict[str, tuple[str, ...]] = {
     "tabulate": ("prepared", "scores/*/*/*"),
     "tabulate_restoration": ("prepared", "pairs/*", "restoration/*/*/*"),
     "tabulate_translation": ("translation_scores/*/*",),
+    "tabulate_studies": (
+        "study/artefacts/*/*",
+        "study/candidates.csv",
+        "study/places.csv",
+        "study/steps/*",
+        "translation_scores/*/*",
+    ),
     "draw_figures": (),
     "report": (
         "prepared",
@@ -41,6 +52,7 @@ ROOT_READ: dict[str, tuple[str, ...]] = {
         "published",
         "tables/restoration.csv",
         "restorers/*/*/*",
+        "tables/studies.csv",
         "translation_scores/*/*",
     ),
 }

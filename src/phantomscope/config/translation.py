@@ -121,6 +121,11 @@ class Translate(Section):
         paper="1",
     )
     study: Study = option(Study, "Studies of some test images, if wanted.")
+    sampled: list[Method] = option(
+        list,
+        "Methods with `samples` predictions; the others have one. Empty: all with "
+        "noise.",
+    )
     overrides: dict[Method, dict[str, dict[str, Any]]] = option(
         dict,
         "What a method has of its own, beside what makes it this method: sections "
@@ -152,6 +157,10 @@ class Translate(Section):
             raise ValueError("`low_percentile` must be less than `high_percentile`")
         return self
 
+    def samples_of(self, method: str) -> int:
+        """Return how often a method predicts an image, if it has noise."""
+        return self.samples if method in (self.sampled or ALL_METHODS) else 1
+
     @property
     def studied(self) -> list[Method]:
         """Methods that translate images with planted artefacts."""
@@ -162,6 +171,8 @@ class Translate(Section):
 
     @model_validator(mode="after")
     def _studied_methods_trained(self) -> Self:
+        if not self.methods:
+            return self
         if self.study.steps and "cellresdm" not in self.methods:
             raise ValueError(
                 "`study.steps` is about residual diffusion: name `cellresdm` in "

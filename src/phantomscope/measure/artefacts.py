@@ -135,7 +135,9 @@ def _background(image: Floats, pixel: tuple[float, float], width: float) -> Floa
     It varies slowly, so a coarse grid of blocks tells it.
     """
     step = [max(1, round(width / 16 / side)) for side in pixel]
-    size = [max(3, round(width / (side * s))) for side, s in zip(pixel, step, strict=True)]
+    size = [
+        max(3, round(width / (side * s))) for side, s in zip(pixel, step, strict=True)
+    ]
     coarse = ndimage.median_filter(image[:: step[0], :: step[1]], size, mode="reflect")
     places = np.meshgrid(
         *(np.arange(n) / s for n, s in zip(image.shape, step, strict=True)),

@@ -162,7 +162,7 @@ def _placed(
 
 
 def _axes(
-    one: Artefact, shape: tuple[int, int], pixel: Pixel
+    one: Artefact, shape: Sequence[int], pixel: Pixel
 ) -> tuple[Floats, Floats]:  # fmt: skip
     """Return distances of pixel centres along both axes of an artefact, um."""
     y = ((np.arange(shape[0]) + 0.5) * pixel[0] - one.y)[:, None]
@@ -171,7 +171,7 @@ def _axes(
     return cos * x + sin * y, cos * y - sin * x
 
 
-def _relative(one: Artefact, shape: tuple[int, int], pixel: Pixel) -> Floats:
+def _relative(one: Artefact, shape: Sequence[int], pixel: Pixel) -> Floats:
     """Return how far pixels are from the middle: 1 at the edge of the artefact."""
     along, across = _axes(one, shape, pixel)
     stretch = math.sqrt(one.elongation)
@@ -181,7 +181,7 @@ def _relative(one: Artefact, shape: tuple[int, int], pixel: Pixel) -> Floats:
 
 
 def transmission(
-    artefacts: Sequence[Artefact], shape: tuple[int, int], pixel: Pixel
+    artefacts: Sequence[Artefact], shape: Sequence[int], pixel: Pixel
 ) -> Floats:
     """Return the share of the light that gets through.
 
@@ -189,7 +189,7 @@ def transmission(
     ----------
     artefacts : sequence of Artefact
         As `draw_artefacts` gives them.
-    shape : tuple of int
+    shape : sequence of int
         (Y, X) of the image.
     pixel : tuple of float
         Size of a pixel along y and x, um.
@@ -218,9 +218,9 @@ def transmission(
 
 
 def artefact_labels(
-    artefacts: Sequence[Artefact], shape: tuple[int, int], pixel: Pixel
+    artefacts: Sequence[Artefact], shape: Sequence[int], pixel: Pixel
 ) -> NDArray[np.uint16]:
-    """Number the pixels whose centres lie in an artefact, before blur.
+    """Label the pixels whose centres lie in an artefact, before blur.
 
     Parameters
     ----------
@@ -239,9 +239,7 @@ def artefact_labels(
     return labels
 
 
-def distances(
-    one: Artefact, shape: tuple[int, int], pixel: Pixel
-) -> Floats:
+def distances(one: Artefact, shape: Sequence[int], pixel: Pixel) -> Floats:
     """Return the distance of each pixel from the middle of an artefact, um."""
     along, across = _axes(one, shape, pixel)
     found: Floats = np.hypot(along, across)

@@ -109,9 +109,7 @@ def _limits(
         yield from ((name, shared) for name in names)
 
 
-def as_network(
-    raw: NDArray[Any], limits: Sequence[Sequence[float]]
-) -> Float:
+def as_network(raw: NDArray[Any], limits: Sequence[Sequence[float]]) -> Float:
     """Scale channels (C, Y, X), each by its limits: these become -1 and 1."""
     low, high = (np.asarray(ends)[:, None, None] for ends in zip(*limits, strict=True))
     return unit_to_network((raw - low) / (high - low), "linear")

@@ -18,6 +18,7 @@ from phantomscope.stages import (
     publish,
     realism,
     restoration,
+    studies,
     synthesis,
     translation,
 )
@@ -57,6 +58,10 @@ _FUNCTIONS: tuple[Callable[..., None], ...] = (
     translation.translate,
     translation.evaluate_translation,
     translation.tabulate_translation,
+    studies.study_steps,
+    studies.plant_artefacts,
+    studies.study_artefacts,
+    studies.tabulate_studies,
     analysis.write_config,
     analysis.tabulate,
     analysis.draw_figures,

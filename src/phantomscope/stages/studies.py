@@ -110,7 +110,9 @@ def _pixel(fields: ImageSet, name: str, shape: Sequence[int]) -> tuple[float, fl
             fix="say it",
             example="translate:\n  plates: {pixel_size_um: 0.598}",
         )
-    y, x = (s * own / n for s, own, n in zip(size, fields.shape(name), shape, strict=True))
+    y, x = (
+        s * own / n for s, own, n in zip(size, fields.shape(name), shape, strict=True)
+    )
     return y, x
 
 
@@ -150,10 +152,12 @@ def plant_artefacts(
                  "found": bool(seen[known == n].any())}
                 for n, one in enumerate(artefacts, 1)
             ]  # fmt: skip
-            spots.append({"id": name, "group": whole.row(name)["group"],
-                          "spots": int(real.max()), "area_um2": math.prod(extent)})  # fmt: skip
+            group = whole.row(name)["group"]
+            spots.append({"id": name, "group": group, "spots": int(real.max())})
             if name not in writer:
-                _add_planted(config, whole, name, dirty, artefacts, real, extent, writer)
+                _add_planted(
+                    config, whole, name, dirty, artefacts, real, extent, writer
+                )
             progress.advance()
     write_text(places, pd.DataFrame(drawn).to_csv(index=False))
     write_text(candidates, pd.DataFrame(spots).to_csv(index=False))
@@ -227,7 +231,7 @@ def artefacts_of(places: pd.DataFrame, name: str) -> list[Artefact]:
     """Return the artefacts of an image, in the order of their numbers."""
     own = places[places["id"] == name].sort_values("number")
     names = list(Artefact.__dataclass_fields__)
-    return [Artefact(**row) for row in own[names].to_dict("records")]  # type: ignore[misc]
+    return [Artefact(**row) for row in own[names].to_dict("records")]
 
 
 def _block_of(number: int, labels: NDArray[Any], side: int | None) -> str:

@@ -119,7 +119,7 @@ def translate(
     """Predict stains and boundaries of the test part, and read instances from these."""
     own = config.of_method(method)
     found, options = open_pairs(own, pairs, "test"), own.translate
-    trained = DiffusionModel.load(model)
+    trained, samples = DiffusionModel.load(model), options.samples_of(method)
     names = found.images.ids[shard :: options.shards]
     pixels = sum(int(np.prod(found.images.shape(name))) for name in names)
     sampler = Sampler(trained, own.synthesise, own.seed + seed, pixels)
@@ -128,7 +128,7 @@ def translate(
         "model": trained.meta["fingerprint"],
         "synthesise": own.synthesise.model_dump(mode="json"),
         "images": fingerprint(list(found.images.table["sha256"])),
-        "samples": options.samples,
+        "samples": samples,
     }  # fmt: skip
     took: list[dict[str, Any]] = []
     with (
@@ -138,7 +138,7 @@ def translate(
         for name in names:
             if name not in writer:
                 begin = time.monotonic()
-                first, *others = _samples(sampler, found, name, options.samples)
+                first, *others = _samples(sampler, found, name, samples)
                 # Of all samples: each takes as long as another.
                 each = (time.monotonic() - begin) / (1 + len(others))
                 took.append({"id": name, "seconds": each})
@@ -157,7 +157,7 @@ def _samples(sampler: Sampler, found: Pairs, name: str, count: int) -> Iterator[
 def predictions(
     sampler: Sampler, condition: Float, name: str, count: int
 ) -> Iterator[Float]:
-    """Yield predictions, shape (C, Y, X), each with noise of its own, which `name` sets.
+    """Yield predictions, shape (C, Y, X), each with noise of its own by `name`.
 
     A process without noise has one.
     """

@@ -11,6 +11,15 @@ import pandas as pd
 
 from phantomscope.measure.statistics import bootstrap_interval
 from phantomscope.tables.artefacts import read_table
+from phantomscope.tables.figures_studies import (
+    NO_ARTEFACTS,
+    NO_SPREAD,
+    NO_STEPS,
+    artefacts_figure,
+    reliability_figure,
+    spread_figure,
+    steps_figure,
+)
 from phantomscope.tables.figures_translation import (
     NO_BOUNDARIES,
     instances_figure,
@@ -23,7 +32,7 @@ from phantomscope.tables.results import ResultRow
 from phantomscope.tables.translation import ALL, OBJECTS, OURS, PIXELS
 
 PAPER = "cellresdm"
-TABLE = "tables/translation.csv"
+TABLE, STUDIES = "tables/translation.csv", "tables/studies.csv"
 # Published values of each table, by their metric; Table 3 is told by its condition.
 FEATURES, MATCHED = "feature_correlation", "mean_matched_0.50"
 SPEED = ("image_seconds", "speedup", "steps")
@@ -33,9 +42,37 @@ RENAMED = {name: f"stain_{name}" for name in PIXELS}
 PIXEL_SPACE = "no_vqgan"
 
 
-def _measured(part: Part) -> list[ResultRow]:
-    path = part.root / TABLE
+def _measured(part: Part, table: str = TABLE) -> list[ResultRow]:
+    path = part.root / table
     return read_rows(path) if path.exists() else []
+
+
+def uncertainty_rows(part: Part) -> list[ResultRow]:
+    """Return whether the spread of predictions tells their error."""
+    return [
+        replace(row, condition=f"{row.condition}, {row.method}")
+        for row in _measured(part, STUDIES)
+        if row.metric.startswith("uncertainty_")
+    ]
+
+
+def artefact_rows(part: Part) -> list[ResultRow]:
+    """Return what became of artefacts, and how many a rule finds."""
+    return [
+        replace(row, condition=f"{row.condition}, {row.method}")
+        for row in _measured(part, STUDIES)
+        if row.metric.startswith(("artefact_", "spread_", "candidate_"))
+    ]
+
+
+def steps_rows(part: Part) -> list[ResultRow]:
+    """Return quality and seconds of all stains together by the number of steps."""
+    return [
+        row
+        for row in _measured(part, STUDIES)
+        if (row.metric.startswith("stain_") or row.metric == "image_seconds")
+        and "," not in row.condition
+    ]
 
 
 def quality_rows(part: Part) -> list[ResultRow]:
@@ -125,11 +162,11 @@ def speed_rows(part: Part) -> list[ResultRow]:
             (math.nan, math.nan), min(map(len, seconds.values())), "image",
             "translated", "c110",
         ))  # fmt: skip
-    return rows
+    return [*rows, *steps_rows(part)]
 
 
 def paper_tables(parts: Mapping[str, Part]) -> dict[str, PaperTable]:
-    """Return quality, features, segmentation, latent and speed.
+    """Return quality, features, segmentation, latent and speed, and our studies.
 
     Parameters
     ----------
@@ -147,6 +184,8 @@ def paper_tables(parts: Mapping[str, Part]) -> dict[str, PaperTable]:
         ),
         "latent": (latent_rows, [r for r in published if "vqgan" in r.condition]),
         "speed": (speed_rows, [r for r in published if r.metric in SPEED]),
+        "uncertainty": (uncertainty_rows, []),
+        "artefacts": (artefact_rows, []),
     }  # fmt: skip
     tables = {}
     for name, (rows, theirs) in made.items():
@@ -180,5 +219,25 @@ FIGURES = {
         lambda parts: instances_figure(parts[0].root, parts[0].config),
         (*_NEEDS, "translation_scores/*/*/objects.csv"),
         absent=NO_BOUNDARIES,
+    ),
+    "steps": PaperFigure(
+        lambda parts: steps_figure(parts[0].root, parts[0].config),
+        ("study/steps/*/quality.csv",),
+        absent=NO_STEPS,
+    ),
+    "reliability": PaperFigure(
+        lambda parts: reliability_figure(parts[0].root, parts[0].config),
+        ("translation_scores/*/*/reliability.csv",),
+        absent=NO_SPREAD,
+    ),
+    "spread": PaperFigure(
+        lambda parts: spread_figure(parts[0].root, parts[0].config),
+        (*_NEEDS, "translation_scores/*/*/reliability.csv"),
+        absent=NO_SPREAD,
+    ),
+    "artefacts": PaperFigure(
+        lambda parts: artefacts_figure(parts[0].root, parts[0].config),
+        ("study/artefacts/*/*/artefacts.csv",),
+        absent=NO_ARTEFACTS,
     ),
 }

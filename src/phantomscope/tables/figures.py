@@ -22,6 +22,12 @@ from phantomscope.tables.figures_images import (
 )
 from phantomscope.tables.figures_populations import plot_populations
 from phantomscope.tables.figures_restoration import plot_frc_curves, plot_restoration
+from phantomscope.tables.figures_studies import (
+    plot_artefacts,
+    plot_reliability,
+    plot_spread,
+    plot_steps,
+)
 from phantomscope.tables.figures_translation import (
     plot_instances,
     plot_stain_quality,
@@ -32,6 +38,7 @@ from phantomscope.tables.style import Plot
 __all__ = [
     "FIGURES",
     "available",
+    "plot_artefacts",
     "plot_average_precision",
     "plot_checks",
     "plot_copies",
@@ -45,10 +52,13 @@ __all__ = [
     "plot_populations",
     "plot_pseudo",
     "plot_realism",
+    "plot_reliability",
     "plot_restoration",
+    "plot_spread",
     "plot_stain_quality",
     "plot_stains",
     "plot_start",
+    "plot_steps",
     "plot_training",
 ]
 
@@ -74,6 +84,10 @@ FIGURES: dict[str, tuple[Plot, tuple[str, ...]]] = {
     "stains": (plot_stains, _TRANSLATED),
     "instances": (plot_instances, ("translation_scores/*/*/objects.csv", *_TRANSLATED)),
     "stain_quality": (plot_stain_quality, ("translation_scores/*/*/pixels.csv",)),
+    "steps": (plot_steps, ("study/steps/*/quality.csv",)),
+    "reliability": (plot_reliability, ("translation_scores/*/*/reliability.csv",)),
+    "spread": (plot_spread, ("translation_scores/*/*/reliability.csv", *_TRANSLATED)),
+    "artefacts": (plot_artefacts, ("study/artefacts/*/*/artefacts.csv",)),
     "realism": (plot_realism, ("realism.json",)),
     "populations": (plot_populations, ("populations.json", "tables/populations.csv")),
     "memorisation": (plot_memorisation, ("memorisation.csv",)),

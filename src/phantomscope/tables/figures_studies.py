@@ -32,7 +32,6 @@ from phantomscope.tables.studies import (
 from phantomscope.tables.style import (
     FALSE,
     GRID,
-    INK,
     MISSED,
     MUTED,
     bare,
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[Any]
+Window = tuple[slice, slice]
 NO_STEPS = "Fewer steps were not studied: `translate.study.steps` is empty."
 NO_SPREAD = "No uncertainty was predicted: set `translate.samples` to 2 or more."
 NO_ARTEFACTS = "No artefacts were planted: `translate.study.artefacts` is empty."
@@ -121,7 +121,9 @@ def reliability_figure(root: Path, config: Config) -> Figure:
     left.set_title("Is a spread as large as the error?")
     left.grid(color=GRID)
     _calibration_panel(right, root, config, tone)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.legend(
+        *left.get_legend_handles_labels(), loc="outside lower center", ncols=3
+    )
     return figure
 
 
@@ -156,9 +158,7 @@ def spread_figure(root: Path, config: Config) -> Figure:
     stains = options.plates.stains
     cell = 8.6 / len(stains)
     figure = canvas(2 * cell * len(methods) + 0.5)
-    grid = np.reshape(
-        figure.subplots(2 * len(methods), len(stains)), (-1, len(stains))
-    )
+    grid = np.reshape(figure.subplots(2 * len(methods), len(stains)), (-1, len(stains)))
     for place, method in enumerate(methods):
         stored = from_stored(sets[method].channels(name))[:, *window]
         error = np.abs(stored[:count] - real)
@@ -178,11 +178,11 @@ def spread_figure(root: Path, config: Config) -> Figure:
     return figure
 
 
-def _about(labels: Array, shape: tuple[int, ...]) -> tuple[slice, slice]:
+def _about(labels: Array) -> Window:
     """Return a window about the first artefact, inside the image."""
     centre = np.argwhere(labels == 1).mean(axis=0)
     places = []
-    for middle_of, length in zip(centre, shape, strict=True):
+    for middle_of, length in zip(centre, labels.shape, strict=True):
         side = min(SIDE, length)
         first = int(np.clip(round(middle_of - side / 2), 0, length - side))
         places.append(slice(first, first + side))
@@ -192,58 +192,64 @@ def _about(labels: Array, shape: tuple[int, ...]) -> tuple[slice, slice]:
 def artefacts_figure(root: Path, config: Config) -> Figure:
     """Show brightfield without and with artefacts, and what became of a stain."""
     options, seed = config.translate, config.translate.seeds[0]
-    sets = {
-        method: ImageSet.open(root / f"study/artefacts/{method}/seed{seed}/picture")
+    sets = [
+        ImageSet.open(root / f"study/artefacts/{method}/seed{seed}/picture")
         for method in options.studied
-    }
-    first = next(iter(sets.values()))
-    clean, dirty = first.ids
-    labels, spots = first.mask(dirty), first.mask(clean)
-    window = _about(labels, labels.shape)
-    stains = options.plates.stains
+    ]
+    clean, dirty = sets[0].ids
+    labels = sets[0].mask(dirty)
+    window, stains = _about(labels), options.plates.stains
     # That of the paper's figure 8.
     stain = stains.index("Mito") if "Mito" in stains else 0
-    cell = 7.6 / 4
-    figure = canvas(cell * (1 + len(sets)) + 0.4)
+    figure = canvas(1.9 * (1 + len(sets)) + 0.4)
     grid = figure.subplots(1 + len(sets), 4)
     for axes in grid.ravel():
         bare(axes)
-    titles = ("clean", "with artefacts", "|difference|", "spread")
-    for number, (row, (name, images)) in enumerate(
-        zip(grid, {"": first, **sets}.items(), strict=True)
-    ):
-        channel = 1 + stain if number else 0
-        pair = [from_stored(images.channels(n))[:, *window] for n in (clean, dirty)]
-        one, other = ((values[channel] + 1) / 2 for values in pair)
-        change = np.abs(other - one) * RANGE / DIFFERENCE
-        for axes, values, title in zip(row, (one, other, change), titles, strict=False):
-            show(axes, values, "" if number else title)
-        if number and len(pair[1]) > 1 + len(options.channels):
-            spread = (pair[1][1 + len(options.channels) + stain] + 1) / 2
-            show(row[3], FORETOLD * spread * RANGE / DIFFERENCE)
-        elif number:
-            row[3].text(0.5, 0.5, "no noise,\nno spread", ha="center", va="center",
-                        fontsize=8, color=MUTED, transform=row[3].transAxes)  # fmt: skip
-        said = TITLES[name].replace(" (", "\n(") if number else "brightfield"
-        row[0].set_ylabel(f"{said}\n{stains[stain]}" if number else said, fontsize=8)
-        _mark(row[: 4 if number else 3], labels[window], number)
-    outlines(grid[0, 0], spots[window], FALSE, width=1.1)
-    grid[0, 3].set_title(titles[3], fontsize=8.5, pad=4)
-    side = window[1].stop - window[1].start
-    scale_bar(grid[0, 0], side, pixel_size(first))
-    grid[0, 3].text(
-        0.02, 0.5, "yellow: planted\nmagenta: real spots\nthat may be artefacts\n"
-        f"difference, spread:\nwhite is {DIFFERENCE:g} of 255",
-        va="center", fontsize=8, color=INK, transform=grid[0, 3].transAxes,
+    titles = ("clean", "with artefacts", "|difference|", "foretold error")
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, fontsize=8.5, pad=4)
+    _pair_of(grid[0], sets[0], window, 0)
+    outlines(grid[0, 0], sets[0].mask(clean)[window], FALSE, width=1.1)
+    scale_bar(grid[0, 0], window[1].stop - window[1].start, pixel_size(sets[0]))
+    grid[0, 0].set_ylabel("brightfield", fontsize=8)
+    for row, method, images in zip(grid[1:], options.studied, sets, strict=True):
+        _pair_of(row, images, window, 1 + stain)
+        said = TITLES[method].replace(" (", "\n(")
+        row[0].set_ylabel(f"{said}\n{stains[stain]}", fontsize=8)
+        spread = images.channels(dirty)[1 + len(options.channels) :]
+        if len(spread):
+            one = (from_stored(spread[stain])[window] + 1) / 2
+            show(row[3], FORETOLD * one * (RANGE / 2) / DIFFERENCE)
+            outlines(row[3], labels[window], MISSED)
+        else:
+            _say(row[3], 0.5, "no noise,\nno spread", ha="center")
+    _say(
+        grid[0, 3], 0.02, "yellow: planted\nmagenta: real dark spots\nthat may be "
+        f"artefacts\nwhite of differences:\n{DIFFERENCE:g} of 255",
     )  # fmt: skip
     return figure
 
 
-def _mark(row: Any, labels: Array, number: int) -> None:
-    """Outline the artefacts where they are, and dashed where they are not."""
-    for place, axes in enumerate(row):
-        if place or number:
-            outlines(axes, labels, MISSED, dashed=place == 0, width=1.0)
+def _pair_of(row: Any, images: ImageSet, window: Window, channel: int) -> None:
+    """Show a channel without and with artefacts, and the difference."""
+    clean, dirty = images.ids
+    labels = images.mask(dirty)[window]
+    one, other = (
+        (from_stored(images.channels(n)[channel])[window] + 1) / 2
+        for n in (clean, dirty)
+    )
+    change = np.abs(other - one) * RANGE / DIFFERENCE
+    for axes, values in zip(row, (one, other, change), strict=False):
+        show(axes, values)
+        if values is not one:
+            outlines(axes, labels, MISSED)
+        elif channel:
+            outlines(axes, labels, MISSED, dashed=True)
+
+
+def _say(axes: Axes, x: float, text: str, ha: str = "left") -> None:
+    axes.text(x, 0.5, text, ha=ha, va="center", fontsize=8, color=MUTED,
+              transform=axes.transAxes)  # fmt: skip
 
 
 def _plot(

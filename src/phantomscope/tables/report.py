@@ -22,10 +22,12 @@ from phantomscope.images.voxels import voxel_size
 from phantomscope.tables import figures_populations as populations
 from phantomscope.tables import headline as say
 from phantomscope.tables import restoration as restored
+from phantomscope.tables import studies
 from phantomscope.tables import translation as translated
 from phantomscope.tables.artefacts import origin, pixel_size
 from phantomscope.tables.figures import FIGURES, available
 from phantomscope.tables.figures_curves import duration, stage_costs
+from phantomscope.tables.published import read_rows
 from phantomscope.tables.results import (
     ResultRow,
     definitions,
@@ -177,12 +179,19 @@ def _translation(root: Path, config: Config) -> dict[str, Any]:
     if not config.translate.methods:
         return {}
     rows = translated.translation_rows(root, config)
+    table = root / "tables/studies.csv"
+    studied = read_rows(table) if table.exists() else []
     return {
         "headline": translated.headline(rows, config),
         "cautions": translated.translation_cautions(rows, config),
         "table": translated.translation_table(rows),
         "ratios": translated.ratio_lines(rows),
         "notes": translated.translation_notes(rows, config),
+        "studies": studies.study_sections(studied),
+        "studied": [
+            *studies.spot_sentences(studied),
+            *studies.study_notes(studied, config),
+        ],
     }
 
 

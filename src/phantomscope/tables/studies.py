@@ -117,7 +117,7 @@ def steps_rows(root: Path, maker: RowMaker) -> list[ResultRow]:
     for steps, part in quality.groupby("steps"):
         for name, channels in _conditions(maker.config).items():
             units = _by_unit(part[part["channel"].isin(channels)], ["id"])
-            what = steps_condition(int(steps), name)  # type: ignore[call-overload]
+            what = steps_condition(int(steps), name)
             rows += [
                 maker.row(title, what, OURS, _over(maker, units, [metric], _mean),
                           "study/steps/seed*/quality.csv")
@@ -125,7 +125,7 @@ def steps_rows(root: Path, maker: RowMaker) -> list[ResultRow]:
             ]  # fmt: skip
         took = seconds[seconds["steps"] == steps].assign(group=lambda t: t["id"])
         interval = _over(images, took, ["seconds"], lambda v: float(np.median(v)))
-        what = steps_condition(int(steps), ALL)  # type: ignore[call-overload]
+        what = steps_condition(int(steps), ALL)
         rows.append(images.row("image_seconds", what, OURS, interval,
                                "study/steps/seed*/seconds.csv"))  # fmt: skip
     return rows
@@ -217,9 +217,7 @@ def artefact_rows(root: Path, maker: RowMaker) -> list[ResultRow]:
         table = _seeded(root, place, config)
         for kind, part in table.groupby("kind"):
             for name, channels in _conditions(config).items():
-                units = _by_unit(
-                    part[part["channel"].isin(channels)], ["id", "number"]
-                )
+                units = _by_unit(part[part["channel"].isin(channels)], ["id", "number"])
                 for metric, (columns, statistic) in ARTEFACTS.items():
                     if metric.startswith("spread") and units[columns].isna().all(None):
                         continue  # a method without noise
@@ -234,16 +232,13 @@ def artefact_rows(root: Path, maker: RowMaker) -> list[ResultRow]:
 
 
 def _spot_rows(root: Path, maker: RowMaker) -> list[ResultRow]:
-    """Return real spots per image, and the share of planted ones that the rule finds."""
+    """Return real spots per image, and the share of planted ones that are found."""
     spots, known = read_table(root / CANDIDATES), read_table(root / PLACES)
     groups = spots.set_index("id")["group"]
     known = known.assign(group=known["id"].map(groups), found=known["found"] * 1.0)
-    rows = [
-        maker.row("candidate_spots", "real", SPOTS, _over(maker, spots, ["spots"], _mean),
-                  CANDIDATES)
-    ]  # fmt: skip
+    interval = _over(maker, spots, ["spots"], _mean)
     return [
-        *rows,
+        maker.row("candidate_spots", "real", SPOTS, interval, CANDIDATES),
         *(maker.row("artefact_found", str(kind), SPOTS,
                     _over(maker, part, ["found"], _mean), PLACES)
           for kind, part in known.groupby("kind")),
@@ -343,7 +338,7 @@ def study_notes(rows: Sequence[ResultRow], config: Config) -> list[str]:
         if options.samples < FEW_SAMPLES:
             said.append(
                 f"{options.samples} predictions tell their spread badly, and the first "
-                "one, whose error is taken, is among them: the correlation is too high, "
+                "one, whose error is taken, is among them: correlations are too high, "
                 "and bins of small and large spread mix. The calibration is not "
                 f"biased. Set translate.samples to {FEW_SAMPLES} or more."
             )
@@ -360,9 +355,7 @@ def study_notes(rows: Sequence[ResultRow], config: Config) -> list[str]:
     return said
 
 
-def study_sections(
-    rows: Sequence[ResultRow]
-) -> list[tuple[str, list[dict[str, str]]]]:
+def study_sections(rows: Sequence[ResultRow]) -> list[tuple[str, list[dict[str, str]]]]:
     """Return the tables that people read, with their titles; none that are empty."""
     made = (
         ("Quality by the number of steps", steps_table(rows)),

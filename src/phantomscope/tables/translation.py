@@ -111,6 +111,7 @@ class RowMaker:
     def row(
         self, metric: str, condition: str, method: str, interval: Interval, source: str
     ) -> ResultRow:
+        """Make a row; its id is made of the rest."""
         name = self.config.name
         what = condition.replace(" / ", "_over_").replace(" ", "_")
         # Less than three units: an interval would say nothing.
