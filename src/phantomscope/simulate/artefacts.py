@@ -211,9 +211,10 @@ def transmission(
         taken = one.absorption * cover
         if one.ring:
             bell = np.exp(-(((rho - RING) / RING_WIDTH) ** 2) / 2)
-            bell[rho * one.radius > one.reach] = 0
             taken -= one.absorption * one.ring * bell * (1 - cover)
-        through *= 1 - taken
+        # Of tails beyond the reach nothing is left; a sharp edge is as wide as a pixel.
+        near = distances(one, shape, pixel) <= one.reach + max(pixel)
+        through *= np.where(near, 1 - taken, 1)
     return through
 
 

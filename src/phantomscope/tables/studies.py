@@ -75,12 +75,13 @@ def _over(
     maker: RowMaker, table: pd.DataFrame, columns: Sequence[str], statistic: Statistic
 ) -> Interval:
     """Return a statistic of columns of a table, resampled by its column ``group``."""
-    known = table.replace([np.inf, -np.inf], np.nan).dropna(subset=list(columns))
-    if known.empty:
+    values = table[list(columns)].to_numpy(np.float64)
+    known = np.isfinite(values).all(axis=1)
+    if not known.any():
         return NOTHING
     return bootstrap_interval(
-        list(known[list(columns)].to_numpy(np.float64)), statistic,
-        groups=list(known["group"].astype(str)), **maker.drawn,
+        list(values[known]), statistic,
+        groups=list(table["group"].astype(str)[known]), **maker.drawn,
     )  # fmt: skip
 
 
@@ -219,7 +220,7 @@ def artefact_rows(root: Path, maker: RowMaker) -> list[ResultRow]:
             for name, channels in _conditions(config).items():
                 units = _by_unit(part[part["channel"].isin(channels)], ["id", "number"])
                 for metric, (columns, statistic) in ARTEFACTS.items():
-                    if metric.startswith("spread") and units[columns].isna().all(None):
+                    if metric.startswith("spread") and units["auc"].isna().all():
                         continue  # a method without noise
                     rows.append(
                         maker.row(
