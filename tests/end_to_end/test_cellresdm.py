@@ -139,12 +139,12 @@ def test_artefacts_are_planted_translated_and_found_again(finished):
     for name in planted.ids:
         clean, dirty = pairs.channels(name)[0].astype(int), planted.image(name)
         change = np.abs(clean - dirty)
-        assert change[planted.mask(name) > 0].mean() > 10 * np.median(change)
+        assert change[planted.mask(name) > 0].mean() > 3 * change.mean()
     for method, spreads in (("cellresdm", True), ("pix2pix", False)):
         folder = root / f"artefacts/{method}/seed0"
         table = pd.read_csv(folder / "artefacts.csv")
         assert len(table) == 4 * 7
-        assert (table["given"] > 5).all()
+        assert (table["given"] > 2).all()
         assert table["auc"].between(0, 1).all() == spreads
         # Without artefacts a method says what it says elsewhere, to the last bit.
         picture = ImageSet.open(folder / "picture")

@@ -1,6 +1,7 @@
 """Studies of translation: planted artefacts, few steps, uncertainty."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,10 @@ from phantomscope.measure.translation import (
     reliability_rows,
     uncertainty_row,
 )
+from phantomscope.planning.rates import packaged_rates
 from phantomscope.planning.sharding import resolved
+from phantomscope.planning.sources import Images
+from phantomscope.planning.translation import translation_works
 from phantomscope.simulate.artefacts import (
     Artefact,
     artefact_labels,
@@ -43,6 +47,8 @@ BOTH = Study(artefacts=["dust", "debris"])
 METHODS = ["cellresdm", "unet"]
 OPTIONS = {
     "experiment": "study", "evaluate": {"resamples": 40},
+    "network": {"preset": "resshift_small"}, "train": {"patch": 64},
+    "synthesise": {"tile": 256, "overlap": 64},
     "translate": {
         "methods": METHODS, "boundaries": [],
         "plates": {"kind": "fields", "stains": ["Mito", "DNA"],
@@ -352,6 +358,27 @@ def measured(tmp_path_factory):
     }.items():  # fmt: skip
         write_text(root / path, pd.DataFrame(rows).to_csv(index=False))
     return config, study_rows(root, config)
+
+
+def test_studies_are_planned_with_rates():
+    options = OPTIONS["translate"] | {"seeds": [0, 1]}
+    config = resolved(make_config({**OPTIONS, "translate": options}))
+    images = Images(Counter({(64, 64): 40}), "uint16", 40)
+    work = {
+        one.name: one
+        for one in translation_works(config, images)
+        if "stud" in one.rule or "artefacts" in one.rule
+    }
+    assert len(work) == 6
+    for one in work.values():
+        assert packaged_rates().find(one.key, gpu=False)[0] is not None, one.key
+    steps = work["study_steps.resshift_small-cellresdm.steps"]
+    artefacts = work["study_artefacts.resshift_small-cellresdm.cellresdm"]
+    once = work["study_artefacts.resshift_small-unet.unet"]
+    assert steps.jobs == artefacts.jobs == 2
+    # Five steps of 8 images; 15 steps of 4 predictions of each, twice; one, twice.
+    assert artefacts.units / steps.units == pytest.approx(15 * 4 * 2 / 5)
+    assert artefacts.units / once.units == pytest.approx(15 * 4)
 
 
 def test_rows_of_studies(measured):

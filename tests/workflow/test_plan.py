@@ -255,7 +255,18 @@ def test_translation_is_planned(snakemake, tmp_path):
         write_config=1, fetch_plates=1, acquire_plates=1, pair_fields=1,
         train_translator=4, translate=12, evaluate_translation=4,
         tabulate_translation=1, draw_translation=1, report_translation=1,
+        tabulate_studies=1, draw_studies=1,
     )  # fmt: skip
+
+
+def test_studies_are_planned(snakemake, tmp_path):
+    study = {"steps": [1, 4], "artefacts": ["dust"], "methods": ["unet"]}
+    options = {"translate": {**TRANSLATING["translate"], "study": study}}
+    path = write(tmp_path / "config.yaml", options)
+    found = work(snakemake(tmp_path, "--dry-run", "--configfile", path))
+    assert found["study_steps"] == 2
+    assert found["plant_artefacts"] == 1
+    assert found["study_artefacts"] == 2
 
 
 def test_format():

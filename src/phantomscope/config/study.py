@@ -53,7 +53,7 @@ class Study(Section):
         (4.0, 8.0), "Smallest and largest diameter of dust.", unit="um"
     )
     dust_absorption: tuple[Share, Share] = option(
-        (0.5, 0.9), "Least and largest share of the light that dust takes away."
+        (0.15, 0.4), "Least and largest share of the light that dust takes away."
     )
     dust_ring: float = option(
         0.3,
@@ -62,17 +62,17 @@ class Study(Section):
         le=1,
     )
     debris_um: tuple[Length, Length] = option(
-        (12.0, 30.0), "Smallest and largest diameter of debris.", unit="um"
+        (10.0, 25.0), "Smallest and largest diameter of debris.", unit="um"
     )
     debris_absorption: tuple[Share, Share] = option(
-        (0.2, 0.5), "Least and largest share of the light that debris takes away."
+        (0.08, 0.2), "Least and largest share of the light that debris takes away."
     )
     debris_blur_um: float = option(
         3.0, "Gaussian blur of debris, which is out of focus: sigma.", unit="um", gt=0,
         le=100,
     )  # fmt: skip
     found_darker: float = option(
-        0.15,
+        0.1,
         "Real spots count as candidate artefacts where brightfield is darker by this "
         "share than the median of its surroundings, over an area as large as the "
         "smallest to the largest artefact, and nearly round.",

@@ -83,7 +83,10 @@ def steps_figure(root: Path, config: Config) -> Figure:
         for steps, name in PUBLISHED.items():
             axes.axvline(steps, color=MUTED, lw=0.8, ls=":")
             if metric == "image_seconds":
-                axes.text(steps, 0.02, f" {name}", rotation=90, va="bottom", ha="right",
+                # Where the curve, which rises, is not.
+                first = steps < max(x, default=0) / 2
+                axes.text(steps, 0.97 if first else 0.03, name, rotation=90,
+                          va="top" if first else "bottom", ha="right",
                           fontsize=7.5, color=MUTED,
                           transform=axes.get_xaxis_transform())  # fmt: skip
         axes.set_title(title)
@@ -140,7 +143,7 @@ def _calibration_panel(
             axes.plot([row.ci_low, row.ci_high], [y, y], color=tone[row.method])
         axes.plot(row.value, y, "o", ms=4, color=tone[row.method])
     axes.axvline(1, color=MUTED, lw=1, ls="--", zorder=0)
-    axes.set_xscale("log")
+    axes.set_xlim(left=0)
     axes.set_yticks(range(len(channels)), channels)
     axes.invert_yaxis()
     axes.grid(axis="x", color=GRID)
@@ -248,6 +251,7 @@ def _pair_of(row: Any, images: ImageSet, window: Window, channel: int) -> None:
 
 
 def _say(axes: Axes, x: float, text: str, ha: str = "left") -> None:
+    axes.set_box_aspect(1)
     axes.text(x, 0.5, text, ha=ha, va="center", fontsize=8, color=MUTED,
               transform=axes.transAxes)  # fmt: skip
 
