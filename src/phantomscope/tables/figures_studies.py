@@ -42,7 +42,7 @@ from phantomscope.tables.style import (
     show,
     styled,
 )
-from phantomscope.tables.translation import ALL, OURS, TITLES, RowMaker, unit_of
+from phantomscope.tables.translation import ALL, OURS, TITLES, RowMaker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +64,7 @@ DIFFERENCE = 64.0
 def steps_figure(root: Path, config: Config) -> Figure:
     """Plot quality and seconds per image of residual diffusion by its steps."""
     rows = [
-        row for row in steps_rows(root, RowMaker(config, unit_of(config)))
+        row for row in steps_rows(root, RowMaker(config))
         if "," not in row.condition
     ]  # fmt: skip
     figure = canvas(3.1)
@@ -134,7 +134,7 @@ def _calibration_panel(
     axes: Axes, root: Path, config: Config, tone: dict[str, str]
 ) -> None:
     channels = [*config.translate.channels, ALL]
-    for row in uncertainty_rows(root, RowMaker(config, unit_of(config))):
+    for row in uncertainty_rows(root, RowMaker(config)):
         if row.metric != CALIBRATION:
             continue
         place = (list(tone).index(row.method) + 0.5) / len(tone) - 0.5

@@ -31,7 +31,6 @@ from phantomscope.tables.translation import (
     OURS,
     TITLES,
     RowMaker,
-    unit_of,
 )
 
 Floats = NDArray[np.float64]
@@ -65,7 +64,7 @@ def study_rows(root: Path, config: Config) -> list[ResultRow]:
     PhantomscopeError
         If a table is missing or broken.
     """
-    root, maker = Path(root), RowMaker(config, unit_of(config))
+    root, maker = Path(root), RowMaker(config)
     rows = steps_rows(root, maker) if config.translate.study.steps else []
     rows += uncertainty_rows(root, maker)
     return [*rows, *(artefact_rows(root, maker) if config.translate.studied else [])]
@@ -314,14 +313,16 @@ def study_notes(rows: Sequence[ResultRow], config: Config) -> list[str]:
     """Return what the numbers mean, in sentences."""
     options, said = config.translate, []
     metrics = {row.metric for row in rows}
-    n = max((row.n for row in rows if row.unit_of_n == unit_of(config)), default=0)
+    n = max(
+        (row.n for row in rows if row.unit_of_n == RowMaker(config).unit), default=0
+    )
     if rows:
         said.append(
             f"Data kind: {rows[0].data_kind}; scale of the run: {rows[0].scale}. "
             + (f"Intervals ({100 * config.evaluate.confidence:g}%): bootstrap over up "
-               f"to {n} units ({unit_of(config)}); seeds are averaged."
+               f"to {n} units ({RowMaker(config).unit}); seeds are averaged."
                if n >= FEWEST_GROUPS
-               else f"There are {n} units ({unit_of(config)}): too few for intervals.")
+               else f"There are {n} units ({RowMaker(config).unit}): too few for intervals.")
         )  # fmt: skip
     if "image_seconds" in metrics:
         said.append(

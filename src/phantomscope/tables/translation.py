@@ -96,22 +96,21 @@ def load_translated(root: Path, config: Config) -> list[Translated]:
     return found
 
 
-def unit_of(config: Config) -> str:
-    """Return what statistics take for independent."""
-    return "block of an image" if config.translate.blocks else "well"
-
-
 @dataclass(frozen=True)
 class RowMaker:
     """Makes rows: what all of an experiment share is filled in."""
 
     config: Config
-    unit: str
+
+    @property
+    def unit(self) -> str:
+        """What intervals are drawn over."""
+        return "block of an image" if self.config.translate.blocks else "well"
 
     def row(
         self, metric: str, condition: str, method: str, interval: Interval, source: str
     ) -> ResultRow:
-        """Make a row; its id is made of the rest."""
+        """Make a row; n is the number of groups."""
         name = self.config.name
         what = condition.replace(" / ", "_over_").replace(" ", "_")
         # Less than three units: an interval would say nothing.
@@ -132,7 +131,7 @@ class RowMaker:
                 "seed": self.config.seed}  # fmt: skip
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean_of(values: Sequence[float]) -> float:
     return float(np.mean(values))
 
 
@@ -156,7 +155,7 @@ def translation_rows(root: Path, config: Config) -> list[ResultRow]:
         ``ssim_ratio`` of residual diffusion to each rival, paired by image.
     """
     found = load_translated(Path(root), config)
-    maker = RowMaker(config, unit_of(config))
+    maker = RowMaker(config)
     rows = [row for one in found for row in _pixel_rows(maker, one)]
     rows += [row for one in found for row in _object_rows(maker, one)]
     return [*rows, *_ratio_rows(maker, found)]
@@ -173,7 +172,7 @@ def _pixel_rows(maker: RowMaker, one: Translated) -> list[ResultRow]:
             images, interval = one.of_images(metric, channels), NOTHING
             if len(images):
                 interval = bootstrap_interval(
-                    list(images["value"]), _mean, groups=list(images["group"]),
+                    list(images["value"]), mean_of, groups=list(images["group"]),
                     **maker.drawn,
                 )  # fmt: skip
             rows.append(maker.row(metric, condition, one.method, interval, source))
@@ -227,7 +226,7 @@ def _ratio_rows(maker: RowMaker, found: Sequence[Translated]) -> list[ResultRow]
                 methods[rival].of_images(metric, stains), rsuffix="_rival", how="inner"
             )  # fmt: skip
             interval = paired_bootstrap_ratio(
-                list(pair["value"]), list(pair["value_rival"]), _mean,
+                list(pair["value"]), list(pair["value_rival"]), mean_of,
                 groups=list(pair["group"]), **maker.drawn,
             ) if len(pair) else NOTHING  # fmt: skip
             rows.append(
