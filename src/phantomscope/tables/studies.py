@@ -320,9 +320,9 @@ def study_notes(rows: Sequence[ResultRow], config: Config) -> list[str]:
         said.append(
             f"Data kind: {rows[0].data_kind}; scale of the run: {rows[0].scale}. "
             + (f"Intervals ({100 * config.evaluate.confidence:g}%): bootstrap over up "
-               f"to {n} units ({RowMaker(config).unit}); seeds are averaged."
+               f"to {n} units ({unit}); seeds are averaged."
                if n >= FEWEST_GROUPS
-               else f"There are {n} units ({RowMaker(config).unit}): too few for intervals.")
+               else f"There are {n} units ({unit}): too few for intervals.")
         )  # fmt: skip
     if "image_seconds" in metrics:
         said.append(

@@ -132,6 +132,7 @@ class RowMaker:
 
 
 def mean_of(values: Sequence[float]) -> float:
+    """Return the mean, for the bootstrap."""
     return float(np.mean(values))
 
 
