@@ -313,9 +313,8 @@ def study_notes(rows: Sequence[ResultRow], config: Config) -> list[str]:
     """Return what the numbers mean, in sentences."""
     options, said = config.translate, []
     metrics = {row.metric for row in rows}
-    n = max(
-        (row.n for row in rows if row.unit_of_n == RowMaker(config).unit), default=0
-    )
+    unit = RowMaker(config).unit
+    n = max((row.n for row in rows if row.unit_of_n == unit), default=0)
     if rows:
         said.append(
             f"Data kind: {rows[0].data_kind}; scale of the run: {rows[0].scale}. "
