@@ -10,6 +10,7 @@ if CONFIG.translate.methods:
 
     include: "rules/translate.smk"
     include: "rules/detect.smk"
+    include: "rules/study.smk"
 
 else:
 

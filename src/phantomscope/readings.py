@@ -24,6 +24,10 @@ FIGURES_READ: dict[str, tuple[str, ...]] = {
     "matching": ("translation_scores/*/*", "detection_scores/*/*/*"),
     "stain_quality": ("translation_scores/*/*",),
     "features": ("profile_scores/*/*",),
+    "steps": ("study/steps/*",),
+    "reliability": ("translation_scores/*/*",),
+    "spread": ("pairs", "translated/*/*/*", "translation_scores/*/*"),
+    "artefacts": ("study/artefacts/*/*",),
     "restoration": (
         "pairs/test", "restored/*/*/*", "restoration/*/*/*", "tables/restoration.csv",
     ),
@@ -39,6 +43,13 @@ ROOT_READ: dict[str, tuple[str, ...]] = {
         "profile_scores/*/*",
         "detection_scores/*/*/*",
     ),
+    "tabulate_studies": (
+        "study/artefacts/*/*",
+        "study/candidates.csv",
+        "study/places.csv",
+        "study/steps/*",
+        "translation_scores/*/*",
+    ),
     "draw_figures": (),
     "report": (
         "prepared",
@@ -49,6 +60,7 @@ ROOT_READ: dict[str, tuple[str, ...]] = {
         "published",
         "tables/restoration.csv",
         "restorers/*/*/*",
+        "tables/studies.csv",
         "translation_scores/*/*",
         "profile_scores/*/*",
         "detection_scores/*/*/*",

@@ -30,6 +30,10 @@ def finished(root, snakemake, tmp_path_factory):
     with Server() as server:
         plates = options["parts"]["jump"]["translate"]["plates"]
         plates |= small_plates(server.add_bucket(gallery.root))
+        # The images are 29 x 38 um.
+        options["parts"]["jump"]["translate"]["study"] |= {
+            "dust_um": [2, 3], "debris_um": [5, 6], "debris_blur_um": 1,
+        }  # fmt: skip
         path = folder / "smoke.yaml"
         path.write_text(yaml.safe_dump(options))
         process = snakemake(
@@ -169,9 +173,63 @@ def test_uncertainty_is_measured_of_methods_with_noise(finished):
         assert there == (method in ("cellresdm", "palette", "spade_diffusion"))
 
 
+def test_fewer_steps_are_measured(finished):
+    """The last number is that of all steps: the same predictions as elsewhere."""
+    steps = pd.read_csv(finished / PART / "study/steps/seed0/quality.csv")
+    scores = finished / PART / "translation_scores/cellresdm/seed0/pixels.csv"
+    assert sorted(steps["steps"].unique()) == [1, 4, 15]
+    last = steps[steps["steps"] == 15].set_index(["id", "channel"])["psnr"]
+    whole = pd.read_csv(scores).set_index(["id", "channel"])["psnr"]
+    assert len(last) == 2 * 7
+    np.testing.assert_allclose(last, whole.loc[last.index])
+    speed = read(finished, "speed")
+    for count in ("1 step", "4 steps", "15 steps"):
+        own = speed[speed["condition"] == count].set_index("metric")["ours"]
+        assert np.isfinite(own).all()
+        assert {"stain_psnr", "stain_ssim", "image_seconds"} <= set(own.index)
+
+
+def test_artefacts_are_planted_translated_and_found_again(finished):
+    root = finished / PART / "study"
+    places = pd.read_csv(root / "places.csv")
+    assert sorted(places["kind"]) == ["debris", "debris", "dust", "dust"]
+    pairs, planted = (
+        ImageSet.open(finished / PART / "pairs"),
+        ImageSet.open(root / "planted"),
+    )
+    for name in planted.ids:
+        clean, dirty = pairs.channels(name)[0].astype(int), planted.image(name)
+        change = np.abs(clean - dirty)
+        assert change[planted.mask(name) > 0].mean() > 3 * change.mean()
+    for method, spreads in (("cellresdm", True), ("pix2pix", False)):
+        folder = root / f"artefacts/{method}/seed0"
+        table = pd.read_csv(folder / "artefacts.csv")
+        assert len(table) == 4 * 7
+        assert (table["given"] > 2).all()
+        assert table["auc"].between(0, 1).all() == spreads
+        # Without artefacts a method says what it says elsewhere, to the last bit.
+        picture = ImageSet.open(folder / "picture")
+        there = ImageSet.open(
+            finished / PART / f"translated/{method}/seed0/shard-000"
+        ).channels(planted.ids[0])
+        np.testing.assert_array_equal(picture.channels(picture.ids[0])[1:8], there[:7])
+    table = read(finished, "artefacts")
+    shares = table[table["metric"] == "artefact_share"]["ours"]
+    assert len(shares) == 2 * 2 * 8
+    assert (shares >= 0).all()
+
+
+def test_uncertainty_stands_in_a_table(finished):
+    table = read(finished, "uncertainty")
+    found = table[table["metric"] == "uncertainty_calibration"]["ours"]
+    assert len(found) == 3 * 8
+    assert (found > 0).all()
+
+
 def test_report_and_figures(finished):
     page = (finished / PART / "report.html").read_text()
-    for words in ("Stains from brightfield", "residual diffusion (CellResDM)"):
+    for words in ("Stains from brightfield", "residual diffusion (CellResDM)",
+                  "What becomes of planted artefacts"):  # fmt: skip
         assert words in page
     for name in PAPERS["cellresdm"].figures:
         for path in (finished / f"figures/{name}.png",

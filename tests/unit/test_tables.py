@@ -14,6 +14,7 @@ from scipy import ndimage
 from skimage.measure import label as components
 
 from phantomscope.config.load import make_config
+from phantomscope.config.papers import PAPERS
 from phantomscope.images.files import write_json, write_text
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.normalise import fit_normalisation

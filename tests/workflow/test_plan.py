@@ -251,7 +251,9 @@ def test_lint(options, snakemake, tmp_path):
 
 
 def test_translation_is_planned(snakemake, tmp_path):
-    path = write(tmp_path / "config.yaml", TRANSLATING)
+    study = {"steps": [1, 4], "artefacts": ["dust"], "methods": ["unet"]}
+    options = {"translate": {**TRANSLATING["translate"], "study": study}}
+    path = write(tmp_path / "config.yaml", options)
     found = work(snakemake(tmp_path, "--dry-run", "--configfile", path))
     assert found == Counter(
         write_config=1, survey_plates=1, fetch_plates=1, acquire_plates=1,
@@ -259,7 +261,9 @@ def test_translation_is_planned(snakemake, tmp_path):
         train_translator=4, translate=12, evaluate_translation=4,
         measure_profiles=15, compare_profiles=2,
         train_detector=4, detect=4, evaluate_detection=4,
+        study_steps=2, plant_artefacts=1, study_artefacts=2,
         tabulate_translation=1, draw_translation=1, report_translation=1,
+        tabulate_studies=1, draw_studies=1,
     )  # fmt: skip
 
 

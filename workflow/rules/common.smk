@@ -251,19 +251,68 @@ def training_pairs(wildcards):
     return expand(f"{RESULTS}/pairs/{{name}}", name=[*CONFIG.restore.arms, "test"])
 
 
-def translation_sections(wildcards):
+def method_sections(method, **others):
     """The options that shape a method of translation; other methods' do not."""
     chosen = sections(
         CONFIG, "network", "process", "train", "synthesise", "seed", *PAIRING
     )
-    options = CONFIG.translate
-    own = options.overrides.get(wildcards.method, {})
-    chosen["translate"] |= {
-        "overrides": {wildcards.method: own} if own else {},
-        "shards": options.shards,
-        "samples": options.samples,
-    }
+    own = CONFIG.translate.overrides.get(method, {})
+    chosen["translate"] |= {"overrides": {method: own} if own else {}, **others}
     return chosen
+
+
+def translation_sections(wildcards):
+    """Those of its training and prediction."""
+    options = CONFIG.translate
+    return method_sections(
+        wildcards.method,
+        shards=options.shards,
+        samples=options.samples_of(wildcards.method),
+    )
+
+
+def study_options(*names):
+    """The options of the studies that shape one of them."""
+    return CONFIG.translate.study.model_dump(mode="json", include=set(names))
+
+
+# Options that shape the images with planted artefacts.
+PLANTING = [
+    name
+    for name in type(CONFIG.translate.study).model_fields
+    if name not in ("steps", "methods", "samples")
+]
+
+
+def planting_sections():
+    """The options that shape images with planted artefacts."""
+    chosen = sections(CONFIG, "seed", *PAIRING)
+    chosen["translate"]["study"] = study_options(*PLANTING)
+    return chosen
+
+
+def artefact_sections(wildcards):
+    """The options that shape what a method makes of these images."""
+    return method_sections(
+        wildcards.method, blocks=CONFIG.translate.blocks, study=study_options("samples")
+    )
+
+
+def studies(wildcards):
+    """What the studies measured; nothing where the config asks for none."""
+    options = CONFIG.translate
+    found = []
+    if options.study.steps:
+        found += expand(
+            f"{RESULTS}/study/steps/seed{{seed}}/quality.csv", seed=options.seeds
+        )
+    if options.studied:
+        found.append(f"{RESULTS}/study/candidates.csv")
+    return found + expand(
+        f"{RESULTS}/study/artefacts/{{method}}/seed{{seed}}",
+        method=options.studied,
+        seed=options.seeds,
+    )
 
 
 def translations(pattern):

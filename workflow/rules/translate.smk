@@ -386,6 +386,8 @@ rule report_translation:
     input:
         rules.tabulate_translation.output.csv,
         rules.draw_translation.output,
+        f"{RESULTS}/tables/studies.csv",
+        f"{RESULTS}/figures/artefacts.png",
         config=rules.write_config.output.resolved,
     output:
         html=f"{RESULTS}/report.html",

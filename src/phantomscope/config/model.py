@@ -141,6 +141,23 @@ class Config(Section):
         content["start"] = {"value": 1}  # of no matter: no sketch is noised
         return make_config(content, f"translate.overrides.{method}")
 
+    def check_study(self) -> None:
+        """Check that residual diffusion can take the steps that are studied.
+
+        Raises
+        ------
+        PhantomscopeError
+            If its chain is shorter.
+        """
+        most = max(self.translate.study.steps, default=1)
+        length = self.of_method("cellresdm").process.timesteps
+        if most > length:
+            raise PhantomscopeError(
+                f"residual diffusion has {length} times: it cannot take {most} steps",
+                where="translate.study.steps",
+                fix=f"give numbers from 1 to {length}",
+            )
+
     def check_sides(self) -> None:
         """Check that sides fit the network; a part of a config cannot tell.
 

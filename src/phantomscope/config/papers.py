@@ -69,8 +69,10 @@ PAPERS = {
     ),
     "cellresdm": Description(
         "Xing et al. (CellResDM)",
-        ("quality", "features", "segmentation", "latent", "speed"),
-        ("stains", "stain_quality", "instances", "matching", "features"),
+        ("quality", "features", "segmentation", "latent", "speed", "uncertainty",
+         "artefacts"),
+        ("stains", "stain_quality", "instances", "matching", "features", "steps",
+         "reliability", "spread", "artefacts"),
         {"jump": "Cell Painting, A549 and U2OS"},
         {"jump": "cpg0000-jump-pilot/source_4/2020_11_04_CPJUMP1"},
     ),

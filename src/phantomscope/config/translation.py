@@ -15,6 +15,7 @@ from pydantic import field_validator, model_validator
 
 from phantomscope.config.option import Section, option
 from phantomscope.config.plates import Plates
+from phantomscope.config.study import Study
 
 Method = Literal[
     "cellresdm", "unet", "pix2pix", "spade", "palette", "spade_diffusion"
@@ -164,6 +165,12 @@ class Translate(Section):
         lambda: {"nuclei": "DNA", "cells": "RNA"},
         "The stain in which `fluorescence` finds them.",
     )
+    study: Study = option(Study, "Studies of some test images, if wanted.")
+    sampled: list[Method] = option(
+        list,
+        "Methods with `samples` predictions; the others have one. Empty: all with "
+        "noise.",
+    )
     overrides: dict[Method, dict[str, dict[str, Any]]] = option(
         dict,
         "What a method has of its own, beside what makes it this method: sections "
@@ -208,6 +215,34 @@ class Translate(Section):
         if folder is not None and ("{" in folder or "}" in folder):
             raise ValueError("braces are wildcards in a workflow: use another folder")
         return folder
+
+    def samples_of(self, method: str) -> int:
+        """Return how often a method predicts an image, if it has noise."""
+        return self.samples if method in (self.sampled or ALL_METHODS) else 1
+
+    @property
+    def studied(self) -> list[Method]:
+        """Methods that translate images with planted artefacts."""
+        if not self.study.artefacts:
+            return []
+        wanted = self.study.methods or self.methods
+        return [method for method in self.methods if method in wanted]
+
+    @model_validator(mode="after")
+    def _studied_methods_trained(self) -> Self:
+        if not self.methods:
+            return self
+        if self.study.steps and "cellresdm" not in self.methods:
+            raise ValueError(
+                "`study.steps` is about residual diffusion: name `cellresdm` in "
+                "`methods`"
+            )
+        for method in self.study.methods:
+            if method not in self.methods:
+                raise ValueError(
+                    f"`study.methods` names {method!r}, which is not in `methods`"
+                )
+        return self
 
     @model_validator(mode="after")
     def _images_named(self) -> Self:

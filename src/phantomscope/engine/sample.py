@@ -7,6 +7,7 @@ memory or in files, and each sweep over them goes slab by slab.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -82,6 +83,12 @@ class Sampler:
         self.shifts = model.process.shifts
         own = config.noise == "tile"
         self.noise = Streams(seed, self.channels, self.device, of_tiles=own)
+
+    def with_steps(self, steps: int) -> Sampler:
+        """Return a sampler that takes so many steps with the same, loaded network."""
+        other = copy.copy(self)
+        other.config = self.config.model_copy(update={"steps": steps})
+        return other
 
     def from_sketch(
         self, sketch: Float, identifier: str, start: int,
@@ -179,15 +186,10 @@ class Sampler:
     def _plan(self, start: int) -> list[Step]:
         config = self.config
         return plan_steps(
-            self.model.process,
-            start,
-            config.evaluations(start),
-            config.sampler,
-            spacing=config.spacing,
-            eta=config.eta,
-            variance=config.variance,
+            self.model.process, start, config.evaluations(start), config.sampler,
+            spacing=config.spacing, eta=config.eta, variance=config.variance,
             respacing=config.respacing,
-        )
+        )  # fmt: skip
 
     @torch.inference_mode()
     def _run(self, image: _Image, scratch: Path | None) -> Field:
@@ -252,12 +254,9 @@ class Sampler:
             "seed": self.seed,
             "model": self.model.meta["fingerprint"],
             "options": self.config.model_dump(mode="json", exclude=hidden)
-            | {
-                "device": self.device.type,
-                "precision": self.precision,
-                "compile": self.compiled,
-            },
-        }
+            | {"device": self.device.type, "precision": self.precision,
+               "compile": self.compiled},
+        }  # fmt: skip
 
     def _fill(self, image: _Image, field: Field) -> None:
         """Write the start state: a noised sketch, or what the process starts from."""

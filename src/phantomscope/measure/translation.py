@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
 
 from phantomscope.measure.image import mae, mse, psnr, ssim
 from phantomscope.measure.instance import THRESHOLDS, score_image
 
 # Images are compared as 8 bits would show them, as the paper has it.
 RANGE = 255.0
+# Error of a prediction that a spread of 1 foretells, see `uncertainty_row`.
+FORETOLD = math.sqrt(2)
+# Spreads between which pixels are pooled: two bins for each doubling, the same for all
+# images, from a quarter of a grey value of 0 ... 255 on.
+RELIABILITY_EDGES = 2.0 ** np.arange(-9, 0.25, 0.5)
 
 
 def shown(values: ArrayLike) -> NDArray[np.float64]:
@@ -97,17 +104,59 @@ def uncertainty_row(
     -------
     dict
         ``correlation`` (Spearman) of the spread with the absolute error over the bins'
-        means; ``calibration``: root mean squared error by root mean squared spread,
-        1 if the spread is as large as the error; NaN where the spread is constant.
+        means, and ``rank_correlation``, the same over pixels; ``calibration``: root
+        mean squared error of the prediction by the one that the spread foretells; NaN
+        where the spread is constant.
+
+    Notes
+    -----
+    If the truth is as likely as any prediction, the two differ by sqrt(2) standard
+    deviations of the predictions (root mean square): that is what a spread foretells
+    of one prediction, and the calibration is 1. Of the mean of many predictions it
+    would be one standard deviation.
     """
     error = np.abs(truth.astype(np.float64) - predicted).ravel()
     width = np.asarray(spread, np.float64).ravel()
+    names = ("correlation", "rank_correlation", "calibration")
     if not width.max() > width.min():
-        return {"correlation": float("nan"), "calibration": float("nan")}
+        return dict.fromkeys(names, float("nan"))
     groups = np.array_split(np.argsort(width, kind="stable"), bins)
     ranks = np.argsort(np.argsort([error[group].mean() for group in groups]))
-    correlation = float(np.corrcoef(ranks, np.arange(len(groups)))[0, 1])
-    return {
-        "correlation": correlation,
-        "calibration": float(np.sqrt((error**2).mean() / (width**2).mean())),
-    }
+    varies = error.max() > error.min()
+    found = (
+        np.corrcoef(ranks, np.arange(len(groups)))[0, 1],
+        np.corrcoef(rankdata(error), rankdata(width))[0, 1] if varies else np.nan,
+        np.sqrt((error**2).mean() / (FORETOLD**2 * (width**2).mean())),
+    )
+    return {name: float(value) for name, value in zip(names, found, strict=True)}
+
+
+def reliability_rows(
+    truth: NDArray[Any], predicted: NDArray[Any], spread: NDArray[Any]
+) -> list[dict[str, float]]:
+    """Sum squared errors of pixels of about the same spread, in bins for all images.
+
+    Parameters
+    ----------
+    truth, predicted, spread : ndarray, shape (Y, X)
+        As in `uncertainty_row`.
+
+    Returns
+    -------
+    list of dict
+        Of each bin with any pixel: its number in `RELIABILITY_EDGES` (``bin``),
+        ``pixels``, and over these the sums ``squared_error`` and ``squared_spread``,
+        squared network values. Sums of images add up.
+    """
+    error = (truth.astype(np.float64) - predicted).ravel() ** 2
+    width = np.asarray(spread, np.float64).ravel()
+    number = np.searchsorted(RELIABILITY_EDGES, width, side="right")
+    sums = [
+        np.bincount(number, weights, len(RELIABILITY_EDGES) + 1)
+        for weights in (None, error, width**2)
+    ]
+    return [
+        {"bin": int(n), "pixels": int(sums[0][n]),
+         "squared_error": float(sums[1][n]), "squared_spread": float(sums[2][n])}
+        for n in np.flatnonzero(sums[0])
+    ]  # fmt: skip

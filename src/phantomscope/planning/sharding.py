@@ -117,6 +117,7 @@ def resolved(config: Config) -> Config:
     if config.translate.methods:
         for method in config.translate.methods:
             config.of_method(method).check_sides()
+        config.check_study()
         # No sketches are drawn.
         simulate = config.simulate.model_copy(update={"shards": 1})
         return config.model_copy(update={"simulate": simulate})

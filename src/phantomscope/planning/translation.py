@@ -59,10 +59,13 @@ def test_share(config: Config) -> float:
     return split.test_fraction
 
 
-def evaluated_pixels(config: Config, side: tuple[int, int]) -> int:
-    """Pixels that a method's network sees for one image, over all steps."""
+def evaluated_pixels(
+    config: Config, side: tuple[int, int], steps: int | None = None
+) -> int:
+    """Pixels that a method's network sees for one image, over all or some steps."""
     options = config.synthesise
-    steps = options.evaluations(config.process.timesteps)
+    if steps is None:
+        steps = options.evaluations(config.process.timesteps)
     lengths = [
         tiled_length(s, options.tile, options.overlap, config.network.stride)
         for s in side
@@ -169,7 +172,8 @@ def translation_works(config: Config, images: Images) -> list[Work]:
                  gpu=asks_for_gpu(own), threads=processes * own.train.threads,
                  processes=processes, first=True),
             Work("translate", seeds * options.shards,
-                 options.samples * each * evaluated_pixels(own, side),
+                 _samples(own, options.samples_of(method)) * each
+                 * evaluated_pixels(own, side),
                  "network pixels", (f"train_translator.{variant}",), variant,
                  gpu=asks_for_gpu(own), threads=own.synthesise.threads,
                  stored=each * BYTES * len(options.channels) * math.prod(side),
@@ -191,12 +195,18 @@ def translation_works(config: Config, images: Images) -> list[Work]:
     scores += [one.name for one in detections if one.rule == "evaluate_detection"]
     work += detections
     after = ("write_config", *scores)
+    studies = _studies(config, tested, side, images.pixels / images.count)
+    studied = (*after, *(one.name for one in studies if one.part))
     return [
         *work,
+        *studies,
         Work("tabulate_translation", 1, 1, "job", after),
         Work("draw_translation", 1, 1, "job", after),
+        Work("tabulate_studies", 1, 1, "job", studied),
+        Work("draw_studies", 1, 1, "job", studied),
         Work("report_translation", 1, 1, "job",
-             ("tabulate_translation", "draw_translation")),
+             ("tabulate_translation", "draw_translation", "tabulate_studies",
+              "draw_studies")),
     ]  # fmt: skip
 
 
@@ -219,4 +229,42 @@ def _detections(config: Config, tested: float, side: tuple[int, int]) -> list[Wo
             Work("evaluate_detection", seeds, pixels, "pixels",
                  (f"detect.{tool}.{part}",), part=part),
         ]  # fmt: skip
+    return work
+
+
+def _samples(own: Config, samples: int) -> int:
+    """Return how often a method predicts an image: regression does so once."""
+    return 1 if own.process.kind == "one_step" else samples
+
+
+def _studies(
+    config: Config, tested: float, side: tuple[int, int], pixels: float
+) -> list[Work]:
+    """List the work of the studies; their measurements have a `part`."""
+    options, study, work = config.translate, config.translate.study, []
+    seeds = len(options.seeds)
+    images = min(tested, study.images or tested)
+    if study.steps:
+        own = config.of_method("cellresdm")
+        variant = f"{own.network.preset}-cellresdm"
+        work.append(Work(
+            "study_steps", seeds,
+            images * evaluated_pixels(own, side, sum(study.steps)), "network pixels",
+            (f"train_translator.{variant}",), variant, "steps",
+            gpu=asks_for_gpu(own), threads=own.synthesise.threads,
+        ))  # fmt: skip
+    if options.studied:
+        work.append(Work(
+            "plant_artefacts", 1, images * pixels, "pixels", ("pair_fields",),
+        ))  # fmt: skip
+    for method in options.studied:
+        own = config.of_method(method)
+        variant = f"{own.network.preset}-{method}"
+        # Each image with artefacts and without.
+        both = 2 * _samples(own, study.samples) * images
+        work.append(Work(
+            "study_artefacts", seeds, both * evaluated_pixels(own, side),
+            "network pixels", (f"train_translator.{variant}", "plant_artefacts"),
+            variant, method, gpu=asks_for_gpu(own), threads=own.synthesise.threads,
+        ))  # fmt: skip
     return work

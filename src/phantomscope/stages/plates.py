@@ -172,6 +172,18 @@ def _check_counted(fields: ImageSet, shared: Mapping[str, Any], folder: Path) ->
             )
 
 
+def as_network(raw: NDArray[Any], limits: Sequence[Sequence[float]]) -> Float:
+    """Scale channels (C, Y, X), each by its limits: these become -1 and 1."""
+    low, high = (np.asarray(ends)[:, None, None] for ends in zip(*limits, strict=True))
+    return unit_to_network((raw - low) / (high - low), "linear")
+
+
+def as_light(values: Float, limits: Sequence[Sequence[float]]) -> Float:
+    """Undo `as_network`, but for what lay outside of the limits: it stays on them."""
+    low, high = (np.asarray(ends)[:, None, None] for ends in zip(*limits, strict=True))
+    return np.asarray(low + (values + 1) / 2 * (high - low), np.float32)
+
+
 def _labels(
     fields: ImageSet, name: str, kind: str, side: int | None
 ) -> NDArray[np.integer[Any]] | None:
@@ -293,8 +305,7 @@ def _add_pair(
         percentiles = (options.low_percentile, options.high_percentile)
         limits = [intensity_limits([one], percentiles) for one in image]
     raw = resized(image, options.size)
-    low, high = (np.asarray(ends)[:, None, None] for ends in zip(*limits, strict=True))
-    values = [unit_to_network((raw - low) / (high - low), "linear")]
+    values = [as_network(raw, limits)]
     labels = {kind: _labels(images, name, kind, options.size) for kind in LABELS}
     for kind in options.boundaries:
         if (found := labels[kind]) is None:

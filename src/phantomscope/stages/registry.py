@@ -47,6 +47,10 @@ _OF_MODULES = (
     ),
     ("profiles", ("measure_profiles", "compare_profiles")),
     ("detection", ("train_detector", "detect", "evaluate_detection")),
+    (
+        "studies",
+        ("study_steps", "plant_artefacts", "study_artefacts", "tabulate_studies"),
+    ),
     ("results", ("write_config", "tabulate", "draw_figures", "report")),
     ("papers", ("tabulate_paper", "draw_paper")),
 )  # fmt: skip

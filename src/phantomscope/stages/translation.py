@@ -30,6 +30,7 @@ from phantomscope.measure.boundaries import decode_boundaries
 from phantomscope.measure.translation import (
     object_row,
     pixel_rows,
+    reliability_rows,
     uncertainty_row,
 )
 from phantomscope.progress import Progress
@@ -118,7 +119,7 @@ def translate(
     """Predict stains and boundaries of the test part, and read instances from these."""
     own = config.of_method(method)
     found, options = open_pairs(own, pairs, "test"), own.translate
-    trained = DiffusionModel.load(model)
+    trained, samples = DiffusionModel.load(model), options.samples_of(method)
     names = found.images.ids[shard :: options.shards]
     pixels = sum(int(np.prod(found.images.shape(name))) for name in names)
     sampler = Sampler(trained, own.synthesise, own.seed + seed, pixels)
@@ -127,7 +128,7 @@ def translate(
         "model": trained.meta["fingerprint"],
         "synthesise": own.synthesise.model_dump(mode="json"),
         "images": fingerprint(list(found.images.table["sha256"])),
-        "samples": options.samples,
+        "samples": samples,
     }  # fmt: skip
     took: list[dict[str, Any]] = []
     with (
@@ -137,7 +138,7 @@ def translate(
         for name in names:
             if name not in writer:
                 begin = time.monotonic()
-                first, *others = _samples(sampler, found, name, options.samples)
+                first, *others = _samples(sampler, found, name, samples)
                 # Of all samples: each takes as long as another.
                 each = (time.monotonic() - begin) / (1 + len(others))
                 took.append({"id": name, "seconds": each})
@@ -149,11 +150,17 @@ def translate(
 
 
 def _samples(sampler: Sampler, found: Pairs, name: str, count: int) -> Iterator[Float]:
-    """Yield predictions of an image, shape (C, Y, X), each with noise of its own.
+    """Yield predictions of an image of the pairs: see `predictions`."""
+    yield from predictions(sampler, found.condition(name), name, count)
+
+
+def predictions(
+    sampler: Sampler, condition: Float, name: str, count: int
+) -> Iterator[Float]:
+    """Yield predictions, shape (C, Y, X), each with noise of its own by `name`.
 
     A process without noise has one.
     """
-    condition = found.condition(name)
     noisy = bool(np.any(sampler.model.process.s > 0))
     for number in range(count if noisy else 1):
         identifier = name if number == 0 else f"{name}-sample{number}"
@@ -254,6 +261,7 @@ def evaluate_translation(
     pixels: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []
     doubts: list[dict[str, Any]] = []
+    bins: list[dict[str, Any]] = []
     with Progress("measuring", len(truth), unit="images") as progress:
         for name in truth.ids:
             known = {c: truth.row(name).get(c, "") for c in UNITS}
@@ -274,12 +282,15 @@ def evaluate_translation(
                     row = object_row(true[window], own[window])
                     objects.append(about | {"objects": kind} | row)
                 for c, width in enumerate(spread):
-                    row = uncertainty_row(all_real[c], found[c], (width + 1) / 2)
-                    doubts.append(about | {"channel": channels[c]} | row)
+                    given = all_real[c], found[c], (width + 1) / 2
+                    which = about | {"channel": channels[c]}
+                    doubts.append(which | uncertainty_row(*given))
+                    bins += [which | row for row in reliability_rows(*given)]
             progress.advance()
     scores.mkdir(parents=True, exist_ok=True)
     for name, rows in (
         ("pixels", pixels), ("objects", objects), ("uncertainty", doubts),
+        ("reliability", bins),
     ):  # fmt: skip
         if rows:
             write_text(scores / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))

@@ -19,6 +19,15 @@ from phantomscope.tables.figures_instances import (
     matching_figure,
 )
 from phantomscope.tables.figures_profiles import NO_FEATURES, features_figure
+from phantomscope.tables.figures_studies import (
+    NO_ARTEFACTS,
+    NO_SPREAD,
+    NO_STEPS,
+    artefacts_figure,
+    reliability_figure,
+    spread_figure,
+    steps_figure,
+)
 from phantomscope.tables.figures_translation import stain_quality_figure, stains_figure
 from phantomscope.tables.instances import IOU, OURS, parse_metric, table_lines
 from phantomscope.tables.paper import PaperFigure, PaperTable, Part, beside_text
@@ -27,7 +36,7 @@ from phantomscope.tables.results import ResultRow
 from phantomscope.tables.translation import ALL, PIXELS, instance_tables
 
 PAPER = "cellresdm"
-TABLE = "tables/translation.csv"
+TABLE, STUDIES = "tables/translation.csv", "tables/studies.csv"
 # Published values of each table, by their metric; Table 3 is told by its condition.
 FEATURES, MATCHED = "feature_correlation", "mean_matched_0.50"
 SPEED = ("image_seconds", "speedup", "steps")
@@ -38,9 +47,37 @@ STAIN_RATIOS = ("psnr_ratio", "ssim_ratio")
 PIXEL_SPACE = "no_vqgan"
 
 
-def _measured(part: Part) -> list[ResultRow]:
-    path = part.root / TABLE
+def _measured(part: Part, table: str = TABLE) -> list[ResultRow]:
+    path = part.root / table
     return read_rows(path) if path.exists() else []
+
+
+def uncertainty_rows(part: Part) -> list[ResultRow]:
+    """Return whether the spread of predictions tells their error."""
+    return [
+        replace(row, condition=f"{row.condition}, {row.method}")
+        for row in _measured(part, STUDIES)
+        if row.metric.startswith("uncertainty_")
+    ]
+
+
+def artefact_rows(part: Part) -> list[ResultRow]:
+    """Return what became of artefacts, and how many a rule finds."""
+    return [
+        replace(row, condition=f"{row.condition}, {row.method}")
+        for row in _measured(part, STUDIES)
+        if row.metric.startswith(("artefact_", "spread_", "candidate_"))
+    ]
+
+
+def steps_rows(part: Part) -> list[ResultRow]:
+    """Return quality and seconds of all stains together by the number of steps."""
+    return [
+        row
+        for row in _measured(part, STUDIES)
+        if (row.metric.startswith("stain_") or row.metric == "image_seconds")
+        and "," not in row.condition
+    ]
 
 
 def quality_rows(part: Part) -> list[ResultRow]:
@@ -165,11 +202,11 @@ def speed_rows(part: Part) -> list[ResultRow]:
             (math.nan, math.nan), min(map(len, seconds.values())), "image",
             "translated", "c110",
         ))  # fmt: skip
-    return rows
+    return [*rows, *steps_rows(part)]
 
 
 def paper_tables(parts: Mapping[str, Part]) -> dict[str, PaperTable]:
-    """Return quality, features, segmentation, latent and speed.
+    """Return quality, features, segmentation, latent and speed, and our studies.
 
     Parameters
     ----------
@@ -187,6 +224,8 @@ def paper_tables(parts: Mapping[str, Part]) -> dict[str, PaperTable]:
         ),
         "latent": (latent_rows, [r for r in published if "vqgan" in r.condition]),
         "speed": (speed_rows, [r for r in published if r.metric in SPEED]),
+        "uncertainty": (uncertainty_rows, []),
+        "artefacts": (artefact_rows, []),
     }  # fmt: skip
     tables = {}
     for name, (rows, theirs) in made.items():
@@ -237,5 +276,25 @@ FIGURES = {
         lambda parts: matching_figure(parts[0].root, parts[0].config),
         ("translation_scores/*/*/objects.csv",),
         absent=NO_BOUNDARIES,
+    ),
+    "steps": PaperFigure(
+        lambda parts: steps_figure(parts[0].root, parts[0].config),
+        ("study/steps/*/quality.csv",),
+        absent=NO_STEPS,
+    ),
+    "reliability": PaperFigure(
+        lambda parts: reliability_figure(parts[0].root, parts[0].config),
+        ("translation_scores/*/*/reliability.csv",),
+        absent=NO_SPREAD,
+    ),
+    "spread": PaperFigure(
+        lambda parts: spread_figure(parts[0].root, parts[0].config),
+        (*_NEEDS, "translation_scores/*/*/reliability.csv"),
+        absent=NO_SPREAD,
+    ),
+    "artefacts": PaperFigure(
+        lambda parts: artefacts_figure(parts[0].root, parts[0].config),
+        ("study/artefacts/*/*/artefacts.csv",),
+        absent=NO_ARTEFACTS,
     ),
 }

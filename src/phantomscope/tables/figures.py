@@ -24,12 +24,19 @@ from phantomscope.tables.figures_instances import plot_instances, plot_matching
 from phantomscope.tables.figures_populations import plot_populations
 from phantomscope.tables.figures_profiles import plot_features
 from phantomscope.tables.figures_restoration import plot_frc_curves, plot_restoration
+from phantomscope.tables.figures_studies import (
+    plot_artefacts,
+    plot_reliability,
+    plot_spread,
+    plot_steps,
+)
 from phantomscope.tables.figures_translation import plot_stain_quality, plot_stains
 from phantomscope.tables.style import Plot
 
 __all__ = [
     "FIGURES",
     "available",
+    "plot_artefacts",
     "plot_average_precision",
     "plot_checks",
     "plot_copies",
@@ -45,10 +52,13 @@ __all__ = [
     "plot_populations",
     "plot_pseudo",
     "plot_realism",
+    "plot_reliability",
     "plot_restoration",
+    "plot_spread",
     "plot_stain_quality",
     "plot_stains",
     "plot_start",
+    "plot_steps",
     "plot_training",
 ]
 
@@ -78,6 +88,10 @@ FIGURES: dict[str, tuple[Plot, tuple[str, ...]]] = {
     "matching": (plot_matching, (_MATCHED,)),
     "stain_quality": (plot_stain_quality, ("translation_scores/*/*/pixels.csv",)),
     "features": (plot_features, ("profile_scores/*/*/correlations.csv",)),
+    "steps": (plot_steps, ("study/steps/*/quality.csv",)),
+    "reliability": (plot_reliability, ("translation_scores/*/*/reliability.csv",)),
+    "spread": (plot_spread, ("translation_scores/*/*/reliability.csv", *_TRANSLATED)),
+    "artefacts": (plot_artefacts, ("study/artefacts/*/*/artefacts.csv",)),
     "realism": (plot_realism, ("realism.json",)),
     "populations": (plot_populations, ("populations.json", "tables/populations.csv")),
     "memorisation": (plot_memorisation, ("memorisation.csv",)),

@@ -87,8 +87,8 @@ def stains_figure(root: Path, config: Config) -> Figure:
 
 def tones(methods: Sequence[str]) -> dict[str, str]:
     """Return a colour for each method."""
-    known = [*COLOURS.values(), "#000000", "#56b4e9", "#a6761d"]
-    return dict(zip(methods, dict.fromkeys(known), strict=False))
+    found = [*COLOURS.values(), "#000000", "#56b4e9"]
+    return dict(zip(methods, dict.fromkeys(found), strict=False))
 
 
 def stain_quality_figure(root: Path, config: Config) -> Figure:

@@ -134,6 +134,24 @@ DEFINITIONS = {
     "images_per_second": "Images per second, by the same.",
     "speedup": "Seconds per image of Palette by those of residual diffusion.",
     "steps": "Network evaluations per image.",
+    "uncertainty_calibration": "Root mean squared error of the first prediction by "
+    "what the spread of several foretells, sqrt(2) times their standard deviation; "
+    "pooled over images. 1 is calibrated, above 1 too sure.",
+    "uncertainty_rank_correlation": "Spearman correlation of the spread of a pixel "
+    "with its absolute error; mean over images.",
+    "artefact_change": "Absolute change of a predicted stain inside an artefact that "
+    "was planted in brightfield alone, grey values of 0 to 255; mean over artefacts.",
+    "artefact_around": "The same in a ring around it.",
+    "artefact_signed": "Change inside minus that in the ring, with its sign: below 0 "
+    "the stain gets darker.",
+    "artefact_contrast": "Change inside by that in the ring (at least 0.5).",
+    "artefact_share": "Change inside by that of the brightfield there.",
+    "spread_auc": "Probability that the spread of a pixel inside an artefact is larger "
+    "than that of one far from all; 0.5 says nothing; mean over artefacts.",
+    "spread_auc_clean": "The same at the same place without the artefact.",
+    "candidate_spots": "Dark round spots in a real brightfield image, as large as "
+    "artefacts; mean over images.",
+    "artefact_found": "Share of the planted artefacts that the same rule finds.",
     "care_pairs": "Pairs of a widefield and a super-resolution patch that CARE was "
     "trained on, in each arm.",
 }

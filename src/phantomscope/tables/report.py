@@ -21,12 +21,13 @@ from phantomscope.images.imageset import ImageSet
 from phantomscope.images.voxels import voxel_size
 from phantomscope.tables import figures_populations as populations
 from phantomscope.tables import headline as say
-from phantomscope.tables import profiles, significance
+from phantomscope.tables import profiles, significance, studies
 from phantomscope.tables import restoration as restored
 from phantomscope.tables import translation as translated
 from phantomscope.tables.artefacts import origin, pixel_size
 from phantomscope.tables.figures import FIGURES, available
 from phantomscope.tables.figures_curves import duration, stage_costs
+from phantomscope.tables.published import read_rows
 from phantomscope.tables.results import (
     ResultRow,
     definitions,
@@ -180,6 +181,8 @@ def _translation(root: Path, config: Config) -> dict[str, Any]:
     rows = translated.translation_rows(root, config)
     tests = significance.significance_rows(root, config)
     features = profiles.profile_rows(root, config)
+    table = root / "tables/studies.csv"
+    studied = read_rows(table) if table.exists() else []
     return {
         "headline": translated.headline(rows, config),
         "cautions": translated.translation_cautions(rows, config),
@@ -192,6 +195,11 @@ def _translation(root: Path, config: Config) -> dict[str, Any]:
         "features": profiles.profile_table(features),
         "retrieval": profiles.retrieval_lines(features),
         "feature_notes": profiles.profile_notes(features, config),
+        "studies": studies.study_sections(studied),
+        "studied": [
+            *studies.spot_sentences(studied),
+            *studies.study_notes(studied, config),
+        ],
     }
 
 

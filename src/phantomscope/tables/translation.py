@@ -110,11 +110,13 @@ class RowMaker:
     """Makes rows: what all of an experiment share is filled in."""
 
     config: Config
+    counted: str = ""
 
     @property
     def unit(self) -> str:
-        """What intervals are drawn over."""
-        return "block of an image" if self.config.translate.blocks else "well"
+        """What intervals are drawn over: blocks or wells, unless it is said."""
+        blocks = self.config.translate.blocks
+        return self.counted or ("block of an image" if blocks else "well")
 
     def row(
         self, metric: str, condition: str, method: str, interval: Interval, source: str
