@@ -1,7 +1,7 @@
 # Config, paths and input functions. The config is checked before any rule.
 from phantomscope.config.arms import parse_arm
 from phantomscope.config.load import make_config, sections
-from phantomscope.config.translation import ALL_METHODS
+from phantomscope.config.translation import ALL_METHODS, LATENT
 from phantomscope.errors import PhantomscopeError
 from phantomscope.planning.sharding import resolved, training_processes
 
@@ -249,6 +249,16 @@ def translation_sections(wildcards):
         "samples": options.samples,
     }
     return chosen
+
+
+def codec_sections(wildcards):
+    """The options that shape the codec of the latent space."""
+    return sections(CONFIG, "train", "seed", *PAIRING, "translate.latent")
+
+
+def codec_of_method(wildcards):
+    """The codec, for the method that needs one."""
+    return f"{RESULTS}/codec/codec.pt" if wildcards.method == LATENT else []
 
 
 def translations(pattern):

@@ -67,10 +67,42 @@ rule pair_fields:
         "../../scripts/pair_fields.py"
 
 
+rule train_codec:
+    """Train the codec of the latent space on the images of the training part."""
+    input:
+        pairs=rules.pair_fields.output.pairs,
+    output:
+        codec=f"{RESULTS}/codec/codec.pt",
+        codec_metrics=f"{RESULTS}/codec/metrics.jsonl",
+    log:
+        f"{RESULTS}/logs/train_codec.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_codec.tsv"
+    priority: 10
+    retries: SLICES
+    conda:
+        "../../envs/phantomscope.yaml"
+    threads: CONFIG.train.threads * SHARING["train_diffusion"]
+    resources:
+        gpu=GPU * SHARING["train_diffusion"],
+        mem_mb=grown(8000 * SHARING["train_diffusion"]),
+        nodes=1,
+        runtime=1440,
+    params:
+        config=codec_sections,
+        # Only params names the state: Snakemake deletes outputs of a crashed job.
+        state=subpath(output.codec, with_suffix=".state"),
+    message:
+        "Training the codec of the latent space"
+    script:
+        "../../scripts/train_codec.py"
+
+
 rule train_translator:
     """Train one method of translation on the pairs of the training part."""
     input:
         pairs=rules.pair_fields.output.pairs,
+        codec=codec_of_method,
     output:
         model=f"{RESULTS}/translators/{{method}}/seed{{seed}}/model.pt",
         metrics=f"{RESULTS}/translators/{{method}}/seed{{seed}}/metrics.jsonl",
@@ -103,6 +135,7 @@ rule translate:
     input:
         pairs=rules.pair_fields.output.pairs,
         model=rules.train_translator.output.model,
+        codec=codec_of_method,
     output:
         translated=directory(
             f"{RESULTS}/translated/{{method}}/seed{{seed}}/shard-{{shard}}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -290,6 +292,13 @@ class Train(Section):
     def patch_shape(self, dims: int) -> tuple[int, ...]:
         """Return the size of a training patch, ([Z,] Y, X)."""
         return (self.patch_depth, self.patch, self.patch)[-dims:]
+
+    def with_own(self, own: Mapping[str, Any]) -> Train:
+        """Return the same with options of its own; what divides a batch is fitted."""
+        size = own["batch_size"]
+        micro = self.micro_batch and math.gcd(self.micro_batch, size)
+        devices = self.devices if self.devices == "auto" else min(self.devices, size)
+        return self.model_copy(update={**own, "micro_batch": micro, "devices": devices})
 
     @model_validator(mode="after")
     def _micro_divides(self) -> Self:

@@ -141,8 +141,13 @@ class Config(Section):
         content["start"] = {"value": 1}  # of no matter: no sketch is noised
         return make_config(content, f"translate.overrides.{method}")
 
-    def check_sides(self) -> None:
+    def check_sides(self, factor: int = 1) -> None:
         """Check that sides fit the network; a part of a config cannot tell.
+
+        Parameters
+        ----------
+        factor : int
+            Pixels along a side of what is one pixel to the network.
 
         Raises
         ------
@@ -150,7 +155,7 @@ class Config(Section):
             If a patch, a tile or its overlap is no multiple of the network's stride, or
             what CARE sees is larger than a pair.
         """
-        stride = self.network.stride
+        stride = factor * self.network.stride
         sides = [
             ("train.patch", self.train.patch),
             ("synthesise.tile", self.synthesise.tile),

@@ -28,6 +28,7 @@ import torch
 from torch import nn
 
 from phantomscope.config.diffusion import Network
+from phantomscope.engine.apart import Apart
 from phantomscope.engine.blocks import (
     ChannelNorm,
     Norm,
@@ -38,6 +39,7 @@ from phantomscope.engine.blocks import (
 from phantomscope.engine.residual_unet import ResidualSpec, ResidualUNet, WindowSpec
 from phantomscope.engine.unet import PlainSpec, PlainUNet, UNet, UNetSpec
 from phantomscope.errors import PhantomscopeError
+from phantomscope.images.noise import derive_key
 
 __all__ = [
     "PRESETS",
@@ -271,17 +273,26 @@ def build_network(spec: UNetSpec, seed: int) -> UNet:
 def make_network(
     config: Network, seed: int, dims: int = 2, *, channels: int = 1,
     outputs: int | None = None, conditions: int = 0, timesteps: int = 1000,
+    parts: int = 1,
 ) -> UNet:  # fmt: skip
-    """Build the network that a config asks for; see `preset_spec`."""
+    """Build the network that a config asks for; see `preset_spec`.
+
+    Of several `parts` each sees as many of the channels, and of the conditions, and
+    has weights of its own.
+    """
     spec = network_spec(
         config,
         dims,
-        channels=channels,
+        channels=channels // parts,
         outputs=outputs,
-        conditions=conditions,
+        conditions=conditions // parts,
         timesteps=timesteps,
     )
-    return build_network(spec, seed)
+    if parts == 1:
+        return build_network(spec, seed)
+    return Apart(
+        [build_network(spec, derive_key(seed, "part", n) >> 1) for n in range(parts)]
+    )
 
 
 def count_parameters(network: nn.Module) -> int:

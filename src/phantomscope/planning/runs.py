@@ -43,6 +43,7 @@ FOLDERS = {
     "evaluate_restoration": ("restoration",),
     "acquire_plates": ("fields",),
     "pair_fields": ("pairs",),
+    "train_codec": ("codec",),
     "train_translator": ("translators",),
     "translate": ("translated",),
     "evaluate_translation": ("translation_scores",),

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from phantomscope.config.model import Config
+from phantomscope.config.translation import LATENT
 from phantomscope.planning.sharding import tiled_length, training_processes
 from phantomscope.planning.sources import Images
 from phantomscope.planning.work import Work, asks_for_gpu
@@ -51,14 +52,16 @@ def test_share(config: Config) -> float:
     return split.test_fraction
 
 
-def evaluated_pixels(config: Config, side: tuple[int, int]) -> int:
-    """Pixels that a method's network sees for one image, over all steps."""
+def evaluated_pixels(config: Config, side: tuple[int, int], factor: int = 1) -> int:
+    """Pixels that a method's network sees for one image, over all steps.
+
+    Those of the image, also where `factor` of them along a side are one in a latent
+    space.
+    """
     options = config.synthesise
     steps = options.evaluations(config.process.timesteps)
-    lengths = [
-        tiled_length(s, options.tile, options.overlap, config.network.stride)
-        for s in side
-    ]
+    stride = factor * config.network.stride
+    lengths = [tiled_length(s, options.tile, options.overlap, stride) for s in side]
     return steps * math.prod(lengths)
 
 
@@ -97,19 +100,22 @@ def translation_works(config: Config, images: Images) -> list[Work]:
              stored=stored, store="uint16"),
     ]  # fmt: skip
     scores = []
+    if LATENT in options.methods:
+        work.append(_codec_work(config))
     for method in options.methods:
-        own = config.of_method(method)
+        own, factor = config.of_method(method), options.factor_of(method)
         variant = f"{own.network.preset}-{method}"
         seen = own.train.steps * own.train.batch_size * own.train.patch**2
         processes = training_processes(own, "train_diffusion")
         each = math.ceil(tested / options.shards)
         seeds = len(options.seeds)
         work += [
-            Work("train_translator", seeds, seen, "pixels", ("pair_fields",), variant,
+            Work("train_translator", seeds, seen, "pixels",
+                 ("train_codec" if method == LATENT else "pair_fields",), variant,
                  gpu=asks_for_gpu(own), threads=processes * own.train.threads,
                  processes=processes, first=True),
             Work("translate", seeds * options.shards,
-                 options.samples * each * evaluated_pixels(own, side),
+                 options.samples * each * evaluated_pixels(own, side, factor),
                  "network pixels", (f"train_translator.{variant}",), variant,
                  gpu=asks_for_gpu(own), threads=own.synthesise.threads,
                  stored=each * BYTES * len(options.channels) * math.prod(side),
@@ -126,3 +132,14 @@ def translation_works(config: Config, images: Images) -> list[Work]:
         Work("report_translation", 1, 1, "job",
              ("tabulate_translation", "draw_translation")),
     ]  # fmt: skip
+
+
+def _codec_work(config: Config) -> Work:
+    """Return the work of training the codec of a latent space."""
+    options, train = config.translate.latent, config.train
+    processes = training_processes(config, "train_diffusion")
+    return Work(
+        "train_codec", 1, options.steps * options.batch_size * options.patch**2,
+        "pixels", ("pair_fields",), f"width{options.width}", gpu=asks_for_gpu(config),
+        threads=processes * train.threads, processes=processes, first=True,
+    )  # fmt: skip
