@@ -13,12 +13,12 @@ from phantomscope.config.option import Section, option
 Step = Annotated[int, Field(ge=1)]
 Preset = Literal[
     "eschweiler", "small", "iddpm", "iddpm_upstream", "resshift", "resshift_small",
-    "palette", "noise2noise",
+    "resshift_latent", "palette", "noise2noise",
 ]  # fmt: skip
 # Sides of what a network sees are multiples of its stride.
 STRIDES = {
     "eschweiler": 8, "small": 8, "iddpm": 32, "iddpm_upstream": 32, "resshift": 64,
-    "resshift_small": 64, "palette": 8, "noise2noise": 32,
+    "resshift_small": 64, "resshift_latent": 64, "palette": 8, "noise2noise": 32,
 }  # fmt: skip
 # Presets of plain convolutions: no norm that a condition could modulate.
 PLAIN = ("eschweiler", "small", "noise2noise")
@@ -33,7 +33,7 @@ class Network(Section):
         "its channels, for tests; `iddpm`: with attention, Saguy et al. (8,913,793); "
         "`iddpm_upstream`: the same as first published (20,971,521); `resshift`: "
         "Swin-U-Net of CellResDM (112 million); `resshift_small`: the same with a "
-        "fifth of its channels; `palette`: that of Palette; `noise2noise`: without "
+        "fifth of its channels; `resshift_latent`: for latents of 128 px; `palette`: that of Palette; `noise2noise`: without "
         "norm and time, for a `process` of one step. What they see has sides that "
         "are multiples of 32 (`iddpm`, `noise2noise`) or 64 (`resshift`), and "
         "`train.patch`, `synthesise.tile` and `synthesise.overlap` have to be so.",

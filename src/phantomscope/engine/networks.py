@@ -8,6 +8,7 @@
 | `iddpm_upstream` | the same with the multipliers of the latter | 20,971,521 | 32 |
 | `resshift` | Xing et al.: Yue et al. 2023, Swin-U-Net | 112,630,505 (5 ch.) | 64 |
 | `resshift_small` | the same, 32 channels, one block a level | 3,240,487 (5 ch.) | 64 |
+| `resshift_latent` | `resshift` with Swin layers in three levels | 116,685,143 (3 ch.) | 64 |
 | `palette` | Saharia et al. 2022, as in guided-I2I | 58,076,549 (5 + 5 ch.) | 8 |
 | `noise2noise` | Javer & Rittscher: Lehtinen et al. 2018 | 988,609 | 32 |
 | `cellpose3d` | Eschweiler et al. 2022 (segmentation) | 3D 1,980,980 | 8 |
@@ -110,7 +111,7 @@ def _palette(dims: int, inputs: int, outputs: int) -> ResidualSpec:
 
 def _resshift(
     dims: int, inputs: int, outputs: int, *, width: int = 160, blocks: int = 2,
-    windows: int = 192, heads: int = 6,
+    windows: int = 192, heads: int = 6, attention: tuple[int, ...] = (3,),
 ) -> ResidualSpec:  # fmt: skip
     """Swin layers in the coarsest level, after the first block each way, and middle.
 
@@ -128,7 +129,7 @@ def _resshift(
         width=width,
         multipliers=(1, 2, 2, 4),
         blocks=blocks,
-        attention_levels=(3,),
+        attention_levels=attention,
         attention_blocks="first",
         windows=WindowSpec(
             width=windows, heads=heads, window=8 if dims == 2 else 4, depth=2
@@ -184,6 +185,8 @@ PRESETS: dict[str, Callable[[int, int, int], UNetSpec]] = {
     "iddpm_upstream": partial(_iddpm, multipliers=(1, 1, 2, 2, 4, 4)),
     "resshift": _resshift,
     "resshift_small": partial(_resshift, width=32, blocks=1, windows=48, heads=3),
+    # The same rule for latents of 128 px, of images of 512 px.
+    "resshift_latent": partial(_resshift, attention=(1, 2, 3)),
     "palette": _palette,
     "noise2noise": _noise2noise,
     "cellpose3d": _cellpose3d,
