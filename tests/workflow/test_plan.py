@@ -27,7 +27,8 @@ TARGETS = ("all", "demo", "default", *PAPERS)
 OF_PAPERS = {"tabulate_paper", "draw_paper"}
 TRANSLATING = {
     "translate": {
-        "methods": ["cellresdm", "unet"], "seeds": [0, 1], "shards": 3,
+        "methods": ["cellresdm", "cellresdm_latent"], "seeds": [0, 1], "shards": 3,
+        "overrides": {"cellresdm_latent": {"synthesise": {"overlap": 32}}},
         "plates": {
             "kind": "gallery", "sites": [1],
             "plates": ["BR00116991__2020-11-05T19_51_35-Measurement1"],
@@ -253,7 +254,7 @@ def test_translation_is_planned(snakemake, tmp_path):
     found = work(snakemake(tmp_path, "--dry-run", "--configfile", path))
     assert found == Counter(
         write_config=1, fetch_plates=1, acquire_plates=1, pair_fields=1,
-        train_translator=4, translate=12, evaluate_translation=4,
+        train_codec=1, train_translator=4, translate=12, evaluate_translation=4,
         tabulate_translation=1, draw_translation=1, report_translation=1,
     )  # fmt: skip
 

@@ -33,10 +33,11 @@ class Network(Section):
         "its channels, for tests; `iddpm`: with attention, Saguy et al. (8,913,793); "
         "`iddpm_upstream`: the same as first published (20,971,521); `resshift`: "
         "Swin-U-Net of CellResDM (112 million); `resshift_small`: the same with a "
-        "fifth of its channels; `resshift_latent`: for latents of 128 px; `palette`: that of Palette; `noise2noise`: without "
-        "norm and time, for a `process` of one step. What they see has sides that "
-        "are multiples of 32 (`iddpm`, `noise2noise`) or 64 (`resshift`), and "
-        "`train.patch`, `synthesise.tile` and `synthesise.overlap` have to be so.",
+        "fifth of its channels; `resshift_latent`: for latents; `palette`: that of "
+        "Palette; `noise2noise`: without norm and time, for a `process` of one step. "
+        "What they see has sides that are multiples of 32 (`iddpm`, `noise2noise`) or "
+        "64 (`resshift`), and `train.patch`, `synthesise.tile` and "
+        "`synthesise.overlap` have to be so.",
         paper="eschweiler; iddpm; resshift; palette; noise2noise",
     )
     norm: Literal["channel", "instance", "group", "none"] = option(

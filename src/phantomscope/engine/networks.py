@@ -8,7 +8,7 @@
 | `iddpm_upstream` | the same with the multipliers of the latter | 20,971,521 | 32 |
 | `resshift` | Xing et al.: Yue et al. 2023, Swin-U-Net | 112,630,505 (5 ch.) | 64 |
 | `resshift_small` | the same, 32 channels, one block a level | 3,240,487 (5 ch.) | 64 |
-| `resshift_latent` | `resshift` with Swin layers in three levels | 116,685,143 (3 ch.) | 64 |
+| `resshift_latent` | `resshift`, Swin in three levels | 116,685,143 (3 ch.) | 64 |
 | `palette` | Saharia et al. 2022, as in guided-I2I | 58,076,549 (5 + 5 ch.) | 8 |
 | `noise2noise` | Javer & Rittscher: Lehtinen et al. 2018 | 988,609 | 32 |
 | `cellpose3d` | Eschweiler et al. 2022 (segmentation) | 3D 1,980,980 | 8 |

@@ -99,9 +99,9 @@ def translation_works(config: Config, images: Images) -> list[Work]:
         Work("pair_fields", 1, channels * pixels, "pixels", ("acquire_plates",),
              stored=stored, store="uint16"),
     ]  # fmt: skip
-    scores = []
+    scores, codec = [], _codec_work(config)
     if LATENT in options.methods:
-        work.append(_codec_work(config))
+        work.append(codec)
     for method in options.methods:
         own, factor = config.of_method(method), options.factor_of(method)
         variant = f"{own.network.preset}-{method}"
@@ -111,7 +111,7 @@ def translation_works(config: Config, images: Images) -> list[Work]:
         seeds = len(options.seeds)
         work += [
             Work("train_translator", seeds, seen, "pixels",
-                 ("train_codec" if method == LATENT else "pair_fields",), variant,
+                 (codec.name if method == LATENT else "pair_fields",), variant,
                  gpu=asks_for_gpu(own), threads=processes * own.train.threads,
                  processes=processes, first=True),
             Work("translate", seeds * options.shards,
