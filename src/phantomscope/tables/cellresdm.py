@@ -185,6 +185,8 @@ def paper_tables(parts: Mapping[str, Part]) -> dict[str, PaperTable]:
 
 def _named(table: pd.DataFrame, published: Sequence[ResultRow]) -> pd.DataFrame:
     """Say whose value it is where the paper compares methods, and why one is absent."""
+    if table.empty:
+        return table
     # No method has this row: the table says why.
     nature = table["condition"] == NATURE
     table = table.assign(
