@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from phantomscope.config.load import make_config
+from phantomscope.config.papers import load_paper, parts_of
 from phantomscope.config.translation import LATENT
 from phantomscope.engine.checkpoint import load_checkpoint
 from phantomscope.engine.codec import Codec, GroupPatches
@@ -20,6 +21,8 @@ from phantomscope.stages.translation import (
     train_translator,
     translate,
 )
+from phantomscope.tables.cellresdm import latent_rows
+from phantomscope.tables.paper import Part
 
 CONFIG = {
     "network": {"preset": "small", "norm": "group"},
@@ -162,3 +165,23 @@ def test_a_codec_must_be_given(made):
     with pytest.raises(PhantomscopeError, match="no codec"):
         predicted(config, folder, "none", codec=folder / "model.pt")
     assert not (folder / "none").exists()
+
+
+def test_table_3_has_the_spread_over_images_and_the_speed(tmp_path):
+    """Means over stains are 3 and 5; boundaries do not count."""
+    seconds = tmp_path / f"translated/{LATENT}/seed0/shard-000.seconds.csv"
+    pixels = tmp_path / f"translation_scores/{LATENT}/seed0/pixels.csv"
+    for path, text in (
+        (seconds, "id,seconds\na,2\nb,4\n"),
+        (pixels, "id,channel,mse\na,Mito,2\na,DNA,4\nb,Mito,5\nb,DNA,5\n"
+                 "a,nuclei boundaries,900\n"),
+    ):  # fmt: skip
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    paper = load_paper("cellresdm", {"scale": "smoke"}, "smoke")
+    rows = latent_rows(Part(tmp_path, parts_of(paper, "smoke")[0].config))
+    found = {row.id: row for row in rows}
+    assert found["c101"].value == pytest.approx(2**0.5)
+    assert found["c102"].value == pytest.approx(1 / 3)
+    assert found["c101"].dataset == "cpg0000-jump-pilot/source_4/2020_11_04_CPJUMP1"
+    assert set(found) == {"c101", "c102"}
