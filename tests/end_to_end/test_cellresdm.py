@@ -11,6 +11,8 @@ from tests.server import Server
 from phantomscope.acquire.plates import assert_apart
 from phantomscope.config.papers import PAPERS
 from phantomscope.config.translation import ALL_DETECTORS, ALL_METHODS
+from phantomscope.engine.codec import Codec
+from phantomscope.engine.model import DiffusionModel
 from phantomscope.images.files import read_json
 from phantomscope.images.imageset import ImageSet
 from phantomscope.tables.instances import RATIOS, STARDIST
@@ -147,6 +149,23 @@ def test_speed_counts_network_evaluations(finished):
     assert table.loc["c110", "ours"] > 0
 
 
+def test_latent_space_stands_beside_pixel_space(finished):
+    table = read(finished, "latent")
+    ours = table.loc[["c100", "c101", "c102", "c103", "c104", "c105"]]
+    assert (ours["ours"] > 0).all()
+    assert ours["condition"].tolist() == ["latent_own_vqgan"] * 3 + ["no_vqgan"] * 3
+    absent = table.loc[["c097", "c098", "c099"]]
+    assert absent["ours"].isna().all()
+    assert (
+        absent["remark"].str.fullmatch("not run: needs weights .* OpenImages.*").all()
+    )
+    codec = Codec.load(finished / PART / "codec/codec.pt")
+    assert [len(group) for group in codec.groups] == [3, 3, 3]
+    assert codec.meta["steps"] == 20
+    model = finished / PART / "translators/cellresdm_latent/seed0/model.pt"
+    assert DiffusionModel.load(model).meta["codec"] == codec.fingerprint
+
+
 def test_no_plate_is_on_both_sides(finished):
     images = ImageSet.open(finished / PART / "fields/shard-000")
     assert_apart(images)
@@ -170,7 +189,8 @@ def test_uncertainty_is_measured_of_methods_with_noise(finished):
     scores = finished / PART / "translation_scores"
     for method in ALL_METHODS:
         there = (scores / method / "seed0/uncertainty.csv").exists()
-        assert there == (method in ("cellresdm", "palette", "spade_diffusion"))
+        noisy = ("cellresdm", "cellresdm_latent", "palette", "spade_diffusion")
+        assert there == (method in noisy)
 
 
 def test_fewer_steps_are_measured(finished):

@@ -76,6 +76,8 @@ every_network = pytest.mark.parametrize(("preset", "dims"), ALL)
         ("iddpm_upstream", {}, 20_971_521),
         ("resshift", {"channels": 5, "conditions": 5}, 112_630_505),
         ("resshift", {"channels": 7, "conditions": 7}, 112_639_147),
+        # Two Swin layers of the finest level (954,220 each) fewer than 118,593,583.
+        ("resshift_latent", {"channels": 3, "conditions": 3}, 116_685_143),
         ("noise2noise", {}, 988_609),
         ("noise2noise", {"channels": 3}, 991_203),
         ("cellpose3d", {"dims": 3}, 1_980_980),

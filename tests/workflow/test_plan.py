@@ -27,8 +27,10 @@ TARGETS = ("all", "demo", "default", *PAPERS)
 OF_PAPERS = {"tabulate_paper", "draw_paper"}
 TRANSLATING = {
     "translate": {
-        "methods": ["cellresdm", "unet"], "seeds": [0, 1], "shards": 3,
+        "methods": ["cellresdm", "cellresdm_latent", "unet"],
+        "seeds": [0, 1], "shards": 3,
         "detectors": ["brightfield", "fluorescence"],
+        "overrides": {"cellresdm_latent": {"synthesise": {"overlap": 32}}},
         "plates": {
             "kind": "gallery", "sites": [1],
             "plates": ["BR00116991__2020-11-05T19_51_35-Measurement1"],
@@ -258,8 +260,8 @@ def test_translation_is_planned(snakemake, tmp_path):
     assert found == Counter(
         write_config=1, survey_plates=1, fetch_plates=1, acquire_plates=1,
         scale_fields=1, pair_fields=1,
-        train_translator=4, translate=12, evaluate_translation=4,
-        measure_profiles=15, compare_profiles=2,
+        train_codec=1, train_translator=6, translate=18, evaluate_translation=6,
+        measure_profiles=21, compare_profiles=3,
         train_detector=4, detect=4, evaluate_detection=4,
         study_steps=2, plant_artefacts=1, study_artefacts=2,
         tabulate_translation=1, draw_translation=1, report_translation=1,

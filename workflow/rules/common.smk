@@ -5,6 +5,7 @@ from phantomscope.config.translation import (
     ALL_DETECTORS,
     ALL_METHODS,
     ALL_OBJECTS,
+    LATENT,
     PAIRING,
 )
 from phantomscope.errors import PhantomscopeError
@@ -313,6 +314,16 @@ def studies(wildcards):
         method=options.studied,
         seed=options.seeds,
     )
+
+
+def codec_sections(wildcards):
+    """The options that shape the codec of the latent space."""
+    return sections(CONFIG, "train", "seed", *PAIRING, "translate.latent")
+
+
+def codec_of_method(wildcards):
+    """The codec, for the method that needs one."""
+    return f"{RESULTS}/codec/codec.pt" if wildcards.method == LATENT else []
 
 
 def translations(pattern):

@@ -62,6 +62,7 @@ rule study_artefacts:
         pairs=rules.pair_fields.output.pairs,
         pixels=rules.pair_fields.input.scaled,
         model=rules.train_translator.output.model,
+        codec=codec_of_method,
         planted_images=rules.plant_artefacts.output.planted_images,
         places=rules.plant_artefacts.output.places,
     output:

@@ -148,11 +148,44 @@ rule pair_fields:
         "../../scripts/pair_fields.py"
 
 
+rule train_codec:
+    """Train the codec of the latent space on the images of the training part."""
+    input:
+        pairs=rules.pair_fields.output.pairs,
+        pixels=rules.pair_fields.input.scaled,
+    output:
+        codec=f"{RESULTS}/codec/codec.pt",
+        codec_metrics=f"{RESULTS}/codec/metrics.jsonl",
+    log:
+        f"{RESULTS}/logs/train_codec.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_codec.tsv"
+    priority: 10
+    retries: SLICES
+    conda:
+        "../../envs/phantomscope.yaml"
+    threads: CONFIG.train.threads * SHARING["train_diffusion"]
+    resources:
+        gpu=GPU * SHARING["train_diffusion"],
+        mem_mb=grown(8000 * SHARING["train_diffusion"]),
+        nodes=1,
+        runtime=1440,
+    params:
+        config=codec_sections,
+        # Only params names the state: Snakemake deletes outputs of a crashed job.
+        state=subpath(output.codec, with_suffix=".state"),
+    message:
+        "Training the codec of the latent space"
+    script:
+        "../../scripts/train_codec.py"
+
+
 rule train_translator:
     """Train one method of translation on the pairs of the training part."""
     input:
         pairs=rules.pair_fields.output.pairs,
         pixels=rules.pair_fields.input.scaled,
+        codec=codec_of_method,
     output:
         model=f"{RESULTS}/translators/{{method}}/seed{{seed}}/model.pt",
         metrics=f"{RESULTS}/translators/{{method}}/seed{{seed}}/metrics.jsonl",
@@ -186,6 +219,7 @@ rule translate:
         pairs=rules.pair_fields.output.pairs,
         pixels=rules.pair_fields.input.scaled,
         model=rules.train_translator.output.model,
+        codec=codec_of_method,
     output:
         translated=directory(
             f"{RESULTS}/translated/{{method}}/seed{{seed}}/shard-{{shard}}"
@@ -234,60 +268,6 @@ rule evaluate_translation:
         "Measuring {wildcards.method}, seed {wildcards.seed}"
     script:
         "../../scripts/evaluate_translation.py"
-
-
-rule measure_profiles:
-    """Measure features of the objects of a shard of the test part, on real or predicted stains."""
-    input:
-        pairs=rules.pair_fields.output.pairs,
-        pixels=rules.pair_fields.input.scaled,
-        translated=profiled_predictions,
-    output:
-        profiles=directory(f"{RESULTS}/profiles/{{profiled}}/shard-{{shard}}"),
-    log:
-        f"{RESULTS}/logs/measure_profiles/{{profiled}}.{{shard}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/measure_profiles/{{profiled}}.{{shard}}.tsv"
-    conda:
-        "../../envs/phantomscope.yaml"
-    resources:
-        mem_mb=grown(3000),
-        runtime=grown(720),
-    params:
-        config=sections(CONFIG, *PAIRING, "translate.blocks", "translate.shards"),
-        objects=lambda wildcards: wildcards.profiled.rpartition("/")[2].replace(
-            "real", "true"
-        ),
-    message:
-        "Measuring features of objects: {wildcards.profiled}, shard {wildcards.shard}"
-    script:
-        "../../scripts/measure_profiles.py"
-
-
-rule compare_profiles:
-    """Correlate features of real and predicted stains, and retrieve replicates."""
-    input:
-        real=profile_shards("real"),
-        profiles=profiles_to_compare,
-    output:
-        scores=directory(f"{RESULTS}/profile_scores/{{method}}/{{way}}"),
-    log:
-        f"{RESULTS}/logs/compare_profiles.{{method}}.{{way}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/compare_profiles.{{method}}.{{way}}.tsv"
-    conda:
-        "../../envs/phantomscope.yaml"
-    resources:
-        mem_mb=grown(6000),
-        runtime=grown(240),
-    params:
-        config=sections(
-            CONFIG, *PAIRING, "translate.blocks", "translate.seeds", "evaluate", "seed"
-        ),
-    message:
-        "Comparing features of {wildcards.method}, objects: {wildcards.way}"
-    script:
-        "../../scripts/compare_profiles.py"
 
 
 rule tabulate_translation:

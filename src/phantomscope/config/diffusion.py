@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,12 +13,12 @@ from phantomscope.config.option import Section, option
 Step = Annotated[int, Field(ge=1)]
 Preset = Literal[
     "eschweiler", "small", "iddpm", "iddpm_upstream", "resshift", "resshift_small",
-    "palette", "noise2noise",
+    "resshift_latent", "palette", "noise2noise",
 ]  # fmt: skip
 # Sides of what a network sees are multiples of its stride.
 STRIDES = {
     "eschweiler": 8, "small": 8, "iddpm": 32, "iddpm_upstream": 32, "resshift": 64,
-    "resshift_small": 64, "palette": 8, "noise2noise": 32,
+    "resshift_small": 64, "resshift_latent": 64, "palette": 8, "noise2noise": 32,
 }  # fmt: skip
 # Presets of plain convolutions: no norm that a condition could modulate.
 PLAIN = ("eschweiler", "small", "noise2noise")
@@ -31,10 +33,11 @@ class Network(Section):
         "its channels, for tests; `iddpm`: with attention, Saguy et al. (8,913,793); "
         "`iddpm_upstream`: the same as first published (20,971,521); `resshift`: "
         "Swin-U-Net of CellResDM (112 million); `resshift_small`: the same with a "
-        "fifth of its channels; `palette`: that of Palette; `noise2noise`: without "
-        "norm and time, for a `process` of one step. What they see has sides that "
-        "are multiples of 32 (`iddpm`, `noise2noise`) or 64 (`resshift`), and "
-        "`train.patch`, `synthesise.tile` and `synthesise.overlap` have to be so.",
+        "fifth of its channels; `resshift_latent`: for latents; `palette`: that of "
+        "Palette; `noise2noise`: without norm and time, for a `process` of one step. "
+        "What they see has sides that are multiples of 32 (`iddpm`, `noise2noise`) or "
+        "64 (`resshift`), and `train.patch`, `synthesise.tile` and "
+        "`synthesise.overlap` have to be so.",
         paper="eschweiler; iddpm; resshift; palette; noise2noise",
     )
     norm: Literal["channel", "instance", "group", "none"] = option(
@@ -290,6 +293,13 @@ class Train(Section):
     def patch_shape(self, dims: int) -> tuple[int, ...]:
         """Return the size of a training patch, ([Z,] Y, X)."""
         return (self.patch_depth, self.patch, self.patch)[-dims:]
+
+    def with_own(self, own: Mapping[str, Any]) -> Train:
+        """Return the same with options of its own; what divides a batch is fitted."""
+        size = own["batch_size"]
+        micro = self.micro_batch and math.gcd(self.micro_batch, size)
+        devices = self.devices if self.devices == "auto" else min(self.devices, size)
+        return self.model_copy(update={**own, "micro_batch": micro, "devices": devices})
 
     @model_validator(mode="after")
     def _micro_divides(self) -> Self:

@@ -158,8 +158,13 @@ class Config(Section):
                 fix=f"give numbers from 1 to {length}",
             )
 
-    def check_sides(self) -> None:
+    def check_sides(self, factor: int = 1) -> None:
         """Check that sides fit the network; a part of a config cannot tell.
+
+        Parameters
+        ----------
+        factor : int
+            Pixels along a side of what is one pixel to the network.
 
         Raises
         ------
@@ -167,7 +172,7 @@ class Config(Section):
             If a patch, a tile or its overlap is no multiple of the network's stride, or
             what CARE sees is larger than a pair.
         """
-        stride = self.network.stride
+        stride = factor * self.network.stride
         sides = [
             ("train.patch", self.train.patch),
             ("synthesise.tile", self.synthesise.tile),

@@ -13,12 +13,14 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import field_validator, model_validator
 
+from phantomscope.config.latent import Latent
 from phantomscope.config.option import Section, option
 from phantomscope.config.plates import Plates
 from phantomscope.config.study import Study
 
 Method = Literal[
-    "cellresdm", "unet", "pix2pix", "spade", "palette", "spade_diffusion"
+    "cellresdm", "cellresdm_latent", "unet", "pix2pix", "spade", "palette",
+    "spade_diffusion",
 ]  # fmt: skip
 Boundaries = Literal["nuclei", "cells"]
 Profiled = Literal["found", "true"]
@@ -42,6 +44,11 @@ METHODS: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType({
         "process": {"kind": "residual_shift", "timesteps": 15},
         "synthesise": _ALL_STEPS,
     },
+    # Latents have no range to clip to.
+    "cellresdm_latent": {
+        "process": {"kind": "residual_shift", "timesteps": 15},
+        "synthesise": {**_ALL_STEPS, "clip": False},
+    },
     "unet": {"process": _REGRESSION, "synthesise": _ALL_STEPS},
     "pix2pix": {
         "process": _REGRESSION, "synthesise": _ALL_STEPS, "train": _JUDGED,
@@ -54,6 +61,8 @@ METHODS: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType({
     "spade_diffusion": {**_PALETTE, "network": {"modulation": "spade"}},
 })  # fmt: skip
 SECTIONS = ("network", "process", "train", "synthesise")
+# Diffuses in the latent space of a codec; sizes are those of images all the same.
+LATENT = "cellresdm_latent"
 
 
 # Options that pairs of brightfield and stains depend on.
@@ -71,9 +80,9 @@ class Translate(Section):
 
     methods: list[Method] = option(
         list,
-        "What is trained: residual diffusion (`cellresdm`), or its rivals: a U-Net by "
-        "regression, Pix2Pix, SPADE, Palette and SPADE-Diffusion. Empty: no "
-        "translation.",
+        "What is trained: residual diffusion (`cellresdm`), the same in a latent space "
+        "(`cellresdm_latent`), or its rivals: a U-Net by regression, Pix2Pix, SPADE, "
+        "Palette and SPADE-Diffusion. Empty: no translation.",
         paper="all",
     )
     seeds: list[int] = option(
@@ -171,6 +180,7 @@ class Translate(Section):
         "Methods with `samples` predictions; the others have one. Empty: all with "
         "noise.",
     )
+    latent: Latent = option(Latent, "The latent space of `cellresdm_latent`.")
     overrides: dict[Method, dict[str, dict[str, Any]]] = option(
         dict,
         "What a method has of its own, beside what makes it this method: sections "
@@ -196,6 +206,17 @@ class Translate(Section):
         """
         others = list(range(1, len(self.plates.inputs)))[: len(self.channels) - 1]
         return [0] * (len(self.channels) - len(others)) + others
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """Which channels are coded together, by their numbers among `channels`."""
+        channels = self.channels
+        named = self.latent.groups or [channels]
+        return [[channels.index(name) for name in group] for group in named]
+
+    def factor_of(self, method: str) -> int:
+        """Return how many pixels along a side one is of what a method diffuses."""
+        return self.latent.factor if method == LATENT else 1
 
     @model_validator(mode="after")
     def _no_repeats(self) -> Self:
@@ -281,6 +302,17 @@ class Translate(Section):
             return 0
         stain = self.detector_stains[kind]  # type: ignore[index]
         return len(self.plates.inputs) + self.plates.stains.index(stain)
+
+    @model_validator(mode="after")
+    def _groups_known(self) -> Self:
+        grouped = {name for group in self.latent.groups for name in group}
+        if grouped and grouped != set(self.channels):
+            wrong = sorted(grouped.symmetric_difference(self.channels))
+            raise ValueError(
+                f"`latent.groups` must hold all channels that are predicted and no "
+                f"others ({', '.join(self.channels)}): see {', '.join(wrong)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _overrides_known(self) -> Self:

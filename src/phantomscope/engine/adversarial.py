@@ -96,12 +96,33 @@ class Contest(nn.Module):
         """
         seen, images = x[:, : self.spec.inputs], x[:, self.spec.inputs :]
         predicted = self.generator(seen, t)
-        as_it_is = {name: p.detach() for name, p in self.critic.named_parameters()}
-        judged = functional_call(
-            self.critic, as_it_is, (torch.cat([seen, predicted], dim=1),)
+        return predicted, *judge(
+            self.critic,
+            torch.cat([seen, predicted], dim=1),
+            torch.cat([seen, images], dim=1),
         )
-        told = self.critic(torch.cat([seen, predicted.detach()], dim=1))
-        return predicted, judged, told, self.critic(torch.cat([seen, images], dim=1))
+
+
+def judge(critic: Critic, made: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Judge what was made so that each side learns from its own loss.
+
+    Parameters
+    ----------
+    critic : Critic
+        Who judges.
+    made, real : Tensor, shape (N, C, ...)
+        What a generator gave, and what it should be taken for.
+
+    Returns
+    -------
+    judged : Tensor
+        What the critic, as it is, says of what was made.
+    told, real : Tensor
+        What it says of this, as it is, and of the real images.
+    """
+    as_it_is = {name: p.detach() for name, p in critic.named_parameters()}
+    judged: Tensor = functional_call(critic, as_it_is, (made,))
+    return judged, critic(made.detach()), critic(real)
 
 
 def make_contest(generator: UNet, seed: int) -> Contest:
@@ -147,10 +168,17 @@ class Adversarial(Denoising):
 
     def loss(self, output: Judged, t: Tensor, target: Tensor) -> Tensor:  # type: ignore[override]
         """Return the sum of the losses of generator and critic."""
-        predicted, judged, told, real = output
-        own = (_taken_for(told, 0.0) + _taken_for(real, 1.0)) / 2
+        predicted, *judgement = output
         error = super().loss(predicted, t, target)
-        return error + self.weight * _taken_for(judged, 1.0) + own
+        return error + contest_loss(*judgement, weight=self.weight)
+
+
+def contest_loss(
+    judged: Tensor, told: Tensor, real: Tensor, *, weight: float
+) -> Tensor:
+    """Return the losses that a `judge` leads to: the generator's has the weight."""
+    own = (_taken_for(told, 0.0) + _taken_for(real, 1.0)) / 2
+    return weight * _taken_for(judged, 1.0) + own
 
 
 def _taken_for(values: Tensor, truth: float) -> Tensor:

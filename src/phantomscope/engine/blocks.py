@@ -163,7 +163,7 @@ class ResidualBlock(nn.Module):
     inputs, outputs : int
         Channels; where they differ, the skip connection is a 1 x 1 convolution.
     time_channels : int
-        Length of the time vector.
+        Length of the time vector; 0 for a block without time.
     norm : {"channel", "instance", "group", "none"}
         See `make_norm`; with gain and offset.
     film : bool
@@ -195,7 +195,11 @@ class ResidualBlock(nn.Module):
             normed(inputs), nn.SiLU(), conv(inputs, outputs, 3, padding=1)
         )
         vector = 2 * outputs if film else outputs
-        self.time = nn.Sequential(nn.SiLU(), nn.Linear(time_channels, vector))
+        self.time = (
+            nn.Sequential(nn.SiLU(), nn.Linear(time_channels, vector))
+            if time_channels
+            else None
+        )
         self.norm = normed(outputs)
         self.second = nn.Sequential(
             nn.SiLU(), zeroed(conv(outputs, outputs, 3, padding=1))
@@ -203,7 +207,7 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Identity() if inputs == outputs else conv(inputs, outputs, 1)
 
     def forward(
-        self, x: Tensor, time: Tensor, condition: Tensor | None = None
+        self, x: Tensor, time: Tensor | None = None, condition: Tensor | None = None
     ) -> Tensor:
         """Transform a batch (N, inputs, ...) at times (N, time_channels).
 
@@ -214,6 +218,9 @@ class ResidualBlock(nn.Module):
         y: Tensor = norm(x, *told)
         for layer in rest:
             y = layer(y)
+        if self.time is None:
+            unchanged: Tensor = self.skip(x) + self.second(self.norm(y, *told))
+            return unchanged
         vector = over_space(self.time(time), self.dims)
         if self.film:
             scale, shift = vector.chunk(2, dim=1)

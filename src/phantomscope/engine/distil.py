@@ -250,13 +250,7 @@ def student_training(options: Distil, train: Train) -> Train:
     own = options.model_dump(
         include={"batch_size", "patch", "learning_rate", "warmup", "decay", "ema"}
     )
-    # Divides the batch, whatever the teacher's was.
-    micro = train.micro_batch and math.gcd(train.micro_batch, options.batch_size)
-    devices = train.devices
-    if devices != "auto":
-        devices = min(devices, options.batch_size)
-    own |= {"steps": options.train_steps, "micro_batch": micro, "devices": devices}
-    return train.model_copy(update=own)
+    return train.with_own({**own, "steps": options.train_steps})
 
 
 def student_options(

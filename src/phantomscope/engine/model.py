@@ -31,7 +31,7 @@ class DiffusionModel:
     meta : dict
         How it was trained. Models without `dims` are of images, not of volumes; those
         without `channels` of one channel; those without `conditions` see nothing but
-        the state.
+        the state; those without `parts` are one network.
     """
 
     network: UNet
@@ -55,6 +55,7 @@ class DiffusionModel:
                 channels=int(meta.get("channels", 1)),
                 conditions=int(meta.get("conditions", 0)),
                 timesteps=config.process.timesteps,
+                parts=int(meta.get("parts", 1)),
             )
             network.load_state_dict(tensors["network"])
             low, high = (float(v) for v in meta["value_range"])

@@ -8,6 +8,7 @@
 | `iddpm_upstream` | the same with the multipliers of the latter | 20,971,521 | 32 |
 | `resshift` | Xing et al.: Yue et al. 2023, Swin-U-Net | 112,630,505 (5 ch.) | 64 |
 | `resshift_small` | the same, 32 channels, one block a level | 3,240,487 (5 ch.) | 64 |
+| `resshift_latent` | `resshift`, Swin in three levels | 116,685,143 (3 ch.) | 64 |
 | `palette` | Saharia et al. 2022, as in guided-I2I | 58,076,549 (5 + 5 ch.) | 8 |
 | `noise2noise` | Javer & Rittscher: Lehtinen et al. 2018 | 988,609 | 32 |
 | `cellpose3d` | Eschweiler et al. 2022 (segmentation) | 3D 1,980,980 | 8 |
@@ -28,6 +29,7 @@ import torch
 from torch import nn
 
 from phantomscope.config.diffusion import Network
+from phantomscope.engine.apart import Apart
 from phantomscope.engine.blocks import (
     ChannelNorm,
     Norm,
@@ -38,6 +40,7 @@ from phantomscope.engine.blocks import (
 from phantomscope.engine.residual_unet import ResidualSpec, ResidualUNet, WindowSpec
 from phantomscope.engine.unet import PlainSpec, PlainUNet, UNet, UNetSpec
 from phantomscope.errors import PhantomscopeError
+from phantomscope.images.noise import derive_key
 
 __all__ = [
     "PRESETS",
@@ -108,7 +111,7 @@ def _palette(dims: int, inputs: int, outputs: int) -> ResidualSpec:
 
 def _resshift(
     dims: int, inputs: int, outputs: int, *, width: int = 160, blocks: int = 2,
-    windows: int = 192, heads: int = 6,
+    windows: int = 192, heads: int = 6, attention: tuple[int, ...] = (3,),
 ) -> ResidualSpec:  # fmt: skip
     """Swin layers in the coarsest level, after the first block each way, and middle.
 
@@ -126,7 +129,7 @@ def _resshift(
         width=width,
         multipliers=(1, 2, 2, 4),
         blocks=blocks,
-        attention_levels=(3,),
+        attention_levels=attention,
         attention_blocks="first",
         windows=WindowSpec(
             width=windows, heads=heads, window=8 if dims == 2 else 4, depth=2
@@ -182,6 +185,8 @@ PRESETS: dict[str, Callable[[int, int, int], UNetSpec]] = {
     "iddpm_upstream": partial(_iddpm, multipliers=(1, 1, 2, 2, 4, 4)),
     "resshift": _resshift,
     "resshift_small": partial(_resshift, width=32, blocks=1, windows=48, heads=3),
+    # The same rule for latents of 128 px, of images of 512 px.
+    "resshift_latent": partial(_resshift, attention=(1, 2, 3)),
     "palette": _palette,
     "noise2noise": _noise2noise,
     "cellpose3d": _cellpose3d,
@@ -271,17 +276,26 @@ def build_network(spec: UNetSpec, seed: int) -> UNet:
 def make_network(
     config: Network, seed: int, dims: int = 2, *, channels: int = 1,
     outputs: int | None = None, conditions: int = 0, timesteps: int = 1000,
+    parts: int = 1,
 ) -> UNet:  # fmt: skip
-    """Build the network that a config asks for; see `preset_spec`."""
+    """Build the network that a config asks for; see `preset_spec`.
+
+    Of several `parts` each sees as many of the channels, and of the conditions, and
+    has weights of its own.
+    """
     spec = network_spec(
         config,
         dims,
-        channels=channels,
+        channels=channels // parts,
         outputs=outputs,
-        conditions=conditions,
+        conditions=conditions // parts,
         timesteps=timesteps,
     )
-    return build_network(spec, seed)
+    if parts == 1:
+        return build_network(spec, seed)
+    return Apart(
+        [build_network(spec, derive_key(seed, "part", n) >> 1) for n in range(parts)]
+    )
 
 
 def count_parameters(network: nn.Module) -> int:

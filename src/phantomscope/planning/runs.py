@@ -44,6 +44,8 @@ FOLDERS = {
     "acquire_plates": ("fields",),
     "measure_intensities": ("intensities",),
     "scale_fields": ("scaled",),
+    "pair_fields": ("pairs",),
+    "train_codec": ("codec",),
     "train_translator": ("translators",),
     "translate": ("translated",),
     "evaluate_translation": ("translation_scores",),

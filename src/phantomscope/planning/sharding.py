@@ -116,7 +116,8 @@ def resolved(config: Config) -> Config:
     """Return the whole config with the number of shards filled in."""
     if config.translate.methods:
         for method in config.translate.methods:
-            config.of_method(method).check_sides()
+            own = config.of_method(method)
+            own.check_sides(config.translate.factor_of(method))
         config.check_study()
         # No sketches are drawn.
         simulate = config.simulate.model_copy(update={"shards": 1})

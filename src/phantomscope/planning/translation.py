@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from phantomscope.config.model import Config
+from phantomscope.config.translation import LATENT
 from phantomscope.planning.sharding import (
     freed_before,
     tiled_length,
@@ -60,16 +61,18 @@ def test_share(config: Config) -> float:
 
 
 def evaluated_pixels(
-    config: Config, side: tuple[int, int], steps: int | None = None
+    config: Config, side: tuple[int, int], factor: int = 1, steps: int | None = None
 ) -> int:
-    """Pixels that a method's network sees for one image, over all or some steps."""
+    """Pixels that a method's network sees for one image, over all or some steps.
+
+    Those of the image, also where `factor` of them along a side are one in a latent
+    space.
+    """
     options = config.synthesise
     if steps is None:
         steps = options.evaluations(config.process.timesteps)
-    lengths = [
-        tiled_length(s, options.tile, options.overlap, config.network.stride)
-        for s in side
-    ]
+    stride = factor * config.network.stride
+    lengths = [tiled_length(s, options.tile, options.overlap, stride) for s in side]
     return steps * math.prod(lengths)
 
 
@@ -161,19 +164,23 @@ def translation_works(config: Config, images: Images) -> list[Work]:
     each, ways = math.ceil(tested / options.shards), len(options.profiled)
     if ways:
         work.append(_profiles(options.shards, each * whole, "pair_fields", "real"))
+    codec = _codec_work(config)
+    if LATENT in options.methods:
+        work.append(codec)
     for method in options.methods:
-        own = config.of_method(method)
+        own, factor = config.of_method(method), options.factor_of(method)
         variant = f"{own.network.preset}-{method}"
         seen = own.train.steps * own.train.batch_size * own.train.patch**2
         processes = training_processes(own, "train_diffusion")
         seeds = len(options.seeds)
         work += [
-            Work("train_translator", seeds, seen, "pixels", ("pair_fields",), variant,
+            Work("train_translator", seeds, seen, "pixels",
+                 (codec.name if method == LATENT else "pair_fields",), variant,
                  gpu=asks_for_gpu(own), threads=processes * own.train.threads,
                  processes=processes, first=True),
             Work("translate", seeds * options.shards,
                  _samples(own, options.samples_of(method)) * each
-                 * evaluated_pixels(own, side),
+                 * evaluated_pixels(own, side, factor),
                  "network pixels", (f"train_translator.{variant}",), variant,
                  gpu=asks_for_gpu(own), threads=own.synthesise.threads,
                  stored=each * BYTES * len(options.channels) * math.prod(side),
@@ -249,7 +256,8 @@ def _studies(
         variant = f"{own.network.preset}-cellresdm"
         work.append(Work(
             "study_steps", seeds,
-            images * evaluated_pixels(own, side, sum(study.steps)), "network pixels",
+            images * evaluated_pixels(own, side, steps=sum(study.steps)),
+            "network pixels",
             (f"train_translator.{variant}",), variant, "steps",
             gpu=asks_for_gpu(own), threads=own.synthesise.threads,
         ))  # fmt: skip
@@ -263,8 +271,20 @@ def _studies(
         # Each image with artefacts and without.
         both = 2 * _samples(own, study.samples) * images
         work.append(Work(
-            "study_artefacts", seeds, both * evaluated_pixels(own, side),
+            "study_artefacts", seeds,
+            both * evaluated_pixels(own, side, options.factor_of(method)),
             "network pixels", (f"train_translator.{variant}", "plant_artefacts"),
             variant, method, gpu=asks_for_gpu(own), threads=own.synthesise.threads,
         ))  # fmt: skip
     return work
+
+
+def _codec_work(config: Config) -> Work:
+    """Return the work of training the codec of a latent space."""
+    options, train = config.translate.latent, config.train
+    processes = training_processes(config, "train_diffusion")
+    return Work(
+        "train_codec", 1, options.steps * options.batch_size * options.patch**2,
+        "pixels", ("pair_fields",), f"width{options.width}", gpu=asks_for_gpu(config),
+        threads=processes * train.threads, processes=processes, first=True,
+    )  # fmt: skip

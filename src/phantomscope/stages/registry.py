@@ -45,6 +45,7 @@ _OF_MODULES = (
             "tabulate_translation",
         ),
     ),
+    ("codec", ("train_codec",)),
     ("profiles", ("measure_profiles", "compare_profiles")),
     ("detection", ("train_detector", "detect", "evaluate_detection")),
     (

@@ -40,8 +40,10 @@ from phantomscope.stages.translation import (
     UNITS,
     Float,
     blocks,
+    open_codec,
     open_pairs,
     predictions,
+    sampler_of,
 )
 from phantomscope.tables.artefacts import pick
 
@@ -166,7 +168,7 @@ def plant_artefacts(
 
 def study_artefacts(
     config: Config, *, pairs: Path, model: Path, planted_images: Path, places: Path,
-    study: Output, method: str, seed: int = 0,
+    study: Output, method: str, seed: int = 0, codec: Path | None = None,
 ) -> None:  # fmt: skip
     """Translate images with and without artefacts, and compare the two."""
     own = config.of_method(method)
@@ -174,7 +176,7 @@ def study_artefacts(
     trained, dirty = DiffusionModel.load(model), ImageSet.open(planted_images)
     known = pd.read_csv(places, dtype={"id": str, "kind": str})
     seen = sum(math.prod(dirty.shape(name)) for name in dirty.ids)
-    sampler = Sampler(trained, own.synthesise, own.seed + seed, 2 * seen)
+    sampler = sampler_of(trained, open_codec(codec, method), own, seed, 2 * seen)
     info = {"stage": "study_artefacts", "method": method, "seed": seed,
             "model": trained.meta["fingerprint"]}  # fmt: skip
     rows: list[dict[str, Any]] = []

@@ -13,7 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from phantomscope.config.model import Config
+from phantomscope.config.translation import LATENT
 from phantomscope.engine.adversarial import Adversarial, make_contest
+from phantomscope.engine.codec import Codec, LatentPatches, LatentSampler
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.networks import make_network
 from phantomscope.engine.objective import Denoising
@@ -64,25 +66,51 @@ def open_pairs(config: Config, pairs: Path, split: str) -> Pairs:
     return Pairs(images, len(options.plates.inputs), options.anchors if shifts else ())
 
 
+def open_codec(path: Path | None, method: str) -> Codec | None:
+    """Load the codec of a method that needs one.
+
+    Raises
+    ------
+    PhantomscopeError
+        If it was not given, or is no codec.
+    """
+    if method != LATENT:
+        return None
+    if path is None:
+        raise PhantomscopeError(
+            f"`{method}` works in the latent space of a codec",
+            where="--codec",
+            fix="give the file that the stage `train-codec` wrote",
+        )
+    return Codec.load(path)
+
+
 def train_translator(
     config: Config, *, pairs: Path, model: Output, metrics: Output, state: Place,
-    method: str, seed: int = 0,
+    method: str, seed: int = 0, codec: Path | None = None,
 ) -> None:  # fmt: skip
     """Train one method of translation on the pairs of the training part."""
     check_targets(model, metrics)
     own = config.of_method(method)
-    found = open_pairs(own, pairs, "train")
+    found, coder = open_pairs(own, pairs, "train"), open_codec(codec, method)
     process, outputs = make_process(own.process), len(own.translate.channels)
+    layout: dict[str, Any] = {"channels": outputs, "conditions": found.conditions}
+    values, coded = [-1.0, 1.0], dict[str, str]()
     patches = PatchSource(
         found.images, None, own.train.patch_shape(2), own.seed + seed,
         augment=own.train.augment, symmetries=own.train.symmetries, read=found.read,
     )  # fmt: skip
+    batch = patches.batch
+    if coder:
+        batch = LatentPatches(patches, coder.to(own.train.device)).batch
+        layout = dict.fromkeys(("channels", "conditions"), coder.channels)
+        layout["parts"] = len(coder.groups)
+        values, coded = coder.meta["range"], {"codec": coder.fingerprint}
     network: Any = make_network(
-        own.network, own.seed + seed, channels=outputs, conditions=found.conditions,
-        timesteps=own.process.timesteps,
-    )  # fmt: skip
+        own.network, own.seed + seed, timesteps=own.process.timesteps, **layout
+    )
     learnt: dict[str, Any] = {
-        "conditions": found.conditions, "error": own.train.loss,
+        "conditions": layout["conditions"], "error": own.train.loss,
         "weighting": own.train.weighting,
     }  # fmt: skip
     objective = Denoising(process, own.network.noise_channel, **learnt)
@@ -93,20 +121,20 @@ def train_translator(
         )
     shape = own.model_dump(include={"network", "process"})
     trainer = Trainer(
-        network, process, patches.batch, own.train, seed=own.seed + seed,
+        network, process, batch, own.train, seed=own.seed + seed,
         noise_channel=own.network.noise_channel, state=state, objective=objective,
         identity={
             **shape, "train": own.train.model_dump(exclude=NO_IDENTITY),
             "seed": own.seed + seed, "inputs": found.inputs,
             "anchors": list(found.anchors),
-            "images": list(found.images.table["sha256"]),
+            "images": list(found.images.table["sha256"]), **coded,
         },
     )  # fmt: skip
     trainer.train()
     write_text(metrics, trainer.metrics_file.read_text())
     about = {
-        **shape, "value_range": (-1.0, 1.0), "seed": own.seed + seed, "dims": 2,
-        "channels": outputs, "conditions": found.conditions, "method": method,
+        **shape, **layout, **coded, "value_range": values, "seed": own.seed + seed,
+        "dims": 2, "method": method,
         "inputs": own.translate.plates.inputs, "outputs": own.translate.channels,
     }  # fmt: skip
     trainer.save_model(model, about)
@@ -114,15 +142,16 @@ def train_translator(
 
 def translate(
     config: Config, *, pairs: Path, model: Path, translated: Output, seconds: Output,
-    method: str, seed: int = 0, shard: int = 0,
+    method: str, seed: int = 0, shard: int = 0, codec: Path | None = None,
 ) -> None:  # fmt: skip
     """Predict stains and boundaries of the test part, and read instances from these."""
     own = config.of_method(method)
     found, options = open_pairs(own, pairs, "test"), own.translate
     trained, samples = DiffusionModel.load(model), options.samples_of(method)
+    coder = open_codec(codec, method)
     names = found.images.ids[shard :: options.shards]
     pixels = sum(int(np.prod(found.images.shape(name))) for name in names)
-    sampler = Sampler(trained, own.synthesise, own.seed + seed, pixels)
+    sampler = sampler_of(trained, coder, own, seed, pixels)
     info = {
         "stage": "translate", "method": method, "seed": seed, "shard": shard,
         "model": trained.meta["fingerprint"],
@@ -149,13 +178,23 @@ def translate(
     write_text(seconds, table.to_csv(index=False))
 
 
-def _samples(sampler: Sampler, found: Pairs, name: str, count: int) -> Iterator[Float]:
+def sampler_of(
+    trained: DiffusionModel, coder: Codec | None, own: Config, seed: int, pixels: int
+) -> Sampler | LatentSampler:
+    """Return what predicts: of images, or in the latent space of a codec."""
+    how = own.synthesise, own.seed + seed, pixels
+    return LatentSampler(trained, coder, *how) if coder else Sampler(trained, *how)
+
+
+def _samples(
+    sampler: Sampler | LatentSampler, found: Pairs, name: str, count: int
+) -> Iterator[Float]:
     """Yield predictions of an image of the pairs: see `predictions`."""
     yield from predictions(sampler, found.condition(name), name, count)
 
 
 def predictions(
-    sampler: Sampler, condition: Float, name: str, count: int
+    sampler: Sampler | LatentSampler, condition: Float, name: str, count: int
 ) -> Iterator[Float]:
     """Yield predictions, shape (C, Y, X), each with noise of its own by `name`.
 

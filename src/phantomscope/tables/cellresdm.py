@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from phantomscope.config.translation import LATENT
 from phantomscope.measure.statistics import bootstrap_interval
 from phantomscope.tables import profiles, significance
 from phantomscope.tables.artefacts import read_table
@@ -43,8 +44,14 @@ SPEED = ("image_seconds", "speedup", "steps")
 # Names of metrics that mean something else in the tables of other papers.
 RENAMED = {name: f"stain_{name}" for name in PIXELS}
 STAIN_RATIOS = ("psnr_ratio", "ssim_ratio")
-# What the published rows of a table without a latent space are called.
-PIXEL_SPACE = "no_vqgan"
+# What the rows of Table 3 are called, and the ids of their published values: error, its
+# spread, and speed.
+SPACES = {
+    "cellresdm": ("no_vqgan", "c103", "c104", "c105"),
+    LATENT: ("latent_own_vqgan", "c100", "c101", "c102"),
+}
+NATURE = "latent_nature_vqgan"
+NO_WEIGHTS = "needs weights learnt from OpenImages, which have to be downloaded"
 
 
 def _measured(part: Part, table: str = TABLE) -> list[ResultRow]:
@@ -145,19 +152,40 @@ def segmentation_text(
 
 
 def latent_rows(part: Part) -> list[ResultRow]:
-    """Return what stands beside the row of the paper without a latent space."""
-    found = [
-        replace(row, id="c103", metric="stain_mse", condition=PIXEL_SPACE)
-        for row in _measured(part)
-        if (row.metric, row.condition, row.method) == ("mse", ALL, OURS)
-    ]
-    seconds = _seconds(part).get(OURS)
-    if seconds is not None:
-        found.append(part.row(
-            "images_per_second", PIXEL_SPACE, OURS, 1 / float(np.median(seconds)),
-            (math.nan, math.nan), len(seconds), "image", "translation_seconds", "c105",
-        ))  # fmt: skip
+    """Return quality and speed in latent space and without it, as in Table 3."""
+    seconds, measured = _seconds(part), _measured(part)
+    found = []
+    for method, (condition, mse, spread, speed) in SPACES.items():
+        found += [
+            replace(row, id=mse, metric="stain_mse", condition=condition)
+            for row in measured
+            if (row.metric, row.condition, row.method) == ("mse", ALL, method)
+        ]
+        errors = _errors(part, method)
+        if len(errors) > 1:
+            found.append(part.row(
+                "stain_mse_sd", condition, method, float(np.std(errors, ddof=1)),
+                (math.nan, math.nan), len(errors), "image",
+                f"translation_scores/{method}/seed*/pixels.csv", spread,
+            ))  # fmt: skip
+        if method in seconds:
+            found.append(part.row(
+                "images_per_second", condition, method,
+                1 / float(np.median(seconds[method])), (math.nan, math.nan),
+                len(seconds[method]), "image", f"translated/{method}", speed,
+            ))  # fmt: skip
     return found
+
+
+def _errors(part: Part, method: str) -> list[float]:
+    """Return the mean squared error of each image, mean over stains and seeds."""
+    folder = part.root / "translation_scores" / method
+    paths = sorted(folder.glob("seed*/pixels.csv"))
+    if not paths:
+        return []
+    rows = pd.concat([read_table(path) for path in paths])
+    rows = rows[rows["channel"].isin(part.config.translate.plates.stains)]
+    return list(rows.groupby("id")["mse"].mean())
 
 
 def _seconds(part: Part) -> dict[str, list[float]]:
@@ -242,7 +270,14 @@ def paper_tables(parts: Mapping[str, Part]) -> dict[str, PaperTable]:
 
 
 def _named(table: pd.DataFrame, published: Sequence[ResultRow]) -> pd.DataFrame:
-    """Say in the condition whose value it is where the paper compares methods."""
+    """Say whose value it is where the paper compares methods, and why one is absent."""
+    if table.empty:
+        return table
+    # No method has this row: the table says why.
+    nature = table["condition"] == NATURE
+    table = table.assign(
+        remark=table["remark"].mask(nature, table["remark"] + f": {NO_WEIGHTS}")
+    )
     methods = {row.id: row.method for row in published if row.metric == FEATURES}
     if not methods:
         return table

@@ -117,9 +117,10 @@ class Part:
     ) -> ResultRow:  # fmt: skip
         """Make a row; without the id of a published one it gets one of its own."""
         name = f"{self.config.name}/{method}/{condition}/{metric}".replace(" ", "_")
+        plates = self.config.source_name if self.config.translate.methods else ""
         return ResultRow(
             id=identifier or name, experiment=self.config.name,
-            dataset=dataset_name(self.root, self.config), metric=metric,
+            dataset=plates or dataset_name(self.root, self.config), metric=metric,
             condition=condition, method=method, value=value, ci_low=interval[0],
             ci_high=interval[1], n=n, unit_of_n=unit, seed=str(self.config.seed),
             data_kind=self.data_kind, scale=self.config.scale, source=source,

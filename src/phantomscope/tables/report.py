@@ -79,6 +79,8 @@ TRANSLATION_CITATIONS = {
     "Cell Painting.",
     "Residual shift": "Yue Z. et al. ResShift: efficient diffusion model for image "
     "super-resolution by residual shifting. NeurIPS (2023).",
+    "VQ-GAN": "Esser P. et al. Taming transformers for high-resolution image "
+    "synthesis. CVPR (2021).",
     "Pix2Pix": "Isola P. et al. Image-to-image translation with conditional "
     "adversarial networks. CVPR (2017).",
     "SPADE": "Park T. et al. Semantic image synthesis with spatially-adaptive "

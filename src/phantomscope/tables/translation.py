@@ -38,7 +38,8 @@ from phantomscope.tables.instances import (
 from phantomscope.tables.results import ResultRow, with_interval, write_long
 
 TITLES = {
-    "cellresdm": "residual diffusion (CellResDM)", "unet": "U-Net, regression",
+    "cellresdm": "residual diffusion (CellResDM)",
+    "cellresdm_latent": "the same in latent space", "unet": "U-Net, regression",
     "pix2pix": "Pix2Pix", "spade": "SPADE", "palette": "Palette",
     "spade_diffusion": "SPADE-Diffusion",
     STARDIST["brightfield"]: "StarDist on brightfield",
