@@ -5,7 +5,6 @@ import pytest
 
 from phantomscope.errors import PhantomscopeError
 from phantomscope.measure.features import (
-    CATEGORIES,
     category_of,
     feature_columns,
     inner_labels,
@@ -13,7 +12,7 @@ from phantomscope.measure.features import (
     site_features,
 )
 from phantomscope.measure.features_intensity import correlation, intensity, location
-from phantomscope.measure.features_objects import Objects
+from phantomscope.measure.features_objects import CATEGORIES, Objects
 from phantomscope.measure.features_space import Rings, neighbours, radial, shape
 from phantomscope.measure.features_texture import granularity, texture
 

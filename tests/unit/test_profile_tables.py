@@ -12,7 +12,7 @@ from scipy import stats
 
 from phantomscope.config.load import make_config
 from phantomscope.images.files import write_text
-from phantomscope.measure.features import CATEGORIES
+from phantomscope.measure.features_objects import CATEGORIES
 from phantomscope.measure.moments_by_group import Moments
 from phantomscope.measure.profiles import category_rows, retrieval_rows
 from phantomscope.stages.translation import tabulate_translation

@@ -9,7 +9,7 @@ from phantomscope.engine.pairs import to_stored
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import generator
 from phantomscope.images.writer import ImageSetWriter
-from phantomscope.measure.features import CATEGORIES
+from phantomscope.measure.features_objects import CATEGORIES
 from phantomscope.measure.moments_by_group import Moments, category_correlations
 from phantomscope.measure.profiles import category_rows, retrieval_rows
 from phantomscope.stages.profiles import compare_profiles, measure_profiles

@@ -24,7 +24,7 @@ from phantomscope.measure.features_intensity import (
     intensity,
     location,
 )
-from phantomscope.measure.features_objects import Columns, Objects
+from phantomscope.measure.features_objects import CATEGORIES, Columns, Objects
 from phantomscope.measure.features_space import (
     Rings,
     distances,
@@ -36,10 +36,6 @@ from phantomscope.measure.features_texture import granularity, texture
 
 Kind = Literal["nuclei", "cells"]
 KINDS: dict[Kind, str] = {"nuclei": "Nuclei", "cells": "Cells"}
-CATEGORIES = (
-    "Correlation", "Count", "Granularity", "Intensity", "Location", "Neighbors",
-    "RadialDistribution", "Texture",
-)  # fmt: skip
 # Measured, but not in the published table.
 UNPUBLISHED = ("AreaShape",)
 

@@ -15,6 +15,11 @@ from phantomscope.images.labels import compact_labels
 Floats = NDArray[np.float64]
 Labels = NDArray[np.integer[Any]]
 Columns = dict[str, Floats]
+# Of features: those of the published table.
+CATEGORIES = (
+    "Correlation", "Count", "Granularity", "Intensity", "Location", "Neighbors",
+    "RadialDistribution", "Texture",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

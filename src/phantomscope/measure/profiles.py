@@ -10,11 +10,11 @@ import pandas as pd
 
 from phantomscope.errors import PhantomscopeError
 from phantomscope.measure.features import (
-    CATEGORIES,
     UNPUBLISHED,
     category_of,
     feature_columns,
 )
+from phantomscope.measure.features_objects import CATEGORIES
 from phantomscope.measure.moments_by_group import (
     FEWEST_UNITS,
     Moments,

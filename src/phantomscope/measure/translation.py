@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from phantomscope.measure.image import mae, mse, psnr, ssim
 from phantomscope.measure.instance import THRESHOLDS, score_image
@@ -122,10 +122,12 @@ def uncertainty_row(
         return dict.fromkeys(names, float("nan"))
     groups = np.array_split(np.argsort(width, kind="stable"), bins)
     ranks = np.argsort(np.argsort([error[group].mean() for group in groups]))
-    varies = error.max() > error.min()
+    ordered = np.nan
+    if error.max() > error.min():
+        ordered = np.corrcoef(*map(scipy.stats.rankdata, (error, width)))[0, 1]
     found = (
         np.corrcoef(ranks, np.arange(len(groups)))[0, 1],
-        np.corrcoef(rankdata(error), rankdata(width))[0, 1] if varies else np.nan,
+        ordered,
         np.sqrt((error**2).mean() / (FORETOLD**2 * (width**2).mean())),
     )
     return {name: float(value) for name, value in zip(names, found, strict=True)}

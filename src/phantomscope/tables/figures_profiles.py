@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from phantomscope.config.model import Config
 from phantomscope.config.papers import PAPERS
-from phantomscope.measure.features import CATEGORIES
+from phantomscope.measure.features_objects import CATEGORIES
 from phantomscope.tables.figures_curves import say_nothing
 from phantomscope.tables.figures_translation import tones
 from phantomscope.tables.profiles import (

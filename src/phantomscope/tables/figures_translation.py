@@ -85,10 +85,16 @@ def stains_figure(root: Path, config: Config) -> Figure:
     return figure
 
 
+# Beside those of the house: there are more methods here, and detectors.
+FURTHER = (
+    "#000000", "#56b4e9", "#a6761d", "#882255", "#999933", "#7f7f7f", "#1b3a6b",
+)  # fmt: skip
+
+
 def tones(methods: Sequence[str]) -> dict[str, str]:
     """Return a colour for each method."""
-    found = [*COLOURS.values(), "#000000", "#56b4e9"]
-    return dict(zip(methods, dict.fromkeys(found), strict=False))
+    known = dict.fromkeys([*COLOURS.values(), *FURTHER])
+    return dict(zip(methods, known, strict=False))
 
 
 def stain_quality_figure(root: Path, config: Config) -> Figure:
