@@ -132,13 +132,13 @@ class TestTraining:
         )  # fmt: skip
 
     def test_constant_images_come_back(self, tmp_path):
-        t = self.trainer(tmp_path / "state", steps=70)
+        t = self.trainer(tmp_path / "state", steps=300)
         x = torch.linspace(-0.8, 0.8, 5)[:, None, None, None].expand(5, 1, 32, 32)
         before = (tiny(1)(x)[0] - x).abs().mean()
         t.train()
         t.run.network.load_state_dict(t.run.average)
         after = (t.run.network(x)[0] - x).abs().mean()
-        assert after < 0.5 * before
+        assert after < 0.6 * before
 
     @pytest.mark.parametrize("adversarial", [0.0, 0.1])
     def test_killed_and_resumed_equals_undisturbed(self, tmp_path, adversarial):

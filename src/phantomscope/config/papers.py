@@ -71,7 +71,7 @@ PAPERS = {
         "Xing et al. (CellResDM)",
         ("quality", "features", "segmentation", "latent", "speed", "uncertainty",
          "artefacts"),
-        ("stains", "stain_quality", "instances", "matching", "features", "steps",
+        ("stains", "stain_quality", "instances", "features", "matching", "steps",
          "reliability", "spread", "artefacts"),
         {"jump": "Cell Painting, A549 and U2OS"},
         {"jump": "cpg0000-jump-pilot/source_4/2020_11_04_CPJUMP1"},
