@@ -17,14 +17,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from phantomscope.errors import PhantomscopeError
-from phantomscope.measure.matching import Matching, assign, threshold_keys
+from phantomscope.measure.matching import Matching, Rates, assign, threshold_keys
 
 Floats = NDArray[np.float64]
 BOX_THRESHOLDS: tuple[float, ...] = (0.01, 0.1, 0.25, 0.5)
 
 
 @dataclass(frozen=True)
-class Counts:
+class Counts(Rates):
     """True positives, false positives and false negatives, and what follows.
 
     Under the published rule `fp` may be negative: two points in one object are two
@@ -38,26 +38,6 @@ class Counts:
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
-
-    def _share(self, part: float, whole: float) -> float:
-        if self.tp == self.fp == self.fn == 0:
-            return 1.0
-        return part / whole if whole else 0.0
-
-    @property
-    def precision(self) -> float:
-        """TP / (TP + FP); under the published rule it may exceed 1."""
-        return self._share(self.tp, self.tp + self.fp)
-
-    @property
-    def recall(self) -> float:
-        """TP / (TP + FN)."""
-        return self._share(self.tp, self.tp + self.fn)
-
-    @property
-    def f1(self) -> float:
-        """2 TP / (2 TP + FP + FN)."""
-        return self._share(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
 
 def pool_counts(counts: Sequence[Counts | Matching]) -> Counts:

@@ -22,8 +22,36 @@ THRESHOLDS: tuple[float, ...] = tuple(round(0.5 + 0.05 * i, 2) for i in range(10
 _TOLERANCE = 1e-9
 
 
+class Rates:
+    """Scores that follow from counts of found, wrong and missed objects."""
+
+    tp: int
+    fp: int
+    fn: int
+
+    def _share(self, part: float, whole: float) -> float:
+        if self.tp == self.fp == self.fn == 0:
+            return 1.0
+        return part / whole if whole else 0.0
+
+    @property
+    def precision(self) -> float:
+        """TP / (TP + FP)."""
+        return self._share(self.tp, self.tp + self.fp)
+
+    @property
+    def recall(self) -> float:
+        """TP / (TP + FN)."""
+        return self._share(self.tp, self.tp + self.fn)
+
+    @property
+    def f1(self) -> float:
+        """2 TP / (2 TP + FP + FN)."""
+        return self._share(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+
+
 @dataclass(frozen=True)
-class Matching:
+class Matching(Rates):
     """Counts of a one-to-one matching at one IoU threshold, and what follows.
 
     With nothing to find and nothing found (tp = fp = fn = 0) every score is 1.0,
@@ -45,26 +73,6 @@ class Matching:
     fp: int
     fn: int
     iou_sum: float
-
-    def _share(self, part: float, whole: float) -> float:
-        if self.tp + self.fp + self.fn == 0:
-            return 1.0
-        return part / whole if whole else 0.0
-
-    @property
-    def precision(self) -> float:
-        """TP / (TP + FP)."""
-        return self._share(self.tp, self.tp + self.fp)
-
-    @property
-    def recall(self) -> float:
-        """TP / (TP + FN)."""
-        return self._share(self.tp, self.tp + self.fn)
-
-    @property
-    def f1(self) -> float:
-        """2 TP / (2 TP + FP + FN)."""
-        return self._share(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     @property
     def average_precision(self) -> float:
