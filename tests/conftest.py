@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -82,9 +82,9 @@ def snakemake(root: Path) -> Snakemake:
 
     def run(
         folder: Path, *arguments: object, snakefile: Path = root / "Snakefile",
-        **environment: str,
+        under: Sequence[object] = (), **environment: str,
     ) -> "subprocess.CompletedProcess[str]":  # fmt: skip
-        command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile]
+        command = [*under, sys.executable, "-m", "snakemake", "--snakefile", snakefile]
         command += ["--profile", "none", "--workflow-profile", "none", "--nocolor"]
         return subprocess.run(
             [str(part) for part in (*command, *arguments)], cwd=folder, text=True,

@@ -104,9 +104,17 @@ class Cluster:
         self.command("scontrol", "update", f"nodename={node}", "state=down", "reason=t")
 
     def mend(self, node: str) -> None:
-        """Bring a lost node back."""
+        """Bring a lost node back; it may come back by itself, and resumes once only."""
         self.do("start", node)
-        self.command("scontrol", "update", f"nodename={node}", "state=resume")
+        resume = ("scontrol", "update", f"nodename={node}", "state=resume")
+
+        def back() -> bool:
+            if "down" not in self.command("sinfo", "-h", "-n", node, "-o", "%T"):
+                return True
+            subprocess.run(resume, capture_output=True, check=False)
+            return False
+
+        wait_for(f"{node} is back", back)
 
 
 class Clone:

@@ -39,8 +39,9 @@ from phantomscope.tables.results import ResultRow, with_interval, write_long
 
 TITLES = {
     "cellresdm": "residual diffusion (CellResDM)",
-    "cellresdm_latent": "the same in latent space", "unet": "U-Net, regression",
-    "pix2pix": "Pix2Pix", "spade": "SPADE", "palette": "Palette",
+    "cellresdm_latent": "residual diffusion (latent space)",
+    "unet": "U-Net, regression", "pix2pix": "Pix2Pix", "spade": "SPADE",
+    "palette": "Palette",
     "spade_diffusion": "SPADE-Diffusion",
     STARDIST["brightfield"]: "StarDist on brightfield",
     STARDIST["fluorescence"]: "StarDist on a real stain",
