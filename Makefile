@@ -34,7 +34,7 @@ demo: $(READY)  ## the main job on packaged real images; ends with results/demo/
 	@echo "Report: results/demo/report.html"
 
 test: lint  ## everything: lint, unit, workflow and end-to-end tests, with coverage
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov=phantomscope --cov-report=term:skip-covered --cov-fail-under=85
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=30 --cov=phantomscope --cov-report=term:skip-covered --cov-fail-under=85
 
 test-slurm: $(READY)  ## the same path through a real SLURM on this machine (root, Debian)
 	@PHANTOMSCOPE_SLURM_TESTS=required $(BIN)/python -m pytest tests/slurm
