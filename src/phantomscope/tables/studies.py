@@ -31,6 +31,7 @@ from phantomscope.tables.translation import (
     NOTHING,
     TITLES,
     RowMaker,
+    mean_of,
 )
 
 Floats = NDArray[np.float64]
@@ -84,10 +85,6 @@ def _over(
     )  # fmt: skip
 
 
-def _mean(values: Sequence[Any]) -> float:
-    return float(np.mean(values))
-
-
 def _by_unit(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Average numbers over channels and seeds; keep the group."""
     numbers = [n for n in table.select_dtypes("number") if n not in (*keys, "seed")]
@@ -119,7 +116,7 @@ def steps_rows(root: Path, maker: RowMaker) -> list[ResultRow]:
             units = _by_unit(part[part["channel"].isin(channels)], ["id"])
             what = steps_condition(int(steps), name)
             rows += [
-                maker.row(title, what, OURS, _over(maker, units, [metric], _mean),
+                maker.row(title, what, OURS, _over(maker, units, [metric], mean_of),
                           "study/steps/seed*/quality.csv")
                 for metric, title in QUALITY.items()
             ]  # fmt: skip
@@ -178,7 +175,7 @@ def uncertainty_rows(root: Path, maker: RowMaker) -> list[ResultRow]:
             rows.append(
                 maker.row(
                     RANK, name, method,
-                    _over(maker, units, ["rank_correlation"], _mean),
+                    _over(maker, units, ["rank_correlation"], mean_of),
                     f"{scores}/uncertainty.csv",
                 )
             )  # fmt: skip
@@ -193,15 +190,15 @@ def _calibration(sums: Sequence[Floats]) -> float:
 
 # Metric: columns of which it is a statistic.
 ARTEFACTS: dict[str, tuple[list[str], Statistic]] = {
-    "artefact_change": (["inside"], _mean),
-    "artefact_around": (["around"], _mean),
-    "artefact_signed": (["signed"], _mean),
+    "artefact_change": (["inside"], mean_of),
+    "artefact_around": (["around"], mean_of),
+    "artefact_signed": (["signed"], mean_of),
     "artefact_contrast": (
         ["inside", "around"], lambda v: contrast(*map(float, np.mean(v, axis=0)))
     ),
     "artefact_share": (["inside", "given"], lambda v: _ratio(np.mean(v, axis=0))),
-    "spread_auc": (["auc"], _mean),
-    "spread_auc_clean": (["auc_clean"], _mean),
+    "spread_auc": (["auc"], mean_of),
+    "spread_auc_clean": (["auc_clean"], mean_of),
 }  # fmt: skip
 
 
@@ -236,11 +233,11 @@ def _spot_rows(root: Path, maker: RowMaker) -> list[ResultRow]:
     spots, known = read_table(root / CANDIDATES), read_table(root / PLACES)
     groups = spots.set_index("id")["group"]
     known = known.assign(group=known["id"].map(groups), found=known["found"] * 1.0)
-    interval = _over(maker, spots, ["spots"], _mean)
+    interval = _over(maker, spots, ["spots"], mean_of)
     return [
         maker.row("candidate_spots", "real", SPOTS, interval, CANDIDATES),
         *(maker.row("artefact_found", str(kind), SPOTS,
-                    _over(maker, part, ["found"], _mean), PLACES)
+                    _over(maker, part, ["found"], mean_of), PLACES)
           for kind, part in known.groupby("kind")),
     ]  # fmt: skip
 
