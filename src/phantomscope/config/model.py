@@ -20,6 +20,7 @@ from phantomscope.config.diffusion import (
     Start,
     Train,
 )
+from phantomscope.config.filtering import Filter
 from phantomscope.config.localisations import Drawing
 from phantomscope.config.option import Section, option
 from phantomscope.config.publish import Publish
@@ -68,6 +69,7 @@ class Config(Section):
     translate: Translate = option(
         Translate, "Translation of brightfield images to stains, if wanted."
     )
+    filter: Filter = option(Filter, "Semantic filtering, if wanted.")
     publish: Publish = option(Publish, "The synthetic set, ready to upload.")
     appearance: Appearance = option(
         Appearance, "Annotated images noised and brought back."
