@@ -13,6 +13,11 @@ if CONFIG.translate.methods:
     include: "rules/detect.smk"
     include: "rules/study.smk"
 
+elif CONFIG.filter.methods:
+
+    include: "rules/acquire.smk"
+    include: "rules/filter.smk"
+
 else:
 
     include: "rules/house.smk"

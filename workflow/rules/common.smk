@@ -1,5 +1,6 @@
 # Config, paths and input functions. The config is checked before any rule.
 from phantomscope.config.arms import parse_arm
+from phantomscope.config.filtering import ALL_FILTER_METHODS
 from phantomscope.config.load import make_config, sections
 from phantomscope.config.translation import (
     ALL_DETECTORS,
@@ -87,7 +88,7 @@ wildcard_constraints:
     tool="cellpose|stardist|otsu_watershed",
     arm=r"synthetic|annotated|sketch|(annotated|mixed)-[\d.]+",
     seed=r"\d+",
-    method="|".join(ALL_METHODS),
+    method="|".join(ALL_FILTER_METHODS if CONFIG.filter.methods else ALL_METHODS),
     way="found|true",
     profiled=rf"real|({'|'.join(ALL_METHODS)})/seed\d+/(found|true)",
     detector="|".join(ALL_DETECTORS),
