@@ -189,9 +189,9 @@ rule train_finder:
     output:
         folder=directory(f"{RESULTS}/finders/{RUN}"),
     log:
-        f"{RESULTS}/logs/train_finder.{{target}}.{{method}}.{{images}}.{{fold}}.{{seed}}.log",
+        f"{RESULTS}/logs/train_finder.{{method}}.{{target}}.{{images}}.{{fold}}.{{seed}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/train_finder.{{target}}.{{method}}.{{images}}.{{fold}}.{{seed}}.tsv"
+        f"{RESULTS}/benchmarks/train_finder.{{method}}.{{target}}.{{images}}.{{fold}}.{{seed}}.tsv"
     conda:
         finder_environment
     threads: CONFIG.segment.threads
@@ -253,9 +253,9 @@ rule find_objects:
     output:
         found=directory(f"{RESULTS}/found/{RUN}"),
     log:
-        f"{RESULTS}/logs/find_objects.{{target}}.{{method}}.{{images}}.{{fold}}.{{seed}}.log",
+        f"{RESULTS}/logs/find_objects.{{method}}.{{target}}.{{images}}.{{fold}}.{{seed}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/find_objects.{{target}}.{{method}}.{{images}}.{{fold}}.{{seed}}.tsv"
+        f"{RESULTS}/benchmarks/find_objects.{{method}}.{{target}}.{{images}}.{{fold}}.{{seed}}.tsv"
     wildcard_constraints:
         method="|".join(m for m in ALL_FILTER_METHODS if m not in FILTERS),
     retries: SLICES
