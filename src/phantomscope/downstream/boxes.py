@@ -138,8 +138,10 @@ def augmented(
     """
     draws = rng.random(4)
     sides = [min(options.crop or n, n) for n in image.shape]
-    first = [int(d * (n - s + 1)) for d, n, s in zip(draws, image.shape, sides,
-                                                     strict=True)]  # fmt: skip
+    first = [
+        int(d * (n - s + 1))
+        for d, n, s in zip(draws[:2], image.shape, sides, strict=True)
+    ]
     part = image[first[0] : first[0] + sides[0], first[1] : first[1] + sides[1]]
     moved = Boxes(boxes.corners - [*first, *first], boxes.kinds, boxes.scores)
     seen = moved.within(part.shape)
