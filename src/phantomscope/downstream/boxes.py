@@ -18,8 +18,6 @@ from phantomscope.measure.detection import box_iou, check_boxes
 Floats = NDArray[np.float64]
 Kinds = NDArray[np.int64]
 CORNERS = ["y1", "x1", "y2", "x2"]
-# What a box without a type shows, as crops have it.
-UNNAMED = "object"
 # Of a box that the border of a crop cuts, at least this share has to be left: less
 # hardly shows an object, but to leave out more would teach that halves are background.
 LEAST_SEEN = 0.25
@@ -76,7 +74,7 @@ def read_boxes(images: ImageSet, target: str) -> tuple[dict[str, Boxes], list[st
     images : ImageSet
         With `boxes.csv` beside the manifest.
     target : str
-        The class to find; boxes without a type are of the class ``object``.
+        The class to find; a box without a type shows it, too.
 
     Returns
     -------
@@ -91,7 +89,7 @@ def read_boxes(images: ImageSet, target: str) -> tuple[dict[str, Boxes], list[st
         If there is no table, no box of the target, a box has no area or lies outside.
     """
     table, where = read_annotations(images, BOXES), images.folder / BOXES
-    kinds = table["type"].replace("", UNNAMED)
+    kinds = table["type"].replace("", target)
     classes = [target, *sorted(set(kinds) - {target})]
     if target not in set(kinds):
         there = ", ".join(classes[1:]) or "no box at all"

@@ -92,6 +92,21 @@ class Lessons:
         return images, targets
 
 
+def remembering(read: Callable[[str], Float], most: int) -> Callable[[str], Float]:
+    """Return a reader of images that keeps so many pixels of them in memory."""
+    kept: dict[str, Float] = {}
+
+    def again(name: str) -> Float:
+        if name in kept:
+            return kept[name]
+        image = read(name)
+        if image.size + sum(other.size for other in kept.values()) <= most:
+            kept[name] = image
+        return image
+
+    return again
+
+
 def as_input(image: Float) -> Tensor:
     """Return a grey image as three equal channels."""
     return torch.from_numpy(np.asarray(image, np.float32)).expand(3, -1, -1)
@@ -207,7 +222,7 @@ class Training:
             # The network draws the proposals that it learns from.
             torch.manual_seed(derive_key(self.seed, "proposals", self.step) >> 1)
             loss: Tensor = sum(self.network(images, targets).values())
-        value = float(loss)
+        value = float(loss.detach())
         if not math.isfinite(value):
             raise PhantomscopeError(
                 f"the loss is {value} at step {self.step} (learning rate {rate:.2g})",

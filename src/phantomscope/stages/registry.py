@@ -48,6 +48,7 @@ _OF_MODULES = (
     ("codec", ("train_codec",)),
     ("profiles", ("measure_profiles", "compare_profiles")),
     ("detection", ("train_detector", "detect", "evaluate_detection")),
+    ("finding", ("train_finder", "find_objects")),
     (
         "studies",
         ("study_steps", "plant_artefacts", "study_artefacts", "tabulate_studies"),
