@@ -161,8 +161,8 @@ class Parted:
 
 
 def part_image(
-    image: Float, output: Float, light: Light, share: str, *, level: float | None = None,
-    dark: bool = False,
+    image: Float, output: Float, light: Light, share: str, *,
+    level: float | None = None, dark: bool = False,
 ) -> Parted:  # fmt: skip
     """Tell the target layer and the scene from what a network gave.
 

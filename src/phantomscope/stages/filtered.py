@@ -15,7 +15,7 @@ from phantomscope.engine.pairs import FULL
 from phantomscope.engine.sample import Sampler
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
-from phantomscope.images.light import Light, part_image
+from phantomscope.images.light import part_image
 from phantomscope.images.normalise import network_to_unit, unit_to_network
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.measure.foreground import find_objects, median_scene
