@@ -41,7 +41,7 @@ def _stratum(images: ImageSet, identifier: str) -> str:
     return "x".join(map(str, images.shape(identifier)))
 
 
-def _units(images: ImageSet) -> dict[str, str]:
+def units_of(images: ImageSet) -> dict[str, str]:
     """Map each group to its unit: groups that share an identical image are one unit.
 
     A copy under another name would otherwise stand on both sides.
@@ -131,7 +131,7 @@ def _named_groups(units: Mapping[str, str], test: Sequence[str]) -> dict[str, st
 
 def _choose_groups(images: ImageSet, options: Split, seed: int) -> dict[str, str]:
     """Return the side of each group."""
-    units = _units(images)
+    units = units_of(images)
     if options.test is not None:
         return _named_groups(units, options.test)
     strata = _strata(images, units, options.stratify)
@@ -324,7 +324,7 @@ def prepare(images: ImageSet, options: Split, seed: int, folder: Path) -> None:
         )
     by: str = options.by
     if by == "auto":
-        groups = len(set(_units(images).values()))
+        groups = len(set(units_of(images).values()))
         named = options.test is not None
         by = "group" if named or groups >= GROUPS_FOR_AUTO else "region"
     info = _info(images, options, by, seed)

@@ -47,7 +47,10 @@ _OF_MODULES = (
     ),
     ("codec", ("train_codec",)),
     ("profiles", ("measure_profiles", "compare_profiles")),
+    ("filtering", ("cut_crops", "compose_set", "train_filter")),
+    ("filtered", ("filter_images",)),
     ("detection", ("train_detector", "detect", "evaluate_detection")),
+    ("finding", ("train_finder", "find_objects")),
     (
         "studies",
         ("study_steps", "plant_artefacts", "study_artefacts", "tabulate_studies"),
