@@ -49,6 +49,10 @@ _OF_MODULES = (
     ("profiles", ("measure_profiles", "compare_profiles")),
     ("detection", ("train_detector", "detect", "evaluate_detection")),
     (
+        "filter_scores",
+        ("evaluate_filter", "evaluate_plate", "tabulate_filter", "draw_filter"),
+    ),
+    (
         "studies",
         ("study_steps", "plant_artefacts", "study_artefacts", "tabulate_studies"),
     ),
