@@ -15,32 +15,44 @@ from phantomscope.tables.headline import FEW_GROUPS
 from phantomscope.tables.instances import table_lines
 from phantomscope.tables.results import ResultRow, with_interval, write_long
 
-# What a person reads: column of the table, metric without the rule.
-SHOWN = {"f1": "F1", "precision": "precision", "recall": "recall"}
 
-
-def filtering_table(rows: Sequence[ResultRow], config: Config) -> list[dict[str, str]]:
-    """Return one line per class, method and number of training images."""
-    rule, lines = main_rule(config.filter), dict[tuple[str, str], dict[str, str]]()
-    titles = {f"{name}_{rule}": title for name, title in SHOWN.items()}
+def _titles(config: Config) -> dict[str, str]:
+    """Return the metrics that a person reads, and what their columns are called."""
+    rule = main_rule(config.filter)
+    titles = {f"f1_{rule}": "F1"}
     if config.filter.truth == "points":
         titles["f1_points_published"] = "F1 by the paper's rule"
     if config.filter.folds > 1:
         titles[f"f1_{rule}{BY_FOLD}"] = "F1, mean over folds"
-    titles["mask_iou"] = "mask IoU"
+    return titles | {
+        f"precision_{rule}": "precision", f"recall_{rule}": "recall",
+        "mask_iou": "mask IoU", "layer_psnr": "PSNR of the layer (dB)",
+    }  # fmt: skip
+
+
+def filtering_table(rows: Sequence[ResultRow], config: Config) -> list[dict[str, str]]:
+    """Return one line per class, method and number of training images."""
+    lines = dict[tuple[str, str], dict[str, str]]()
+    found = dict[tuple[str, str], dict[str, str]]()
+    titles, layer = _titles(config), ", target layer"
     for row in rows:
-        layered = row.metric == "layer_psnr" and ", target layer" in row.condition
-        title = "PSNR of the layer (dB)" if layered else titles.get(row.metric)
-        if title is None:
+        if row.metric not in titles:
             continue
-        condition = row.condition.removesuffix(", target layer")
+        if row.metric == "layer_psnr" and not row.condition.endswith(layer):
+            continue
+        condition = row.condition.removesuffix(layer)
         target, _, images = condition.partition(", ")
         start = {"objects": target, "method": TITLES[row.method]}
         if config.filter.images:
             start["training images"] = images.removesuffix(" images") or ALL
-        line = lines.setdefault((condition, row.method), start)
-        line[title] = with_interval(row)
-    return list(lines.values())
+        lines.setdefault((condition, row.method), start)
+        own = found.setdefault((condition, row.method), {})
+        own[titles[row.metric]] = with_interval(row)
+    order = [t for t in titles.values() if any(t in own for own in found.values())]
+    return [
+        line | {title: found[key].get(title, "–") for title in order}
+        for key, line in lines.items()
+    ]
 
 
 def ratio_lines(rows: Sequence[ResultRow]) -> list[tuple[str, str]]:

@@ -35,7 +35,7 @@ from phantomscope.tables.filter_scores import (
     score_of,
 )
 from phantomscope.tables.results import ResultRow
-from phantomscope.tables.translation import RowMaker, mean_of
+from phantomscope.tables.translation import NOTHING, RowMaker, mean_of
 
 COMPOSED = "composed"
 INPUT = "input"
@@ -153,6 +153,8 @@ def step_text(step: float) -> str:
 
 
 def _layer_interval(maker: FilterRows, images: pd.DataFrame) -> Interval:
+    if images.empty:
+        return NOTHING
     return bootstrap_interval(
         list(images["value"]), mean_of, groups=list(images["group"]), **maker.drawn
     )
@@ -167,12 +169,11 @@ def _layer_rows(
             continue
         for metric in ("psnr", "ssim"):
             images = one.of_images(layer, f"{metric}{suffix}")
-            if len(images):
-                condition = one.target if suffix else one.condition
-                rows.append(maker.row(
-                    f"layer_{metric}", f"{condition}, {layer} layer",
-                    method or one.method, _layer_interval(maker, images), one.source,
-                ))  # fmt: skip
+            condition = one.target if suffix else one.condition
+            rows.append(maker.row(
+                f"layer_{metric}", f"{condition}, {layer} layer",
+                method or one.method, _layer_interval(maker, images), one.source,
+            ))  # fmt: skip
     return rows
 
 
