@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from phantomscope.config.detectors import Detectors
 from phantomscope.config.layers import Compose, Crops, preset
 from phantomscope.config.option import Section, option
 
@@ -19,6 +20,8 @@ FilterMethod = Literal[
     "filter", "layers", "median", "stardist", "cellpose", "faster_rcnn", "retinanet"
 ]
 FILTERS: tuple[FilterMethod, ...] = ("filter", "layers")
+SEGMENTERS: tuple[FilterMethod, ...] = ("stardist", "cellpose")
+DETECTORS: tuple[FilterMethod, ...] = ("faster_rcnn", "retinanet")
 ALL_FILTER_METHODS: tuple[FilterMethod, ...] = get_args(FilterMethod)
 Positive = Annotated[int, Field(ge=1)]
 
@@ -146,6 +149,7 @@ class Filter(Section):
     crops: Crops = option(Crops, "How crops are cut out.")
     compose: Compose = option(Compose, "How images are composed of them.")
     objects: Objects = option(Objects, "How objects are found in a layer.")
+    detectors: Detectors = option(Detectors, "Of `faster_rcnn` and `retinanet`.")
     iou: list[float] = option(
         lambda: [0.5],
         "Of `boxes` and `masks`: least overlap (intersection over union) of a match.",
@@ -196,9 +200,9 @@ class Filter(Section):
         for method in self.methods:
             if method == "median" and self.pairs != "video":
                 raise ValueError("`median` is of the frames of videos: `pairs: video`")
-            if method in ("layers", "stardist", "cellpose") and self.pairs == "video":
+            if method in ("layers", *SEGMENTERS) and self.pairs == "video":
                 raise ValueError(f"`{method}` learns from composed images, not videos")
-            if method in ("faster_rcnn", "retinanet") and self.truth != "boxes":
+            if method in DETECTORS and self.truth != "boxes":
                 raise ValueError(f"`{method}` learns from boxes: `truth: boxes`")
         bad = [value for value in self.iou if not 0 < value < 1]
         if bad:
@@ -209,6 +213,14 @@ class Filter(Section):
     def sizes(self) -> list[str]:
         """Numbers of training images, as they stand in paths."""
         return [str(n) for n in sorted(self.images)] or ["all"]
+
+    def sizes_of(self, method: str) -> list[str]:
+        """Numbers of training images of a method: one where they are not counted.
+
+        The median learns nothing, and tools that segment learn from images composed of
+        the crops of all training images.
+        """
+        return ["all"] if method in ("median", *SEGMENTERS) else self.sizes
 
     @property
     def fold_names(self) -> list[str]:
