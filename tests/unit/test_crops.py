@@ -76,7 +76,7 @@ def test_labels_become_crops_with_their_images_split(tmp_path):
     assert set(crops.table["type"]) == {"small", "large"}
     behind = ImageSet.open(tmp_path / "behind")
     np.testing.assert_array_equal(behind.mask("b"), images.mask("b") > 0)
-    assert len(choose_crops(crops, "large", "train")) == 2
+    assert len(choose_crops(crops, "large", ["a"])) == 2
 
 
 def test_a_veto_drops_crops_and_refuses_names_that_are_not_there(tmp_path):
@@ -91,8 +91,12 @@ def test_a_veto_drops_crops_and_refuses_names_that_are_not_there(tmp_path):
     with pytest.raises(PhantomscopeError, match="no crop") as caught:
         choose_crops(crops, veto=veto)
     assert "a-0001" in caught.value.fix
-    with pytest.raises(PhantomscopeError, match="no crop is left"):
-        choose_crops(crops, kind="fibroblast")
+    with pytest.raises(PhantomscopeError, match="class 'objekt'") as caught:
+        choose_crops(crops, kind="objekt")
+    assert "did you mean `object`" in caught.value.fix
+    with pytest.raises(PhantomscopeError, match="no crop of these 1 images is left"):
+        choose_crops(crops, "object", ["c"])
+    assert len(choose_crops(crops, "object", ["a"], but=True)) == 0
 
 
 def test_from_crops_to_a_pair(tmp_path):
@@ -100,7 +104,7 @@ def test_from_crops_to_a_pair(tmp_path):
                   Crops(size_limit=300), 0)  # fmt: skip
     crops, options = ImageSet.open(tmp_path / "crops"), Compose(size=96)
     packed = [
-        pack_crops(read_pairs(choose_crops(crops, kind, "train"), 255), options)
+        pack_crops(read_pairs(choose_crops(crops, kind, ["a"]), 255), options)
         for kind in ("small", "large")
     ]
     behind = ImageSet.open(tmp_path / "behind").select(split="train")

@@ -44,6 +44,7 @@ PACKAGES = {
 OWN_COLUMNS = {
     "id", "image", "mask", "axes", "dtype", "sha256", "mask_sha256", "pixel_size",
     "pixel_unit", "target", "target_sha256", "channels", "cells", "cells_sha256",
+    "others", "others_sha256",
 }  # fmt: skip
 
 

@@ -32,9 +32,12 @@ COLUMNS = (
 TEXT_COLUMNS = frozenset({
     "id", "image", "mask", "split", "group", "axes", "pixel_unit", "dtype", "sha256",
     "mask_sha256", "parent", "stratum", "type", "limits", "truth", "annotated_planes",
-    "tracks", "target", "target_sha256", "cells", "cells_sha256", "plate", "well",
-    "compound", "cell_line", "channel_names", "control", "time_unit",
+    "tracks", "target", "target_sha256", "cells", "cells_sha256", "others",
+    "others_sha256", "plate", "well", "compound", "cell_line", "channel_names",
+    "control", "time_unit",
 })  # fmt: skip
+# Labels of a second kind, beside `mask`.
+LABELS = ("cells", "others")
 
 
 @dataclass(frozen=True)
@@ -286,6 +289,20 @@ class ImageSet:
             )
         return self._read(row, "cells")
 
+    def others(self, identifier: str) -> NDArray[Any]:
+        """Read the labels of other objects than those of `mask`, shape (Y, X).
+
+        Composed sets have them: objects of the other layer.
+        """
+        row = self.row(identifier)
+        if not row.get("others"):
+            raise PhantomscopeError(
+                f"the image {identifier!r} has no labels of other objects",
+                where=self.folder / "manifest.csv",
+                fix="give a folder that `compose-set` writes for tests",
+            )
+        return self._read(row, "others")
+
     def seen(self, channel: int, labels: str) -> ImageSet:
         """Return the same images as one channel, with one kind of labels as `mask`.
 
@@ -293,7 +310,7 @@ class ImageSet:
         ----------
         channel : int
             The channel that `image` reads.
-        labels : {"mask", "cells"}
+        labels : {"mask", "cells", "others"}
             Column of the labels; images without them have none.
         """
         table = self.table
@@ -307,8 +324,9 @@ class ImageSet:
     def without_masks(self) -> ImageSet:
         """Return the same images as if nobody had annotated them."""
         empty = {"mask": "", "mask_sha256": ""}
-        if "cells" in self.table:
-            empty |= {"cells": "", "cells_sha256": ""}
+        for name in LABELS:
+            if name in self.table:
+                empty |= {name: "", f"{name}_sha256": ""}
         return replace(self, table=self.table.assign(**empty))
 
     def verify(self) -> None:
@@ -319,12 +337,10 @@ class ImageSet:
             pairs = [(row["image"], row["sha256"], image)]
             if row["mask"]:
                 pairs.append((row["mask"], row["mask_sha256"], self.mask(identifier)))
-            if row.get("target"):
-                target = self.target(identifier)
-                pairs.append((row["target"], row["target_sha256"], target))
-            if row.get("cells"):
-                cells = self.cells(identifier)
-                pairs.append((row["cells"], row["cells_sha256"], cells))
+            pairs += [
+                (row[name], row[f"{name}_sha256"], self._read(row, name))
+                for name in ("target", *LABELS) if row.get(name)
+            ]  # fmt: skip
             for path, expected, array in pairs:
                 if pixel_hash(array) != expected:
                     raise PhantomscopeError(

@@ -93,7 +93,7 @@ def relative_to(folder: Path) -> Callable[[Row, Path], Row]:
 
     def edit(row: Row, manifest: Path) -> Row:
         prefix = os.path.relpath(manifest.parent, folder)
-        for name in ("image", "mask", "target", "tracks", "cells"):
+        for name in ("image", "mask", "target", "tracks", "cells", "others"):
             if row.get(name):
                 row[name] = os.path.normpath(f"{prefix}/{row[name]}")
         return row

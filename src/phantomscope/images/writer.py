@@ -123,14 +123,15 @@ class ImageSetWriter:
         channels: int = 1,
         target: NDArray[Any] | None = None,
         cells: NDArray[Any] | None = None,
+        others: NDArray[Any] | None = None,
         **columns: Any,
     ) -> None:
         """Write one image and its labels, and note its row.
 
         The image is ([Z,] Y, X), or with several `channels` (C, [Z,] Y, X).
         `pixel_size` is in um, one number or (z, y, x). `target` is what the image is
-        to become, `cells` are labels of whole cells where `mask` has their nuclei, all
-        of its size.
+        to become, `cells` are labels of whole cells where `mask` has their nuclei,
+        `others` labels of objects that are not those of `mask`, all of its size.
         """
         shape = image.shape[1:] if channels > 1 else image.shape
         row = self._row(identifier, shape, str(image.dtype), pixel_size) | {
@@ -145,7 +146,7 @@ class ImageSetWriter:
         write_ome_tiff(self.partial / row["image"], image, **{**how, **several})
         for column, folder, array in (
             ("mask", "labels", mask), ("target", "targets", target),
-            ("cells", "cells", cells),
+            ("cells", "cells", cells), ("others", "others", others),
         ):  # fmt: skip
             if array is not None:
                 row[column] = f"{folder}/{identifier}.ome.tif"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from phantomscope.simulate.crop_find import (
 )
 
 Mask = NDArray[np.bool_]
+# What crops and backgrounds have of their image: sides and folds are found by these.
+KEPT = ("split", "group", "fold", "well", "site", "control")
 
 
 def cut_image(
@@ -96,10 +98,10 @@ def extract_crops(
     crops : Path
         New set: the image of each crop is as it was, its mask is 1 in the object.
         Columns: `parent` (id of its image), `type` (class), `focus`, `area` (px), `y`,
-        `x` (place in the image); `split` and `group` are those of the image, so that
-        a split by image stays one.
+        `x` (place in the image); `KEPT` are those of the image, so that a split by
+        image stays one.
     backgrounds : Path
-        New set: the images, whose masks are 1 where objects are.
+        New set: the images by their ids, whose masks are 1 where objects are.
     options : Crops
         The recipe.
     seed : int
@@ -136,7 +138,7 @@ def extract_crops(
                 boxes=own if options.recipe == "boxes" else None,
                 rng=generator(seed, "squares", identifier),
             )  # fmt: skip
-            shared = {name: row[name] for name in ("split", "group")}
+            shared = {name: row[name] for name in KEPT if name in row}
             kept = [cut for cut in found if cut.clean]
             for number, cut in enumerate(kept):
                 _add(writer, f"{identifier}-{number:04d}", cut, identifier, shared)
@@ -189,27 +191,52 @@ def read_veto(path: Path, crops: ImageSet) -> set[str]:
 
 
 def choose_crops(
-    crops: ImageSet, kind: str | None = None, split: str | None = None,
-    veto: Path | None = None,
+    crops: ImageSet, kind: str | None = None, parents: Collection[str] | None = None,
+    veto: Path | None = None, *, but: bool = False,
 ) -> ImageSet:  # fmt: skip
-    """Return the crops of a class and a split, without those of a veto."""
-    chosen = crops
+    """Return the crops of a class and of some images, without those of a veto.
+
+    Parameters
+    ----------
+    crops : ImageSet
+        Of `extract_crops`.
+    kind : str, optional
+        The class.
+    parents : collection of str, optional
+        Ids of the images whose crops are taken.
+    veto : Path, optional
+        See `read_veto`.
+    but : bool
+        Take all classes but this one; there may be none then.
+
+    Raises
+    ------
+    PhantomscopeError
+        If there is no such class, or no crop is left.
+    """
+    table, kinds = crops.table, sorted(set(crops.table["type"]))
+    keep = np.ones(len(table), bool)
     if veto is not None:
-        dropped = read_veto(veto, crops)
-        keep = [name for name in crops.ids if name not in dropped]
-        chosen = ImageSet(crops.folder, crops.table.loc[keep], crops.info)
+        keep &= ~table["id"].isin(read_veto(veto, crops)).to_numpy()
     if kind is not None:
-        chosen = chosen.select(type=kind)
-    if split is not None:
-        chosen = chosen.select(split=split)
-    if not len(chosen):
-        kinds = ", ".join(sorted(set(crops.table["type"])))
+        if kind not in kinds:
+            raise PhantomscopeError(
+                f"no crop is of the class {kind!r}",
+                where="filter.targets",
+                fix=suggestion(kind, kinds),
+            )
+        keep &= ((table["type"] == kind) != but).to_numpy()
+    if parents is not None:
+        keep &= table["parent"].isin(list(parents)).to_numpy()
+    if not keep.any() and not but:
+        where = "" if parents is None else f" of these {len(parents)} images"
         raise PhantomscopeError(
-            f"no crop is left of {len(crops)} (class {kind!r}, split {split!r})",
+            f"no crop{where} is left of {len(crops)} (class {kind!r})",
             where=crops.folder,
-            fix=f"there are the classes {kinds}; is the veto too long?",
+            fix=f"there are the classes {', '.join(kinds)}; is the veto too long, or "
+            "are there too few images on this side?",
         )
-    return chosen
+    return ImageSet(crops.folder, table[keep], crops.info)
 
 
 def read_pairs(
