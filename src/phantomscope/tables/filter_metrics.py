@@ -60,6 +60,8 @@ MASKS = {
     "intensities from 0 to 1; mean over images.",
     "layer_ssim": "Structural similarity of a layer with the true one; mean over "
     "images.",
+    "f1_observers_low": "F1 of one person's marks by those of another, lowest.",
+    "f1_observers_high": "The same, highest.",
     "n_crops": "Crops of the class that were cut out.",
 }
 
