@@ -83,12 +83,23 @@ class DiffusionModel:
         spec = self.network.spec
         return spec.inputs - spec.outputs - self.noise_channel
 
+    @property
+    def shown(self) -> bool:
+        """Whether the network sees the condition beside the state.
+
+        Where a process ends at its condition, the state may be all that it sees.
+        """
+        return self.conditions > 0 or not self.process.shifts
+
     def check_condition(self, channels: int) -> None:
         """Raise an error unless so many channels of a condition are what it needs."""
-        if channels != self.conditions:
+        needed = self.conditions if self.shown else self.channels
+        if channels != needed:
+            use = "see {} channels beside the image" if self.shown else (
+                "start from {} channels"
+            )  # fmt: skip
             raise PhantomscopeError(
-                f"this model was trained to see {self.conditions} channels beside the "
-                f"image, {channels} are given",
+                f"this model was trained to {use.format(needed)}, {channels} are given",
                 fix="use a model of the same `condition.kind`",
             )
 

@@ -17,7 +17,7 @@ ErrorName = Literal["mse", "mae", "smooth_l1"]
 LossWeight = Literal["uniform", "min_snr", "bound"]
 WHOLE = slice(None)
 
-_ERRORS = {
+ERRORS = {
     "mse": functional.mse_loss,
     "mae": functional.l1_loss,
     "smooth_l1": functional.smooth_l1_loss,
@@ -149,8 +149,8 @@ class Denoising:
     def loss(self, output: Tensor, t: Tensor, target: Tensor) -> Tensor:
         """Mean error, weighted by the time."""
         if self.weighting == "uniform":
-            return _ERRORS[self.error](output, target)
-        each = _ERRORS[self.error](output, target, reduction="none")
+            return ERRORS[self.error](output, target)
+        each = ERRORS[self.error](output, target, reduction="none")
         weights = of_times(loss_weights(self.process, self.weighting), t, output)
         return (weights * each.flatten(1).mean(dim=1)).mean()
 

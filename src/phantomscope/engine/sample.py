@@ -392,7 +392,7 @@ class Sampler:
                     image.identifier, "channel", tiles, side, t, channels=1
                 )
             )
-        if condition is not None:
+        if condition is not None and self.model.shown:
             inputs.append(condition)
         times = torch.full((len(x),), t, device=x.device)
         return self.evaluate(torch.cat(inputs, dim=1), times)

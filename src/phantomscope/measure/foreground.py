@@ -16,6 +16,7 @@ from skimage import measure
 from skimage.filters import threshold_otsu
 from skimage.segmentation import watershed
 
+from phantomscope.config.filtering import Objects
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.labels import compact_labels
 
@@ -119,10 +120,11 @@ def bounding_boxes(labels: Labels) -> NDArray[np.float64]:
     return np.array(found, np.float64).reshape(-1, 4)
 
 
-def layer_boxes(
-    layer: NDArray[Any], *, closing: int = 5, least: float = 300.0
-) -> NDArray[np.float64]:
-    """Boxes of the objects of a layer: the rule for BBBC042.
+def outlined_objects(
+    layer: NDArray[Any], *, closing: int = 5, least: float = 300.0,
+    most: float | None = None,
+) -> Labels:  # fmt: skip
+    """Objects of a layer whose boxes are asked for: the rule for BBBC042.
 
     Otsu (which finds the same whatever the scale), closing, outer outlines by area.
 
@@ -132,17 +134,25 @@ def layer_boxes(
         What the network kept, bright on dark.
     closing : int
         Side of the disc (px).
-    least : float
-        Area within the outer outline (px); here of pixels, holes filled.
+    least, most : float
+        Area within the outer outline (px); here of pixels, holes filled. As published,
+        objects are larger than `least`.
 
     Returns
     -------
-    ndarray, shape (n, 4)
-        (y1, x1, y2, x2), px.
+    ndarray, shape (Y, X)
+        Labels, uint16 or uint32.
     """
     mask = ndimage.binary_fill_holes(closed(otsu_mask(layer), closing))
     labels, _ = ndimage.label(mask, np.ones((3, 3)))
-    return bounding_boxes(by_area(labels, least + 1e-9))
+    return by_area(labels, least + 1e-9, most)
+
+
+def layer_boxes(
+    layer: NDArray[Any], *, closing: int = 5, least: float = 300.0
+) -> NDArray[np.float64]:
+    """Boxes (y1, x1, y2, x2) of `outlined_objects`, px, shape (n, 4)."""
+    return bounding_boxes(outlined_objects(layer, closing=closing, least=least))
 
 
 def removed_objects(
@@ -166,6 +176,62 @@ def removed_objects(
         )
     found: Mask = np.asarray(output, np.float64) - np.asarray(image, np.float64) > step
     return found
+
+
+def median_scene(frames: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the median of the frames of a video: what does not move.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (T, Y, X)
+        Of one camera that stands still.
+
+    Returns
+    -------
+    ndarray, shape (Y, X)
+        float32.
+    """
+    if np.ndim(frames) != 3 or not len(frames):
+        raise PhantomscopeError(
+            f"frames of shape {np.shape(frames)} are no video",
+            fix="give some frames of one size, shape (T, Y, X)",
+        )
+    scene: NDArray[np.float32] = np.median(frames, axis=0).astype(np.float32)
+    return scene
+
+
+def find_objects(
+    layer: NDArray[Any], image: NDArray[Any], scene: NDArray[Any], rule: Objects
+) -> Labels:
+    """Find the objects of a layer that was told apart.
+
+    Parameters
+    ----------
+    layer : ndarray, shape (Y, X)
+        Target layer, objects bright.
+    image, scene : ndarray, shape (Y, X)
+        The image, and what is left of it without targets; for the rule ``removed``.
+    rule : Objects
+        Which rule, and its sizes.
+
+    Returns
+    -------
+    ndarray, shape (Y, X)
+        Labels, uint16 or uint32.
+    """
+    least, most = rule.min_area, rule.max_area
+    if rule.rule == "split":
+        return split_objects(
+            layer, opening=rule.opening, passes=rule.opening_passes,
+            window=rule.window, least=least, most=most,
+        )  # fmt: skip
+    if rule.rule == "boxes":
+        return outlined_objects(layer, closing=rule.closing, least=least, most=most)
+    if rule.rule == "removed":
+        mask = removed_objects(image, scene, step=rule.step)
+    else:
+        mask = otsu_mask(layer)
+    return by_area(ndimage.label(mask, np.ones((3, 3)))[0], least, most)
 
 
 def object_table(labels: Labels) -> pd.DataFrame:

@@ -1,0 +1,199 @@
+"""Training on pairs of images that share a layer, and on layers that are known.
+
+Javer & Rittscher 2019 (arXiv 1909.00691): a network that is to predict one image of a
+pair from the other can predict no more than what both have in common. In the terms of
+`process` that is regression in one step, from the image that is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from phantomscope.engine.objective import ERRORS, WHOLE, ErrorName, Items
+from phantomscope.engine.patches import PatchSource
+from phantomscope.errors import PhantomscopeError
+from phantomscope.images.imageset import ImageSet
+from phantomscope.images.light import Light
+from phantomscope.images.noise import generator
+from phantomscope.images.normalise import unit_to_network
+from phantomscope.simulate.compose import Compositor, in_threads
+
+Float = NDArray[np.float32]
+# Layers of an image: target, other, background.
+LAYERS = 3
+
+
+@dataclass(frozen=True)
+class Separating:
+    """Predict from an image what it shares with another one, or its layers.
+
+    The last channel of each patch is what the network sees, once for each channel that
+    it predicts: the start state of regression is the condition itself, so nothing is
+    shown beside it.
+
+    Attributes
+    ----------
+    error : {"mse", "mae", "smooth_l1"}
+        Of what the network predicts.
+    light : Light, optional
+        How layers make an image. Without it they are not composed.
+    consistency : float
+        Weight of the error of the composed layers, compared with what is seen.
+    """
+
+    error: ErrorName = "mse"
+    light: Light | None = None
+    consistency: float = 0.0
+
+    def draw(self, x0: Tensor, rng: torch.Generator, part: slice = WHOLE) -> Items:
+        """Divide patches into what is seen and what is wanted; nothing is random."""
+        wanted, seen = x0[part, :-1], x0[part, -1:]
+        x = seen.expand(-1, wanted.shape[1], *seen.shape[2:]).contiguous()
+        target = wanted if self.light is None else x0[part]
+        return x, torch.ones(len(x), dtype=torch.long), target
+
+    def loss(self, output: Tensor, t: Tensor, target: Tensor) -> Tensor:
+        """Mean error, and that of the composed layers."""
+        error = ERRORS[self.error]
+        if self.light is None:
+            return error(output, target)
+        wanted, seen = target[:, :-1], target[:, -1:]
+        units = (output + 1) / 2
+        joined = self.light.join([units[:, n : n + 1] for n in range(units.shape[1])])
+        return error(output, wanted) + self.consistency * error(2 * joined - 1, seen)
+
+
+@dataclass(frozen=True, eq=False)
+class ComposedPairs:
+    """Composed pairs: the second image is wanted, the first is seen.
+
+    Attributes
+    ----------
+    compositor : Compositor
+        Composes them, each by its number alone.
+    epoch : int
+        Pairs after which they repeat; 0: never.
+    threads : int
+        Of no effect on the result.
+    """
+
+    compositor: Compositor
+    epoch: int = 0
+    threads: int = 1
+
+    def batch(self, step: int, size: int) -> Float:
+        """Return the pairs of one optimiser step, network values (size, 2, Y, X)."""
+        pairs = self.compositor.batch(step, size, self.threads, self.epoch)
+        pairs *= 2
+        pairs -= 1
+        return pairs[:, ::-1].copy()
+
+
+@dataclass(frozen=True, eq=False)
+class ComposedLayers:
+    """Composed images with their layers: these are wanted, the image is seen.
+
+    Both images of a pair are used. For `light` see `Separating`, for the rest
+    `ComposedPairs`.
+    """
+
+    compositor: Compositor
+    light: Light
+    epoch: int = 0
+    threads: int = 1
+
+    def batch(self, step: int, size: int) -> Float:
+        """Return images of one optimiser step, network values (size, 4, Y, X)."""
+        numbers = np.arange(step * size, (step + 1) * size)
+        if self.epoch:
+            numbers %= 2 * self.epoch
+        pairs, of_pair = np.unique(numbers // 2, return_inverse=True)
+        side = self.compositor.options.size
+        made = np.empty((len(pairs), 2, 1 + LAYERS, side, side), np.float32)
+        in_threads(self.compositor.layered, pairs.tolist(), made, self.threads)
+        chosen = made[of_pair, numbers % 2]
+        units = self.light.layers_to_unit(chosen[:, 1:])
+        return unit_to_network(np.concatenate([units, chosen[:, :1]], axis=1), "linear")
+
+
+class FramePairs:
+    """Two frames of a video: what moved is not in both.
+
+    Parameters
+    ----------
+    images : ImageSet
+        Frames: `group` is the video, `frame` counts.
+    lag : int
+        Frames between the two.
+    light : Light
+        What intensities mean.
+    patch : sequence of int
+        Size of a patch, (Y, X), in px; the same place of both.
+    seed : int
+        Seed of the experiment.
+    augment : bool
+        Turn and flip both alike.
+    symmetries : {"all", "flip"}
+        See `PatchSource`.
+    memory : int
+        Bytes of frames to keep.
+
+    Raises
+    ------
+    PhantomscopeError
+        If no two frames are so far apart, or frames of a video differ in size.
+    """
+
+    def __init__(
+        self, images: ImageSet, lag: int, light: Light, patch: Sequence[int],
+        seed: int, *, augment: bool = True, symmetries: str = "all",
+        memory: int = 4 << 30,
+    ) -> None:  # fmt: skip
+        table = images.having("frame", "group").table
+        key = list(zip(table["group"], table["frame"].astype(int), strict=True))
+        name = pd.Series(table["id"].to_numpy(), pd.MultiIndex.from_tuples(key))
+        self.later = {
+            first: str(name[group, frame + lag])
+            for (group, frame), first in name.items()
+            if (group, frame + lag) in name.index
+        }
+        if not self.later:
+            raise PhantomscopeError(
+                f"no two frames of {len(images)} are {lag} apart",
+                where=images.folder / "manifest.csv",
+                fix="use a smaller `filter.lag`, or more frames of each video",
+            )
+        for first, second in self.later.items():
+            if images.shape(first) != images.shape(second):
+                raise PhantomscopeError(
+                    f"the frames {first!r} and {second!r} differ in size",
+                    where=images.folder / "manifest.csv",
+                    fix="give each video a `group` of its own",
+                )
+        self.images, self.light, self.seed = images, light, seed
+        keep = table["id"].isin(list(self.later))
+        firsts = ImageSet(images.folder, table[keep], images.info)
+        self.patches = PatchSource(
+            firsts, None, patch, seed, augment=augment,
+            symmetries="flip" if symmetries == "flip" else "all", memory=memory,
+            read=self._both,
+        )  # fmt: skip
+
+    def _both(self, identifier: str) -> Float:
+        """Read a frame and the one after it as they are stored: a quarter of floats."""
+        frames = [self.images.image(i) for i in (identifier, self.later[identifier])]
+        return np.stack(frames)
+
+    def batch(self, step: int, size: int) -> Float:
+        """Return pairs of one optimiser step in any order, (size, 2, Y, X)."""
+        pairs = self.patches.batch(step, size)
+        swapped = generator(self.seed, "order", step).random(size) < 0.5
+        pairs[swapped] = pairs[swapped][:, ::-1]
+        return unit_to_network(self.light.to_unit(pairs), "linear")
