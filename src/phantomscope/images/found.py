@@ -32,9 +32,7 @@ def tested_unit(options: Filter, images: ImageSet, name: str) -> Array:
     """Return a tested image from 0 to 1, as a filter sees it, shape (Y, X)."""
     if options.truth == "layers":
         return true_layers(options, images, name)["image"]
-    return light_of(options).to_unit(
-        images.image(name), options.scale.test_percentile
-    )
+    return light_of(options).to_unit(images.image(name), options.scale.test_percentile)
 
 
 def true_layers(options: Filter, images: ImageSet, name: str) -> dict[str, Array]:
@@ -81,8 +79,8 @@ def _taken(options: Filter, image: Array, scene: Array) -> Array:
 
     Of dark objects it is what the scene has more.
     """
-    if options.objects.rule == "removed" or options.crops.dark:
-        dark: Array = np.clip(scene - image, 0, 1)
-        return dark
-    found: Array = np.asarray(light_of(options).without(image, scene))
+    light, dark = light_of(options), options.crops.dark
+    dark = dark or options.objects.rule == "removed"
+    pair = (scene, image) if dark and light.mode != "multiply" else (image, scene)
+    found: Array = np.asarray(light.without(*pair))
     return found

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from phantomscope.acquire.folds import tested_images
 from phantomscope.config.filtering import Filter
 from phantomscope.config.model import Config
-from phantomscope.engine.pairs import from_stored
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.annotations import BOXES, POINTS, read_annotations
 from phantomscope.images.files import write_text
+from phantomscope.images.found import SCENE, kept_layers, tested_unit, true_layers
 from phantomscope.images.imageset import ImageSet
 from phantomscope.measure.assay import sum_by_well
 from phantomscope.measure.detection import match_boxes, match_points, points_in_objects
@@ -91,18 +91,6 @@ class Known:
             return by_area(labels, float(limit or 0))
         # An area is a whole number of pixels.
         return by_area(labels, 1, float(np.ceil(limit or 0)) - 1)
-
-    def layers(self, name: str) -> dict[str, Array]:
-        """Return the layers of a composed image, from 0 to 1, and the image itself."""
-        values = (from_stored(self.images.channels(name)) + 1) / 2
-        found: dict[str, Array] = dict(
-            zip(("image", "target", "other", "background"), values, strict=True)
-        )
-        if self.options.compose.mode == "multiply":
-            scene = found["other"] * found["background"]
-        else:
-            scene = np.clip(found["other"] + found["background"], 0, 1)
-        return found | {"scene": scene}
 
 
 def _known(config: Config, tested: Path, target: str, fold: int) -> Known:
@@ -209,31 +197,6 @@ def _shared(truth: Array, found: Array) -> Row:
     }  # fmt: skip
 
 
-def kept_layers(found: ImageSet, name: str, image: Array) -> dict[str, Array]:
-    """Return the layers that a method gives of an image, from 0 to 1, by their names.
-
-    Of one that gives the scene, without the target, that and the ``target``: by how
-    much they differ. Empty for a method that gives none.
-
-    Parameters
-    ----------
-    found : ImageSet
-        Images with a column `layer`: ``none``, ``target``, ``scene`` or ``all``.
-    name : str
-        Id.
-    image : ndarray, shape (Y, X)
-        The tested image, from 0 to 1.
-    """
-    kind = str(found.row(name).get("layer", "none"))
-    if kind == "none":
-        return {}
-    values = found.channels(name).astype(np.float32)
-    if kind == "scene":
-        return {"scene": values[0], "target": np.abs(image - values[0])}
-    names = ("target", "other", "background") if kind == "all" else ("target",)
-    return dict(zip(names, values, strict=True))
-
-
 def layer_rows(known: Known, found: ImageSet, name: str) -> list[Row]:
     """Compare the layers of an image with the true ones, and so the image itself.
 
@@ -243,29 +206,16 @@ def layer_rows(known: Known, found: ImageSet, name: str) -> list[Row]:
         `PIXELS`: PSNR (dB, data range 1) and SSIM of each layer that the method
         gives, and those of the image as it was (``psnr_input``, ``ssim_input``).
     """
-    true = known.layers(name)
+    true = true_layers(known.options, known.images, name)
+    kept = kept_layers(known.options, found, name, true["image"])
     rows = []
-    for layer, values in kept_layers(found, name, true["image"]).items():
+    for layer, values in kept.items():
         row: Row = {"layer": layer}
         for kind, one in (("", values), ("_input", true["image"])):
             row[f"psnr{kind}"] = psnr(true[layer], one, 1.0)
             row[f"ssim{kind}"] = ssim(true[layer], one, 1.0)
         rows.append(row)
     return rows
-
-
-def tested_unit(options: Filter, images: ImageSet, name: str) -> Array:
-    """Return a tested image from 0 to 1, as the filter sees it, shape (Y, X)."""
-    if options.truth == "layers":
-        composed: Array = (from_stored(images.channels(name)[0]) + 1) / 2
-        return composed
-    image = images.image(name).astype(np.float32)
-    percentile = options.scale.test_percentile
-    whole = options.scale.divisor
-    if percentile is not None:
-        whole = float(np.percentile(image, percentile))
-    unit: Array = np.clip(image / np.float32(whole or 1.0), 0, 1)
-    return unit
 
 
 def curve_rows(known: Known, found: ImageSet, name: str) -> list[Row]:
@@ -275,7 +225,7 @@ def curve_rows(known: Known, found: ImageSet, name: str) -> list[Row]:
     a method that gives no scene.
     """
     image = tested_unit(known.options, known.images, name)
-    scene = kept_layers(found, name, image).get("scene")
+    scene = kept_layers(known.options, found, name, image).get(SCENE)
     if scene is None:
         return []
     truth = known.labels(name) > 0
