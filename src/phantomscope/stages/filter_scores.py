@@ -17,7 +17,6 @@ from phantomscope.config.model import Config
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.annotations import BOXES, POINTS, read_annotations
 from phantomscope.images.files import write_text
-from phantomscope.images.found import SCENE, kept_layers, tested_unit, true_layers
 from phantomscope.images.imageset import ImageSet
 from phantomscope.measure.assay import sum_by_well
 from phantomscope.measure.detection import match_boxes, match_points, points_in_objects
@@ -26,6 +25,13 @@ from phantomscope.measure.foreground import (
     by_area,
     object_table,
     removed_objects,
+)
+from phantomscope.measure.found import (
+    SCENE,
+    found_boxes,
+    kept_layers,
+    tested_unit,
+    true_layers,
 )
 from phantomscope.measure.image import psnr, ssim
 from phantomscope.measure.matching import match_at
@@ -129,19 +135,6 @@ def _row(rule: str, threshold: float, counts: Any) -> Row:
     return dict(zip(OBJECTS, values, strict=True))
 
 
-def found_boxes(found: ImageSet, name: str, labels: Array) -> Array:
-    """Return the found boxes (y1, x1, y2, x2) of an image, shape (n, 4).
-
-    Of a method that gives boxes its own; else those of its objects.
-    """
-    if not (found.folder / BOXES).exists():
-        return bounding_boxes(labels)
-    table = read_annotations(found, BOXES)
-    own = table.loc[table["id"] == name, ["y1", "x1", "y2", "x2"]]
-    boxes: Array = own.to_numpy(float)
-    return boxes
-
-
 def object_rows(known: Known, found: ImageSet, name: str) -> list[Row]:
     """Compare the found objects of an image with the true ones, by every rule.
 
@@ -178,7 +171,7 @@ def object_rows(known: Known, found: ImageSet, name: str) -> list[Row]:
         else:
             large = by_area(known.labels(name), options.objects.min_area)
             true = bounding_boxes(large)
-        boxes = found_boxes(found, name, labels)
+        boxes = found_boxes(found, name)
         rows = [
             _row("boxes", m.threshold, m)
             for m in match_boxes(true, boxes, options.iou)

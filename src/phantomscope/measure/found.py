@@ -1,4 +1,4 @@
-"""Tested images of semantic filtering, their true layers, and those that were kept."""
+"""Tested images of semantic filtering, their true layers, and what methods found."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phantomscope.config.filtering import Filter
+from phantomscope.images.annotations import BOXES, read_annotations
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.light import Light
+from phantomscope.measure.foreground import bounding_boxes
 
 Array = NDArray[Any]
 NONE, TARGET, SCENE, ALL = "none", "target", "scene", "all"
@@ -84,3 +86,16 @@ def _taken(options: Filter, image: Array, scene: Array) -> Array:
     pair = (scene, image) if dark and light.mode != "multiply" else (image, scene)
     found: Array = np.asarray(light.without(*pair))
     return found
+
+
+def found_boxes(found: ImageSet, name: str) -> Array:
+    """Return the boxes (y1, x1, y2, x2) of what was found in an image, shape (n, 4).
+
+    Of a method that gives boxes its own; else those of its objects.
+    """
+    if not (found.folder / BOXES).exists():
+        return bounding_boxes(found.mask(name))
+    table = read_annotations(found, BOXES)
+    own = table.loc[table["id"] == name, ["y1", "x1", "y2", "x2"]]
+    boxes: Array = own.to_numpy(float)
+    return boxes
