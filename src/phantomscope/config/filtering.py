@@ -30,7 +30,11 @@ class Scale(Section):
     """How intensities become numbers from 0 to 1."""
 
     divisor: float = option(
-        255.0, "Intensity that becomes 1.", paper="255; 65535 (microglia)", gt=0
+        255.0,
+        "Intensity that becomes 1. Of no effect with `compose.log_limits`, which are "
+        "intensities themselves.",
+        paper="255",
+        gt=0,
     )
     test_percentile: float | None = option(
         None,
@@ -204,6 +208,18 @@ class Filter(Section):
                 raise ValueError(f"`{method}` learns from composed images, not videos")
             if method in DETECTORS and self.truth != "boxes":
                 raise ValueError(f"`{method}` learns from boxes: `truth: boxes`")
+        share, composed = self.compose.share, self.pairs == "composed"
+        if self.objects.rule == "removed" and share != "scene":
+            raise ValueError(
+                "`objects.rule: removed` compares with the image without its targets: "
+                "`compose.share: scene`"
+            )
+        limits = self.compose.limits
+        if composed and self.compose.log_limits is None and limits != [0, 1]:
+            raise ValueError(
+                f"`compose.limits` ({limits}) are 0 and 1 here, since `scale.divisor` "
+                "becomes 1; only with `log_limits` they are intensities"
+            )
         bad = [value for value in self.iou if not 0 < value < 1]
         if bad:
             raise ValueError(f"`iou` is above 0 and below 1: {bad}")

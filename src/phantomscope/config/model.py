@@ -143,6 +143,23 @@ class Config(Section):
         content["start"] = {"value": 1}  # of no matter: no sketch is noised
         return make_config(content, f"translate.overrides.{method}")
 
+    @property
+    def of_filter(self) -> Config:
+        """The config with which semantic filtering runs: regression in one step.
+
+        Composed images are seen as a whole, whatever `train.patch` is.
+        """
+        # It imports this module.
+        from phantomscope.config.load import make_config
+
+        content = self.model_dump(mode="json")
+        for name, values in METHODS["unet"].items():
+            content[name].update(values)
+        content["start"] = {"value": 1}  # of no matter: no sketch is noised
+        if self.filter.pairs == "composed":
+            content["train"]["patch"] = self.filter.compose.size
+        return make_config(content, "filter")
+
     def check_study(self) -> None:
         """Check that residual diffusion can take the steps that are studied.
 

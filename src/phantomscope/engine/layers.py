@@ -28,6 +28,8 @@ from phantomscope.simulate.compose import Compositor, in_threads
 Float = NDArray[np.float32]
 # Layers of an image: target, other, background.
 LAYERS = 3
+# Pairs from which the light is measured that training adds.
+MEASURED = 64
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,45 @@ class ComposedLayers:
         chosen = made[of_pair, numbers % 2]
         units = self.light.layers_to_unit(chosen[:, 1:])
         return unit_to_network(np.concatenate([units, chosen[:, :1]], axis=1), "linear")
+
+
+def steady_light(
+    compositor: Compositor, light: Light, error: ErrorName
+) -> float | None:
+    """Return what training on pairs adds to what they share.
+
+    Where nothing is shared, the best prediction is the mean (for the mean absolute
+    error the median) of what is drawn anew: light of others and background where no
+    target is, or that of all targets.
+
+    Returns
+    -------
+    float or None
+        From 0 to 1, see `Light`. None: it is no constant (scenes that are shared, in
+        the logarithm or where targets cover them).
+
+    Raises
+    ------
+    PhantomscopeError
+        If targets leave nothing free.
+    """
+    options = compositor.options
+    scene = options.share == "scene"
+    if scene and (light.log_limits or light.mode == "blend"):
+        return None
+    found = []
+    for number in range(MEASURED):
+        made = compositor.layered(number)
+        image, target = made[:, 0], made[:, 1]
+        found.append(np.ravel(target) if scene else image[target == light.empty])
+    values = np.concatenate(found)
+    if not values.size:
+        raise PhantomscopeError(
+            "targets cover all of each composed image",
+            where="filter.compose.targets",
+            fix="compose fewer of them, or larger images (`filter.compose.size`)",
+        )
+    return float(np.median(values) if error == "mae" else np.mean(values))
 
 
 class FramePairs:

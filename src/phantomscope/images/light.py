@@ -139,3 +139,61 @@ class Light:
             raise ValueError("these intensities have no logarithm")
         low, high = self.log_limits
         return math.log1p(low), math.log1p(high)
+
+
+@dataclass(frozen=True, eq=False)
+class Parted:
+    """An image told apart; all from 0 to 1.
+
+    Attributes
+    ----------
+    kept : ndarray, shape (C, Y, X)
+        What the method gives.
+    layer : ndarray, shape (Y, X)
+        Target layer, objects bright.
+    scene : ndarray, shape (Y, X)
+        The image without it.
+    """
+
+    kept: Float
+    layer: Float
+    scene: Float
+
+
+def part_image(
+    image: Float, output: Float, light: Light, share: str, *,
+    level: float | None = None, dark: bool = False,
+) -> Parted:  # fmt: skip
+    """Tell the target layer and the scene from what a network gave.
+
+    Parameters
+    ----------
+    image : ndarray, shape (Y, X)
+        What the network saw, 0 to 1.
+    output : ndarray, shape (C, Y, X)
+        What it gave, 0 to 1: what pairs share, or with three channels the layers.
+    light : Light
+        How layers make an image.
+    share : {"target", "scene"}
+        What pairs share.
+    level : float, optional
+        Light that the network adds to what pairs share; it is taken off.
+    dark : bool
+        Where pairs share the scene: targets are darker than it.
+    """
+    output = np.clip(output, 0, 1)
+    if len(output) > 1:
+        target, scene = output[0], light.join(list(output[1:]))
+        return Parted(output, _bright(target, light), scene)
+    kept = output[0]
+    if level is not None:
+        kept = light.without(kept, np.full_like(kept, level))
+    if share == "target":
+        return Parted(kept[None], _bright(kept, light), light.without(image, kept))
+    pair = (kept, image) if dark and light.mode != "multiply" else (image, kept)
+    return Parted(kept[None], _bright(light.without(*pair), light), kept)
+
+
+def _bright(target: Float, light: Light) -> Float:
+    """Turn a layer that lets light through into one that takes it."""
+    return np.asarray(1 - target if light.mode == "multiply" else target, np.float32)

@@ -47,6 +47,8 @@ _OF_MODULES = (
     ),
     ("codec", ("train_codec",)),
     ("profiles", ("measure_profiles", "compare_profiles")),
+    ("filtering", ("cut_crops", "compose_set", "train_filter")),
+    ("filtered", ("filter_images",)),
     ("detection", ("train_detector", "detect", "evaluate_detection")),
     (
         "filter_scores",
