@@ -12,7 +12,10 @@ Time = Annotated[int, Field(ge=1)]
 Bins = Annotated[int, Field(ge=2, le=65536)]
 Sampling = Literal["own", "ancestral"]
 # The organisms of the papers, by the keys of their published values.
-Organism = Literal["", "ath", "ce", "tric", "gowt1", "hela", "mt", "mito", "jump"]
+Organism = Literal[
+    "", "ath", "ce", "tric", "gowt1", "hela", "mt", "mito", "jump", "worms", "bbbc026",
+    "bbbc042", "microglia", "nuclei",
+]  # fmt: skip
 MAIN_BINS = 256
 
 
@@ -24,8 +27,10 @@ class Appearance(Section):
         "Which organism of a paper these images show, or stand in for. Of Eschweiler & "
         "Stegmaier: A. thaliana, C. elegans, T. castaneum, GOWT1 mouse stem cells, "
         "HeLa; of Saguy et al.: microtubules (`mt`), mitochondria (`mito`); of "
-        "CellResDM: Cell Painting plates (`jump`). Their published values are put "
-        "beside ours.",
+        "CellResDM: Cell Painting plates (`jump`); of Javer & Rittscher: videos of "
+        "C. elegans (`worms`), hepatocytes and fibroblasts (`bbbc026`), astrocytes "
+        "(`bbbc042`), microglia, and `nuclei`, which the paper does not have. Their "
+        "published values are put beside ours.",
     )
     data_kind: Literal["real", "stand-in", "simulated"] = option(
         "stand-in",

@@ -76,6 +76,17 @@ PAPERS = {
         {"jump": "Cell Painting, A549 and U2OS"},
         {"jump": "cpg0000-jump-pilot/source_4/2020_11_04_CPJUMP1"},
     ),
+    "semantic_filtering": Description(
+        "Javer & Rittscher 2019",
+        ("worms", "bbbc026", "bbbc042", "learning_curve", "layers"),
+        ("fig1", "fig2", "fig3", "fig4", "fig5"),
+        {"worms": "C. elegans, videos", "bbbc026": "hepatocytes and fibroblasts",
+         "bbbc042": "astrocytes", "microglia": "microglia", "nuclei": "nuclei"},
+        # Videos and microglia of the paper have no public name: who has them says so.
+        # Nuclei are none of the paper's.
+        {"worms": "", "bbbc026": "bbbc026", "bbbc042": "bbbc042", "microglia": "",
+         "nuclei": "not in the paper"},
+    ),
 }  # fmt: skip
 
 

@@ -52,6 +52,10 @@ _OF_MODULES = (
     ("detection", ("train_detector", "detect", "evaluate_detection")),
     ("finding", ("train_finder", "find_objects")),
     (
+        "filter_scores",
+        ("evaluate_filter", "evaluate_plate", "tabulate_filter", "draw_filter"),
+    ),
+    (
         "studies",
         ("study_steps", "plant_artefacts", "study_artefacts", "tabulate_studies"),
     ),

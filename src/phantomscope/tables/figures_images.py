@@ -240,14 +240,14 @@ def _overlay_row(
 
 
 def compare(
-    truth: Array, prediction: Array
+    truth: Array, prediction: Array, least: float = 0.5
 ) -> tuple[set[int], set[int], tuple[int, int, int]]:
-    """Return matched predictions, missed true objects, and (TP, FP, FN) at IoU 0.5."""
+    """Return matched predictions, missed true objects, and (TP, FP, FN) at an IoU."""
     true_names, found_names = (np.unique(a[a > 0]) for a in (truth, prediction))
     if not len(true_names) or not len(found_names):
         missed = {int(number) for number in true_names}
         return set(), missed, (0, len(found_names), len(missed))
-    rows, columns = assign(iou_matrix(truth, prediction), 0.5)
+    rows, columns = assign(iou_matrix(truth, prediction), least)
     matched = {int(number) for number in found_names[columns]}
     missed = {int(n) for n in true_names} - {int(n) for n in true_names[rows]}
     return matched, missed, (len(matched), len(found_names) - len(matched), len(missed))

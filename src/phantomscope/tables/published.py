@@ -13,6 +13,7 @@ import pandas as pd
 from phantomscope.config.datasets import CHECKOUT
 from phantomscope.errors import PhantomscopeError
 from phantomscope.tables.artefacts import read_table
+from phantomscope.tables.filter_metrics import define
 from phantomscope.tables.instances import definitions as instance_definitions
 from phantomscope.tables.results import ResultRow
 
@@ -305,7 +306,7 @@ def beside(published: Sequence[ResultRow], ours: Sequence[ResultRow]) -> pd.Data
             "experiment": own.experiment if own else "",
             "method": own.method if own else "",
             "remark": "; ".join(word for word in words if word),
-            "definition": DEFINITIONS.get(either.metric, ""),
+            "definition": DEFINITIONS.get(either.metric) or define(either.metric),
         })  # fmt: skip
     return pd.DataFrame(rows)
 

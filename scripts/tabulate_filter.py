@@ -1,0 +1,11 @@
+"""Rule `tabulate_filter`: see `phantomscope.stages.filter_scores.tabulate_filter`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from phantomscope.stages.filter_scores import tabulate_filter
+from phantomscope.stages.rule import run
+
+run(snakemake, tabulate_filter)
