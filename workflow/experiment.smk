@@ -9,6 +9,7 @@ include: "rules/config.smk"
 if CONFIG.translate.methods:
 
     include: "rules/translate.smk"
+    include: "rules/score.smk"
     include: "rules/profile.smk"
     include: "rules/detect.smk"
     include: "rules/study.smk"

@@ -272,7 +272,8 @@ def test_translation_is_planned(snakemake, tmp_path):
     assert found == Counter(
         write_config=1, survey_plates=1, fetch_plates=1, acquire_plates=1,
         scale_fields=1, pair_fields=1,
-        train_codec=1, train_translator=6, translate=18, evaluate_translation=6,
+        train_codec=1, train_translator=6, translate=18, evaluate_translation=18,
+        join_scores=6,
         measure_profiles=21, compare_profiles=3,
         train_detector=4, detect=4, evaluate_detection=4,
         study_steps=2, plant_artefacts=1, study_artefacts=2,

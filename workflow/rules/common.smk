@@ -333,10 +333,10 @@ def translations(pattern):
     return expand(pattern, method=options.methods, seed=options.seeds)
 
 
-def translated_shards(wildcards):
-    """What a method predicted, in all its shards."""
+def scored_shards(wildcards):
+    """What was measured of a method, in all its shards."""
     shards = [f"{n:03d}" for n in range(CONFIG.translate.shards)]
-    folder = f"{RESULTS}/translated/{wildcards.method}/seed{wildcards.seed}"
+    folder = f"{RESULTS}/shard_scores/{wildcards.method}/seed{wildcards.seed}"
     return expand("{folder}/shard-{shard}", folder=folder, shard=shards)
 
 

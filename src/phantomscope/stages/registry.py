@@ -41,7 +41,7 @@ _OF_MODULES = (
     (
         "translation",
         (
-            "train_translator", "translate", "evaluate_translation",
+            "train_translator", "translate", "evaluate_translation", "join_scores",
             "tabulate_translation",
         ),
     ),
