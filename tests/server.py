@@ -312,8 +312,10 @@ def write_registry(folder: Path, url: str, archives: Mapping[str, str]) -> Path:
     shipped = yaml.safe_load((CHECKOUT / REGISTRY).read_text())
     entries = {name: shipped[name] for name in archives}
     for name, entry in entries.items():
-        (file,) = entry["files"]
-        file |= {"url": f"{url}/{archives[name]}", "size": None, "sha256": None}
+        for file in entry["files"]:
+            # Several have the names of the registry.
+            place = file["name"] if len(entry["files"]) > 1 else archives[name]
+            file |= {"url": f"{url}/{place}", "size": None, "sha256": None}
     path = folder / "datasets.yaml"
     path.write_text(yaml.safe_dump(entries, sort_keys=False))
     return path
