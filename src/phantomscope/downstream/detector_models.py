@@ -32,7 +32,7 @@ def check_torchvision() -> None:
         import torchvision.models.detection  # noqa: F401
     except (ImportError, RuntimeError) as error:
         # One of another torch does not find its own operators.
-        missing = isinstance(error, ModuleNotFoundError) and error.name == "torchvision"
+        missing = isinstance(error, ModuleNotFoundError) and "torchvision" in str(error)
         why = "is not installed" if missing else f"does not fit torch ({error})"
         raise PhantomscopeError(
             f"`faster_rcnn` and `retinanet` need torchvision, which {why}",

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -39,10 +39,13 @@ from phantomscope.progress import Progress
 from phantomscope.provenance import fingerprint
 from phantomscope.stages.arguments import Output, Place
 
+if TYPE_CHECKING:
+    from phantomscope.downstream.detector_models import Method
+
 Float = NDArray[np.float32]
 Reader = Callable[[str], Float]
 MEDIAN = "median"
-# The mean of two frames shows the objects of both.
+# The median of two frames is their mean: it shows the objects of both.
 FEWEST_FRAMES = 3
 # What a found image has of the image that it was found in.
 KEPT = ("split", "group", "well", "site", "control", "fold", "frame")
@@ -134,9 +137,11 @@ def _train_detector(
     method: str, seed: int,
 ) -> None:  # fmt: skip
     """Train Faster R-CNN or RetinaNet on the boxes beside the images."""
-    from phantomscope.downstream import detectors  # with torch
+    # With torch.
+    from phantomscope.downstream import detectors
+    from phantomscope.downstream.detector_models import check_torchvision
 
-    detectors.check_torchvision()
+    check_torchvision()
     boxes, classes = read_boxes(images, target)
     most = config.segment.megavoxels * 10**6
     read = detectors.remembering(_reader(config, images, tested=False), most)
@@ -149,7 +154,7 @@ def _train_detector(
         "log_limits": config.filter.compose.log_limits,
     }  # fmt: skip
     detectors.train(
-        cast(detectors.Method, method),
+        cast("Method", method),
         detectors.Lessons(images.ids, read, boxes, classes), config.filter.detectors,
         folder=folder, state=state, seed=seed, threads=config.segment.threads,
         identity=identity,
@@ -159,7 +164,7 @@ def _train_detector(
 def _reader(config: Config, images: ImageSet, *, tested: bool) -> Reader:
     """Return what reads an image as numbers from 0 to 1."""
     if images.info.get("source") == COMPOSED:
-        return lambda name: (from_stored(images.image(name)) + 1) / 2
+        return lambda name: np.float32(0.5) * (from_stored(images.image(name)) + 1)
     # With all that trains filters.
     from phantomscope.stages.filtering import light_of
 
@@ -173,9 +178,10 @@ def find_objects(
     seed: int = 0, folder: Path | None = None,
 ) -> None:  # fmt: skip
     """Find the objects of a class in the tested images with a trained rival."""
-    images = tested_images(config, ImageSet.open(tested), fold)
     if method == MEDIAN:
-        find_by_median(config, images, found)
+        find_by_median(
+            config, tested=tested, found=found, target=target, fold=fold, seed=seed
+        )
         return
     if method not in (*SEGMENTERS, *DETECTORS):
         raise _unknown(method, (MEDIAN, *SEGMENTERS, *DETECTORS))
@@ -190,6 +196,7 @@ def find_objects(
             f"this is a model of {training.get('tool')!r}, not of {method!r}",
             where=folder, fix="give the folder that `train-finder` wrote",
         )  # fmt: skip
+    images = tested_images(config, ImageSet.open(tested), fold)
     info = {"method": method, "seed": seed, "target": target, "training": training}
     if method in SEGMENTERS:
         rule = SizeRule.load(folder)
@@ -228,82 +235,42 @@ def _by_boxes(config: Config, folder: Path) -> Callable[[Float], Finding]:
     return find
 
 
-def find_by_median(config: Config, tested: ImageSet, found: Path) -> None:
+def find_by_median(
+    config: Config, *, tested: Path, found: Output, target: str, fold: int,
+    seed: int = 0,
+) -> None:  # fmt: skip
     """Find what moves in videos: what differs from the median of all frames.
 
-    Parameters
-    ----------
-    config : Config
-        `filter.scale`, `filter.objects`, and by `filter.crops.dark` which side objects
-        are on, unless the rule is ``removed``, which is of dark ones.
-    tested : ImageSet
-        Frames, (Y, X); `group` is the video.
-    found : Path
-        New set: the scene of each frame, float32 from 0 to 1, and labels of what is
-        not in it. An object that hardly moves is part of the scene, and is not found.
-
-    Raises
-    ------
-    PhantomscopeError
-        If a video has fewer than three frames, or they differ in size.
+    `found` has the scene of each frame. An object that hardly moves is part of it, and
+    is not found. A video with fewer than three frames is refused.
     """
-    from phantomscope.measure.foreground import find_objects as objects_of
+    # With all that filters.
+    from phantomscope.stages.filtered import filter_images
 
-    rule, read = config.filter.objects, _reader(config, tested, tested=True)
-    dark = rule.rule == "removed" or config.filter.crops.dark
-    scenes = _Scenes(tested.having("group"), read)
-
-    def find(name: str) -> tuple[Float, Finding]:
-        image, scene = read(name), scenes.of(name)
-        layer = np.clip(scene - image if dark else image - scene, 0, None)
-        return scene, Finding(objects_of(layer, image, scene, rule))
-
-    info = {
-        "method": MEDIAN, "dark": dark, "rule": rule.model_dump(mode="json"),
-    }  # fmt: skip
-    _write_found(config, tested, found, info, find, layer="scene")
-
-
-class _Scenes:
-    """The median of the frames of each video; the last one is remembered."""
-
-    def __init__(self, images: ImageSet, read: Reader) -> None:
-        self.images, self.read = images, read
-        self._group, self._scene = "", np.zeros((0, 0), np.float32)
-
-    def of(self, name: str) -> Float:
-        """Return the scene of a frame."""
-        group = str(self.images.row(name)["group"])
-        if group != self._group:
-            self._scene, self._group = self._made(group), group
-        return self._scene
-
-    def _made(self, group: str) -> Float:
-        from phantomscope.measure.foreground import median_scene
-
-        table = self.images.table
-        names = list(table.loc[table["group"].astype(str) == group, "id"])
-        where = self.images.folder / "manifest.csv"
-        if len(names) < FEWEST_FRAMES:
+    images = tested_images(config, ImageSet.open(tested), fold).having("group")
+    for group, frames in images.table.groupby(images.table["group"].astype(str)):
+        if len(frames) < FEWEST_FRAMES:
             raise PhantomscopeError(
-                f"the video {group!r} has {len(names)} frames, a median needs at least "
-                f"{FEWEST_FRAMES}",
-                where=where,
+                f"the video {group!r} has {len(frames)} frames, a median needs at "
+                f"least {FEWEST_FRAMES}",
+                where=images.folder / "manifest.csv",
                 fix="take more frames of each video, or leave `median` out",
             )
-        if len({self.images.shape(name) for name in names}) > 1:
+        if len({images.shape(name) for name in frames["id"]}) > 1:
             raise PhantomscopeError(
                 f"frames of the video {group!r} differ in size",
-                where=where,
+                where=images.folder / "manifest.csv",
                 fix="give each video a `group` of its own",
             )
-        return median_scene(np.stack([self.read(name) for name in names]))
+    filter_images(
+        config, tested=tested, found=found, target=target, method=MEDIAN, fold=fold,
+        seed=seed,
+    )  # fmt: skip
 
 
 def _write_found(
     config: Config, images: ImageSet, found: Path, info: dict[str, Any],
-    find: Callable[[str], tuple[Float, Finding]], target: str = "",
-    layer: str = "none",
+    find: Callable[[str], tuple[Float, Finding]], target: str,
 ) -> None:  # fmt: skip
     """Write what was found in each image; a run that was stopped is taken up.
 
@@ -320,8 +287,7 @@ def _write_found(
         Progress("finding objects", len(images), unit="images") as progress,
     ):
         parts = writer.partial / "boxes"
-        # By video, so that the scene of each is made once.
-        for name in images.table.sort_values("group", kind="stable")["id"]:
+        for name in images.ids:
             if name not in writer:
                 shown, finding = find(name)
                 if finding.boxes is not None:
@@ -330,7 +296,7 @@ def _write_found(
                     write_text(parts / f"{name}.csv", table.to_csv(index=False))
                 row = images.row(name)
                 writer.add(
-                    name, shown, finding.labels, layer=layer, dropped=finding.dropped,
+                    name, shown, finding.labels, layer="none", dropped=finding.dropped,
                     pixel_size=images.voxel_size(name),
                     **{column: row[column] for column in KEPT if column in row},
                 )  # fmt: skip
