@@ -11,7 +11,6 @@ from phantomscope.config.filtering import Filter
 from phantomscope.images.annotations import BOXES, read_annotations
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.light import Light
-from phantomscope.measure.foreground import bounding_boxes
 
 Array = NDArray[Any]
 NONE, TARGET, SCENE, ALL = "none", "target", "scene", "all"
@@ -93,6 +92,9 @@ def found_boxes(found: ImageSet, name: str) -> Array:
 
     Of a method that gives boxes its own; else those of its objects.
     """
+    # Lazily: figures that show no boxes load no watershed.
+    from phantomscope.measure.foreground import bounding_boxes
+
     if not (found.folder / BOXES).exists():
         return bounding_boxes(found.mask(name))
     table = read_annotations(found, BOXES)

@@ -13,6 +13,12 @@ from phantomscope.tables.figures_curves import (
     plot_start,
     plot_training,
 )
+from phantomscope.tables.figures_filter_curves import (
+    plot_learning_curve,
+    plot_quality,
+    plot_threshold,
+)
+from phantomscope.tables.figures_filtering import plot_detections, plot_layers
 from phantomscope.tables.figures_images import (
     plot_checks,
     plot_gallery,
@@ -21,6 +27,7 @@ from phantomscope.tables.figures_images import (
     plot_pseudo,
 )
 from phantomscope.tables.figures_instances import plot_instances, plot_matching
+from phantomscope.tables.figures_pairs import plot_training_pairs
 from phantomscope.tables.figures_populations import plot_populations
 from phantomscope.tables.figures_profiles import plot_features
 from phantomscope.tables.figures_restoration import plot_frc_curves, plot_restoration
@@ -41,16 +48,20 @@ __all__ = [
     "plot_checks",
     "plot_copies",
     "plot_costs",
+    "plot_detections",
     "plot_features",
     "plot_fit",
     "plot_frc_curves",
     "plot_gallery",
     "plot_instances",
+    "plot_layers",
+    "plot_learning_curve",
     "plot_matching",
     "plot_memorisation",
     "plot_overlays",
     "plot_populations",
     "plot_pseudo",
+    "plot_quality",
     "plot_realism",
     "plot_reliability",
     "plot_restoration",
@@ -59,7 +70,9 @@ __all__ = [
     "plot_stains",
     "plot_start",
     "plot_steps",
+    "plot_threshold",
     "plot_training",
+    "plot_training_pairs",
 ]
 
 # Pairs of which no picture of its own is drawn.
@@ -67,6 +80,9 @@ FEW = 6
 _TRANSLATED = ("pairs/manifest.csv", "translated/*/*/*/manifest.csv")
 # What is matched: instances of methods of translation, StarDist beside them.
 _MATCHED = "translation_scores/*/*/objects.csv"
+# What methods of filtering made of tested images, and how it was measured.
+_FILTERED = ("found/*/*/*/*/*/manifest.csv",)
+_FILTER_SCORES = ("filter_scores/*/*/*/*/*/objects.csv",)
 # Name: the plot, and what must exist below the folder of the experiment.
 FIGURES: dict[str, tuple[Plot, tuple[str, ...]]] = {
     "gallery": (
@@ -92,6 +108,12 @@ FIGURES: dict[str, tuple[Plot, tuple[str, ...]]] = {
     "reliability": (plot_reliability, ("translation_scores/*/*/reliability.csv",)),
     "spread": (plot_spread, ("translation_scores/*/*/reliability.csv", *_TRANSLATED)),
     "artefacts": (plot_artefacts, ("study/artefacts/*/*/artefacts.csv",)),
+    "pairs": (plot_training_pairs, _FILTERED),
+    "layers": (plot_layers, _FILTERED),
+    "detections": (plot_detections, _FILTERED),
+    "quality": (plot_quality, _FILTER_SCORES),
+    "learning_curve": (plot_learning_curve, _FILTER_SCORES),
+    "threshold": (plot_threshold, _FILTER_SCORES),
     "realism": (plot_realism, ("realism.json",)),
     "populations": (plot_populations, ("populations.json", "tables/populations.csv")),
     "memorisation": (plot_memorisation, ("memorisation.csv",)),

@@ -313,9 +313,8 @@ def detections_figure(root: Path, config: Config) -> Figure:
     methods = list(lines[0][0].found)
     columns = max(2, len(methods))
     figure = canvas(0.55 + (WIDTH / max(columns, 3) + 0.25) * len(lines))
-    body, key = np.ravel(
-        figure.subfigures(2, 1, height_ratios=[figure.get_figheight() - 0.35, 0.35])
-    )
+    ratios = [figure.get_figheight() - 0.35, 0.35]
+    body, key = figure.subfigures(2, 1, squeeze=False, height_ratios=ratios)[:, 0]
     grid = body.subplots(len(lines), columns, squeeze=False)
     for axes in grid.ravel():
         bare(axes)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phantomscope.images.imageset import ImageSet
-from phantomscope.simulate.compose import Compositor
 from phantomscope.tables.artefacts import pick
 from phantomscope.tables.style import (
     FALSE,
@@ -24,6 +23,9 @@ from phantomscope.tables.style import (
     save,
     show,
 )
+
+if TYPE_CHECKING:
+    from phantomscope.simulate.compose import Compositor
 
 Array = NDArray[Any]
 ACROSS, ROWS = 12, 5
@@ -94,24 +96,46 @@ def _crop(axes: Any, crops: ImageSet, name: str, crossed: bool) -> None:
             axes.plot([0, width - 1], ends, color=FALSE, linewidth=1.2)
 
 
+PANELS = ("image", "target layer", "other layer", "background")
+
+
+def draw_pair(
+    grid: Array, compositor: Compositor, number: int, *, titled: bool = True
+) -> None:
+    """Draw a composed pair and what it consists of.
+
+    Parameters
+    ----------
+    grid : ndarray of Axes, shape (2, 4)
+        A line for each image of the pair; columns `PANELS`.
+    compositor : Compositor
+        Composes it.
+    number : int
+        Of the pair.
+    titled : bool
+        Whether columns get their titles.
+    """
+    for member, made in enumerate(compositor.pair(number)):
+        line = grid[member]
+        low, high = np.percentile(made.image, [0.5, 99.8])
+        for axes, title, layer in zip(
+            line, PANELS, (made.image, made.target, made.other, made.background),
+            strict=True,
+        ):  # fmt: skip
+            below = low if title in ("image", "background") else 0.0
+            unit = (layer - below) / max(float(high - below), 1e-12)
+            show(axes, unit, title if titled and member == 0 else "")
+        outlines(line[1], made.target_labels, LABEL, width=0.7)
+        outlines(line[2], made.other_labels, FALSE, width=0.7)
+        line[0].set_ylabel(f"pair {number}, {'ab'[member]}", fontsize=8.5)
+
+
 @house_style()
 def plot_pairs(compositor: Compositor, out: Path, pairs: int = 2) -> None:
     """Show composed pairs, what they consist of, and the labels of either layer."""
-    titles = ("image", "target layer", "other layer", "background")
     figure = canvas(0.3 + 2.35 * 2 * pairs)
-    grid = figure.subplots(2 * pairs, len(titles), squeeze=False)
+    grid = figure.subplots(2 * pairs, len(PANELS), squeeze=False)
     for number in range(pairs):
-        for member, made in enumerate(compositor.pair(number)):
-            line = grid[2 * number + member]
-            low, high = np.percentile(made.image, [0.5, 99.8])
-            for axes, title, layer in zip(
-                line, titles,
-                (made.image, made.target, made.other, made.background), strict=True,
-            ):  # fmt: skip
-                below = low if title in ("image", "background") else 0.0
-                unit = (layer - below) / max(float(high - below), 1e-12)
-                show(axes, unit, title if number == member == 0 else "")
-            outlines(line[1], made.target_labels, LABEL, width=0.7)
-            outlines(line[2], made.other_labels, FALSE, width=0.7)
-            line[0].set_ylabel(f"pair {number}, {'ab'[member]}", fontsize=8.5)
+        lines = grid[2 * number : 2 * number + 2]
+        draw_pair(lines, compositor, number, titled=number == 0)
     save(figure, out)
