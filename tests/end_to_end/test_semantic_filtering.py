@@ -27,7 +27,9 @@ def finished(root, snakemake, tmp_path_factory):
     (folder / "data").mkdir()
     for name in ("worms", "worms-labels"):
         (archives / name).rename(folder / "data" / name)
-    options = yaml.safe_load((root / "config/semantic_filtering/smoke.yaml").read_text())
+    options = yaml.safe_load(
+        (root / "config/semantic_filtering/smoke.yaml").read_text()
+    )
     with serve(archives, ARCHIVES) as registry:
         for part in options["parts"].values():
             if part["source"]["kind"] == "dataset":

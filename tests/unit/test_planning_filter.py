@@ -57,7 +57,7 @@ def test_real_images_are_tested_in_folds() -> None:
 def test_videos_have_neither_crops_nor_composed_images() -> None:
     found = planned(methods=["filter", "median"], pairs="video", truth="masks")
     assert not any(name.startswith(("cut", "compose")) for name in found)
-    assert found["find_objects.median"].after == ("prepare",)
+    assert found["filter_images.median"].after == ("prepare",)
     # Patches of the default side.
     side = make_config({}).train.patch
     assert found["train_filter.noise2noise.filter"].units == 3 * 2 * side**2

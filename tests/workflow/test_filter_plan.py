@@ -39,8 +39,8 @@ def test_videos_need_no_crops_and_the_median_no_training(snakemake, tmp_path):
         folds=1, images=[],
     )  # fmt: skip
     assert planned(snakemake, tmp_path, own) == Counter(
-        write_config=1, acquire=1, prepare=1, train_filter=2, filter_images=2,
-        find_objects=1, evaluate_filter=3, tabulate_filter=1, draw_filter=1,
+        write_config=1, acquire=1, prepare=1, train_filter=2, filter_images=3,
+        evaluate_filter=3, tabulate_filter=1, draw_filter=1,
         report_filter=1,
     )  # fmt: skip
 

@@ -87,8 +87,8 @@ def _rival(config: Config, images: Images, method: str, runs: int) -> list[Work]
     threads, tested = config.segment.threads, tested_pixels(config, images)
     if method == "median":
         return [
-            Work("find_objects", runs, tested, "pixels", ("prepare",), method,
-                 threads=threads, stored=FOUND * tested)
+            Work("filter_images", runs, tested, "pixels", ("prepare",), method,
+                 threads=config.synthesise.threads, stored=FOUND * tested)
         ]  # fmt: skip
     taught = method in LEARNS_FROM_COMPOSED
     seen = tool_pixels(config, method)[1] if taught else float(images.pixels)
