@@ -2,11 +2,13 @@
 from phantomscope.config.filtering import ALL_FILTER_METHODS, FILTERS
 
 FILTER = CONFIG.filter
-# What the composed images depend on.
+# What the composed images depend on; `truth` and `pairs` must fit each other.
 COMPOSING = [
     f"filter.{name}"
     for name in (
         "targets",
+        "truth",
+        "pairs",
         "folds",
         "seeds",
         "veto",
@@ -17,7 +19,7 @@ COMPOSING = [
     )
 ]
 # What training and finding depend on; how objects are measured is no part of it.
-TRAINING = [*COMPOSING, "filter.pairs", "filter.lag", "filter.epoch"]
+TRAINING = [*COMPOSING, "filter.crops", "filter.lag", "filter.epoch"]
 # The median of a video is no tool: it is taken where filters are tested.
 RIVALS = [m for m in ALL_FILTER_METHODS if m not in (*FILTERS, "median")]
 RUN = "{target}/{method}/{images}/fold{fold}/seed{seed}"
@@ -111,7 +113,7 @@ rule cut_crops:
         mem_mb=grown(4000),
         runtime=grown(240),
     params:
-        config=sections(CONFIG, "filter.crops", "filter.veto", "seed"),
+        config=sections(CONFIG, "filter.crops", "filter.veto", "filter.targets", "seed"),
     message:
         "Cutting crops of objects"
     script:
@@ -234,7 +236,6 @@ rule filter_images:
         config=sections(
             CONFIG,
             *TRAINING,
-            "filter.truth",
             "filter.objects",
             "network",
             "process",
@@ -268,9 +269,7 @@ rule find_objects:
         mem_mb=grown(6000),
         runtime=grown(720),
     params:
-        config=sections(
-            CONFIG, *TRAINING, "filter.truth", "filter.objects", "segment", "seed"
-        ),
+        config=sections(CONFIG, *TRAINING, "filter.objects", "segment", "seed"),
     message:
         "Finding {wildcards.target} by {wildcards.method} ({wildcards.images} images), fold {wildcards.fold}, seed {wildcards.seed}"
     script:
