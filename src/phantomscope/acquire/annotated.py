@@ -24,8 +24,14 @@ from phantomscope.acquire.listing import (
     safe_ids,
 )
 from phantomscope.errors import PhantomscopeError, explain_os_errors
-from phantomscope.images.annotations import BOXES, COLUMNS, POINTS, read_table
-from phantomscope.images.files import SUFFIXES, read_array, read_image, write_text
+from phantomscope.images.annotations import (
+    BOXES,
+    COLUMNS,
+    POINTS,
+    read_table,
+    write_tables,
+)
+from phantomscope.images.files import SUFFIXES, read_array, read_image
 from phantomscope.images.noise import NoiseField
 from phantomscope.images.writer import ImageSetWriter
 
@@ -70,7 +76,7 @@ class Choice:
 
 def _write_rows(writer: ImageSetWriter, name: str, rows: list[tuple[Any, ...]]) -> None:
     table = pd.DataFrame(rows, columns=list(COLUMNS[name]))
-    write_text(writer.partial / name, table.to_csv(index=False))
+    write_tables(writer.partial, {name: table})
 
 
 def acquire_annotated(

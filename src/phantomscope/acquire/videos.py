@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from phantomscope.acquire.folder import match_labels, spread
@@ -217,6 +218,23 @@ def _labels_of(paths: Sequence[Path], labels: Path | None) -> dict[Path, Path]:
     root = paths[0].parent
     found = match_labels(str(labels) if labels else None, str(root), list(paths))
     return {p: found[file_stem(p)] for p in paths if file_stem(p) in found}
+
+
+def shape_of(path: Path, part: Part = "full_data") -> tuple[tuple[int, ...], str]:
+    """Return shape (T, Y, X) and dtype of a video; no frame of a stack is decoded."""
+    if path.suffix.lower() not in STACKS:
+        with open_tierpsy(path, part) as video:
+            return tuple(video.frames.shape), str(video.frames.dtype)
+    try:
+        with explain_os_errors(path), tifffile.TiffFile(path) as file:
+            series = file.series[0]
+            return tuple(series.shape), str(series.dtype)
+    except (ValueError, IndexError) as error:  # tifffile's errors are ValueErrors
+        raise PhantomscopeError(
+            f"this TIFF file cannot be read ({error})",
+            where=path,
+            fix="copy or download it again",
+        ) from error
 
 
 def acquire_videos(
