@@ -138,16 +138,20 @@ def open_tierpsy(path: Path, part: Part = "full_data") -> Iterator[Video]:
         )  # fmt: skip
 
 
+def _check_stack(shape: tuple[int, ...], path: Path) -> None:
+    if len(shape) != 3:
+        raise PhantomscopeError(
+            f"this file is {shape}, no stack of frames (T, Y, X)",
+            where=path,
+            fix="export one channel of the video as a stack",
+        )
+
+
 @contextmanager
 def open_stack(path: Path, step: float | None = None) -> Iterator[Video]:
     """Open a TIFF stack (T, Y, X); `step` is the time between frames in s, if known."""
     array = read_array(path)
-    if array.ndim != 3:
-        raise PhantomscopeError(
-            f"this file is {array.shape}, no stack of frames (T, Y, X)",
-            where=path,
-            fix="export one channel of the video as a stack",
-        )
+    _check_stack(array.shape, path)
     yield Video(array, step or 1.0, "s" if step else "frame")
 
 
@@ -228,6 +232,7 @@ def shape_of(path: Path, part: Part = "full_data") -> tuple[tuple[int, ...], str
     try:
         with explain_os_errors(path), tifffile.TiffFile(path) as file:
             series = file.series[0]
+            _check_stack(series.shape, path)
             return tuple(series.shape), str(series.dtype)
     except (ValueError, IndexError) as error:  # tifffile's errors are ValueErrors
         raise PhantomscopeError(

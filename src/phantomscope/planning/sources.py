@@ -231,9 +231,9 @@ def _published(config: Config, images: Images) -> tuple[Images, Images]:
     """Return both parts by the numbers in the registry, as far as it says them."""
     entry = config.source.entry
     extent = entry.extent if entry is not None else None
-    parts = (config.split.train_fraction, 1 - config.split.train_fraction)
+    parts = [config.split.train_fraction, 1 - config.split.train_fraction]
     if extent is not None and extent.published is not None:
-        parts = tuple(n / extent.images for n in extent.published)
+        parts = [n / extent.images for n in extent.published]
     sides = [
         Counter({
             shape: max(round(part * count), 1) for shape, count in images.shapes.items()
