@@ -1,11 +1,11 @@
 """Stand-ins for the images of semantic filtering, laid out by `benchmarks.standins`.
 
-`worms/`, `worms-slow/`: one real video of C. elegans whose background was set to black,
-cut into short videos by time; each is put on a drawn plate of its own, because the worms
-of the paper are dark on bright agar. `worms-masked/`: the same without any plate, as it
-was published. `microglia/`, `nuclei/`: real images as they are. Videos and microglia are
-named by what they are for; what trains and what tests shares neither time (videos) nor
-place (microglia). Nuclei are to be divided by image.
+`worms/`, `worms-slow/`: one real video of C. elegans, whose background was set to
+black, cut into short videos by time; each is put on a drawn plate of its own, because
+the worms of the paper are dark on bright agar. `worms-masked/`: the same without any
+plate, as it was published. `microglia/`, `nuclei/`: real images as they are. Videos and
+microglia are named by what they are for; what trains and what tests shares neither time
+(videos) nor place (microglia). Nuclei are to be divided by image.
 """
 
 from __future__ import annotations

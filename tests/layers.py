@@ -1,8 +1,8 @@
 """Miniatures of the data of Javer & Rittscher, in their publishers' layouts.
 
     write_layers(folder)
-    with Server() as server:
-        server.add("BBBC026/...", (folder / PLATE).read_bytes())
+    with serve(folder, ARCHIVES) as registry:
+        ...
 
 Their content is simulated. The names of BBBC026's files, the colours of its marks and
 the columns of BBBC042's boxes are those that the released code of the paper reads. How
@@ -24,8 +24,10 @@ from phantomscope.images.noise import generator
 
 PLATE, GROUND = "BBBC026_v1_images.zip", "BBBC026_GT_images.zip"
 IMAGES, POSITIONS = "images.zip", "positions.zip"
-# Their data sets in the registry, and what is served of them.
-ARCHIVES = {"bbbc026": GROUND, "bbbc026_plate": PLATE, "bbbc042": IMAGES}
+# What `tests.server.serve` needs to know.
+ARCHIVES: dict[str, str | list[str]] = {
+    "bbbc026": GROUND, "bbbc026_plate": PLATE, "bbbc042": [IMAGES, POSITIONS],
+}  # fmt: skip
 STEM = "ADSASS092408-GHAD2-D6-20x"
 # In the order of the folds.
 SITES = ("A03_s1", "A07_s4", "C09_s2", "E01_s8", "M19_s6")
