@@ -1,4 +1,4 @@
-"""What detectors learn from and begin with; see end_to_end/test_trained_detectors.py."""
+"""What detectors learn from and begin with; trained ones are in end_to_end."""
 
 from __future__ import annotations
 
