@@ -41,10 +41,8 @@ def composed(folder, use, count):
                 radius = 11 if label % 2 else 6
                 labels[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] = label
                 rows.append((name, label, "target" if label % 2 else "other"))
-            layers = np.stack([
-                np.where(chosen, 0.6, 0) for chosen in (labels % 2 == 1, labels % 2 == 0)
-            ])  # fmt: skip
-            layers[1][labels == 0] = 0
+            odd, object_ = labels % 2 == 1, labels > 0
+            layers = 0.6 * np.stack([object_ & odd, object_ & ~odd])
             behind = np.clip(rng.normal(0.1, 0.01, y.shape), 0, 1)
             stack = np.stack([layers.sum(0) + behind, *layers, behind])
             writer.add(name, to_stored(2 * stack - 1), labels, channels=4, fold=0)

@@ -248,7 +248,8 @@ def test_found_boxes_have_scores(tmp_path, detector, nothing):
     config = config_of("faster_rcnn", "boxes", scale={"divisor": 200})
     folder = tmp_path / "finder"
     folder.mkdir()
-    write_json(folder / "training.json", {"tool": "faster_rcnn"})
+    training = {"tool": "faster_rcnn", "classes": ["cell"]}
+    write_json(folder / "training.json", training)
     given = {
         "tested": boxed(tmp_path / "prepared"), "folder": folder, "target": "cell",
         "found": tmp_path / "found", "method": "faster_rcnn", "fold": 0,
@@ -260,6 +261,8 @@ def test_found_boxes_have_scores(tmp_path, detector, nothing):
         finding.find_objects(config, **given)
     detector["stop"] = 0
     finding.find_objects(config, **given)
+    with pytest.raises(PhantomscopeError, match="finds 'cell', not 'dirt'"):
+        finding.find_objects(config, **(given | {"target": "dirt"}))
     assert len(detector["images"]) == 3
     assert detector["images"][0].max() == pytest.approx(152 / 200)
     found = ImageSet.open(tmp_path / "found")

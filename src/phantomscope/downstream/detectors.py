@@ -370,6 +370,8 @@ def load(folder: Path, shared: Detectors, threads: int) -> Detector:
         with torch_threads(threads), torch.inference_mode():
             (found,) = network([as_input(image).to(device)])
         corners = found["boxes"].cpu().numpy()[:, [1, 0, 3, 2]]
-        return Boxes.of(corners, found["labels"].cpu(), found["scores"].cpu())
+        boxes = Boxes.of(corners, found["labels"].cpu(), found["scores"].cpu())
+        # RetinaNet has a class 0, of which nothing is ever taught.
+        return boxes[boxes.kinds > 0]
 
     return detect

@@ -1,7 +1,7 @@
-"""The rivals of semantic filtering: tools that find objects, and the median of a video.
+"""The rivals of semantic filtering: tools that find objects.
 
 StarDist and Cellpose learn from composed images and tell classes by size; Faster R-CNN
-and RetinaNet learn from boxes; the median needs nothing but the frames.
+and RetinaNet learn from boxes. The median of a video is in `filtered`.
 """
 
 from __future__ import annotations
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 Float = NDArray[np.float32]
 Reader = Callable[[str], Float]
 MEDIAN = "median"
-# The median of two frames is their mean: it shows the objects of both.
-FEWEST_FRAMES = 3
 # What a found image has of the image that it was found in.
 KEPT = ("split", "group", "well", "site", "control", "fold", "frame")
 
@@ -179,23 +177,17 @@ def find_objects(
 ) -> None:  # fmt: skip
     """Find the objects of a class in the tested images with a trained rival."""
     if method == MEDIAN:
-        find_by_median(
-            config, tested=tested, found=found, target=target, fold=fold, seed=seed
-        )
+        # With all that filters: the scene is what a filter would give.
+        from phantomscope.stages.filtered import filter_images
+
+        filter_images(
+            config, tested=tested, found=found, target=target, method=method, fold=fold,
+            seed=seed,
+        )  # fmt: skip
         return
     if method not in (*SEGMENTERS, *DETECTORS):
         raise _unknown(method, (MEDIAN, *SEGMENTERS, *DETECTORS))
-    if folder is None:
-        raise PhantomscopeError(
-            f"`{method}` has to be trained first",
-            where="--folder", fix="give the folder that `train-finder` wrote",
-        )  # fmt: skip
-    training = read_json(folder / "training.json")
-    if training.get("tool") != method:
-        raise PhantomscopeError(
-            f"this is a model of {training.get('tool')!r}, not of {method!r}",
-            where=folder, fix="give the folder that `train-finder` wrote",
-        )  # fmt: skip
+    folder, training = _trained(folder, method, target)
     images = tested_images(config, ImageSet.open(tested), fold)
     info = {"method": method, "seed": seed, "target": target, "training": training}
     if method in SEGMENTERS:
@@ -213,6 +205,29 @@ def find_objects(
         return image, find(image)
 
     _write_found(config, images, found, info, found_in, target)
+
+
+def _trained(
+    folder: Path | None, method: str, target: str
+) -> tuple[Path, dict[str, Any]]:  # fmt: skip
+    """Return the folder of a trained rival, and what its training noted."""
+    fix = "give the folder that `train-finder` wrote"
+    if folder is None:
+        raise PhantomscopeError(
+            f"`{method}` has to be trained first", where="--folder", fix=fix
+        )
+    training = read_json(folder / "training.json")
+    tool = training.get("tool") if isinstance(training, dict) else None
+    if tool != method:
+        raise PhantomscopeError(
+            f"this is a model of {tool!r}, not of {method!r}", where=folder, fix=fix
+        )
+    learnt = training.get("classes", [target])[0]
+    if learnt != target:
+        raise PhantomscopeError(
+            f"this model finds {learnt!r}, not {target!r}", where=folder, fix=fix
+        )
+    return folder, training
 
 
 def _by_size(
@@ -233,39 +248,6 @@ def _by_boxes(config: Config, folder: Path) -> Callable[[Float], Finding]:
         return Finding(box_labels(boxes, image.shape), dropped, boxes)
 
     return find
-
-
-def find_by_median(
-    config: Config, *, tested: Path, found: Output, target: str, fold: int,
-    seed: int = 0,
-) -> None:  # fmt: skip
-    """Find what moves in videos: what differs from the median of all frames.
-
-    `found` has the scene of each frame. An object that hardly moves is part of it, and
-    is not found. A video with fewer than three frames is refused.
-    """
-    # With all that filters.
-    from phantomscope.stages.filtered import filter_images
-
-    images = tested_images(config, ImageSet.open(tested), fold).having("group")
-    for group, frames in images.table.groupby(images.table["group"].astype(str)):
-        if len(frames) < FEWEST_FRAMES:
-            raise PhantomscopeError(
-                f"the video {group!r} has {len(frames)} frames, a median needs at "
-                f"least {FEWEST_FRAMES}",
-                where=images.folder / "manifest.csv",
-                fix="take more frames of each video, or leave `median` out",
-            )
-        if len({images.shape(name) for name in frames["id"]}) > 1:
-            raise PhantomscopeError(
-                f"frames of the video {group!r} differ in size",
-                where=images.folder / "manifest.csv",
-                fix="give each video a `group` of its own",
-            )
-    filter_images(
-        config, tested=tested, found=found, target=target, method=MEDIAN, fold=fold,
-        seed=seed,
-    )  # fmt: skip
 
 
 def _write_found(
