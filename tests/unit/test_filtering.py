@@ -458,6 +458,19 @@ class TestErrors:
             train(options, made, tmp_path)
         assert caught.value.where == "filter.compose.size"
 
+    @pytest.mark.parametrize(
+        ("section", "values"),
+        [("network", {"preset": "small", "noise_channel": True}),
+         ("train", {"adversarial": 0.1}), ("train", {"weighting": "bound"})],
+    )  # fmt: skip
+    def test_options_that_training_would_not_heed(
+        self, made, tmp_path, section, values
+    ):
+        options = config(**{section: values})
+        with pytest.raises(PhantomscopeError, match="of no use") as caught:
+            train(options, made, tmp_path)
+        assert caught.value.where == f"{section}.{list(values)[-1]}"
+
     def test_images_of_several_channels(self, tmp_path):
         with ImageSetWriter(tmp_path / "prepared", {"source": "test"}) as writer:
             writer.add("a", np.zeros((3, 32, 32), np.uint8), channels=3)

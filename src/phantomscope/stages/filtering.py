@@ -261,8 +261,8 @@ def _object_rows(
     return rows
 
 
-def _check_side(config: Config, own: Config) -> None:
-    """Refuse composed images that the network cannot see as a whole."""
+def _check_options(config: Config, own: Config) -> None:
+    """Refuse what training would not heed, and sides that its network cannot take."""
     size, stride = config.filter.compose.size, own.network.stride
     if config.filter.pairs == "composed" and size % stride:
         raise PhantomscopeError(
@@ -271,6 +271,18 @@ def _check_side(config: Config, own: Config) -> None:
             fix=f"use a multiple of {stride}",
         )
     own.check_sides()
+    for where, wrong in (
+        ("network.noise_channel", own.network.noise_channel),
+        ("train.adversarial", own.train.adversarial > 0),
+        ("train.weighting", own.train.weighting != "uniform"),
+    ):
+        if wrong:
+            raise PhantomscopeError(
+                "this is of no use to semantic filtering, which has one step and no "
+                "noise",
+                where=where,
+                fix="leave it out",
+            )
 
 
 def composing_threads(config: Config) -> int:
@@ -322,7 +334,7 @@ def train_filter(
     check_targets(model, metrics)
     own, options, kind = config.of_filter, config.filter, class_of(config, target)
     check_method(method)
-    _check_side(config, own)
+    _check_options(config, own)
     found, number = _gray(ImageSet.open(prepared)), own.seed + seed
     level: float | None = None
     source: ComposedPairs | ComposedLayers | FramePairs
@@ -366,6 +378,7 @@ def train_filter(
 
 
 def check_method(method: str) -> None:
+    """Raise an error unless a method is one whose networks are trained here."""
     if method not in FILTERS:
         raise PhantomscopeError(
             f"`{method}` is no method that is trained here",
