@@ -261,20 +261,20 @@ def _object_rows(
     return rows
 
 
-def _check_options(config: Config, own: Config) -> None:
+def _check_options(config: Config) -> None:
     """Refuse what training would not heed, and sides that its network cannot take."""
-    size, stride = config.filter.compose.size, own.network.stride
+    size, stride = config.filter.compose.size, config.network.stride
     if config.filter.pairs == "composed" and size % stride:
         raise PhantomscopeError(
-            f"{size} px do not fit the network `{own.network.preset}`",
+            f"{size} px do not fit the network `{config.network.preset}`",
             where="filter.compose.size",
             fix=f"use a multiple of {stride}",
         )
-    own.check_sides()
+    config.of_filter.check_sides()
     for where, wrong in (
-        ("network.noise_channel", own.network.noise_channel),
-        ("train.adversarial", own.train.adversarial > 0),
-        ("train.weighting", own.train.weighting != "uniform"),
+        ("network.noise_channel", config.network.noise_channel),
+        ("train.adversarial", config.train.adversarial > 0),
+        ("train.weighting", config.train.weighting != "uniform"),
     ):
         if wrong:
             raise PhantomscopeError(
@@ -332,9 +332,10 @@ def train_filter(
 ) -> None:  # fmt: skip
     """Train a network to tell one class of objects, or all layers, from the rest."""
     check_targets(model, metrics)
-    own, options, kind = config.of_filter, config.filter, class_of(config, target)
+    kind, options = class_of(config, target), config.filter
     check_method(method)
-    _check_options(config, own)
+    _check_options(config)
+    own = config.of_filter
     found, number = _gray(ImageSet.open(prepared)), own.seed + seed
     level: float | None = None
     source: ComposedPairs | ComposedLayers | FramePairs
