@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from imageio.v3 import imread
+from PIL import Image
 from tests.filtering import (
     Shown,
     culture,
@@ -25,7 +26,7 @@ from phantomscope.config.papers import PAPERS
 from phantomscope.errors import PhantomscopeError
 from phantomscope.stages.filter_scores import draw_filter, tabulate_filter
 from phantomscope.stages.papers import draw_paper, tabulate_paper
-from phantomscope.stages.results import write_config
+from phantomscope.stages.results import report, write_config
 from phantomscope.tables.figures import available
 from phantomscope.tables.filter_metrics import define
 from phantomscope.tables.paper import load_parts
@@ -226,7 +227,7 @@ def test_composed_images_are_said_to_be_composed(tables):
     assert set(own["experiment"]) == {"microglia", "nuclei"}
     assert set(own["data_kind"]) == {"composed, stand-in"}
     row = own[(own["metric"] == "layer_psnr") & (own["method"] == "image as it is")]
-    assert len(row) == 2 * 1
+    assert len(row) == 2 * 3
 
 
 def test_files_are_written_and_figures_open(parts, tmp_path):
@@ -242,8 +243,11 @@ def test_files_are_written_and_figures_open(parts, tmp_path):
         assert imread(path).std() > 5
         assert path.stat().st_size <= LIMIT
     # Without a part a figure says why.
-    draw_paper(config, parts=[parts["nuclei"][0]], figures=[tmp_path / "fig2.png"])
-    assert imread(tmp_path / "fig2.png").shape[0] < 120
+    other = tmp_path / "other/fig2.png"
+    draw_paper(config, parts=[parts["nuclei"][0]], figures=[other])
+    assert imread(other).shape[0] < 120
+    # 3.1e-10 is not 0.
+    assert "| 3.1e-10 |" in (tmp_path / "bbbc026.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["bbbc026", "worms", "bbbc042", "nuclei"])
@@ -257,6 +261,32 @@ def test_figures_of_an_experiment_open(parts, tmp_path, name):
         picture = imread(tmp_path / f"{figure}.png")
         assert (picture.shape[0] < 120) == said.get(figure, False)
         assert picture.std() > 3
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("bbbc026", ("mean over folds", "points that were missed", "Z&#39;", "Zhang J.")),
+    ("worms", ("two frames of a video", "worm: filter (one layer) is best")),
+    ("bbbc042", ("Fewer images are always among more", "Faster R-CNN: towards")),
+    ("nuclei", ("composed of crops of held-out images", "PSNR of the layer")),
+])  # fmt: skip
+def test_the_report_has_a_section_of_its_own(parts, tmp_path, name, words):
+    root, config = parts[name]
+    # Figures that are there are taken as they are.
+    (root / "figures").mkdir(exist_ok=True)
+    for figure in (*DRAWN, "contact_sheet"):
+        write_png(root / "figures" / f"{figure}.png")
+    report(config, root=root, html=tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    for piece in (*words, 'id="filtering"', "trained once", "Javer A., Rittscher J."):
+        assert piece in text
+    assert ("learning curve" in text) == (name == "bbbc042")
+    assert ('alt="threshold"' in text) == (name == "worms")
+    assert 'alt="contact sheet"' in text
+    assert "Not measured" not in text
+
+
+def write_png(path):
+    Image.new("RGB", (4, 4)).save(path)
 
 
 def test_the_papers_own_data_are_believed_by_their_name(parts, tmp_path):

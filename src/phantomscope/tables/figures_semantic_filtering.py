@@ -201,11 +201,11 @@ def _overlaps(line: Array, group: Sequence[Shown], name: str, word: str) -> None
     limits = limits_of(image[window])
     show_layer(line[0], image[window], limits, "image", whole=True)
     scale_bar(line[0], image[window].shape[1], pixel_size(one.images))
-    line[0].set_ylabel(word, fontsize=7.5)
+    line[0].set_ylabel(f"{word}\n{TITLES[method]}", fontsize=7.5)
     layers = [o.kept(method, name).get("target") for o in group]
     kept = [layer[window] for layer in layers if layer is not None]
     if kept:
-        show(line[1], np.zeros(image[window].shape), f"layers by\n{TITLES[method]}")
+        show(line[1], np.zeros(image[window].shape), "layers")
         line[1].imshow(_tinted(kept, limits), interpolation="nearest")
     for axes, own in zip(line[2:], group, strict=False):
         show_layer(axes, image[window], limits, own.target, whole=True)
