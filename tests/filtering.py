@@ -32,7 +32,7 @@ Array = NDArray[Any]
 SIDE = 48
 
 
-def filter_config(truth: str, **options: Any) -> Config:
+def filter_config(truth: str, name: str = "layered", **options: Any) -> Config:
     """Return a config of one class, ``cell``, of which all is small."""
     top = {name: options.pop(name) for name in ("appearance",) if name in options}
     values = {
@@ -40,7 +40,7 @@ def filter_config(truth: str, **options: Any) -> Config:
         "scale": {"divisor": 255.0}, "objects": {"min_area": 4.0}, **options,
     }  # fmt: skip
     return make_config({
-        "experiment": "layered", "evaluate": {"resamples": 60}, "filter": values, **top,
+        "experiment": name, "evaluate": {"resamples": 60}, "filter": values, **top,
     })  # fmt: skip
 
 
@@ -239,3 +239,27 @@ def worms(*names: str) -> dict[str, Shown]:
             columns={"group": f"video{number}", "frame": number},
         )  # fmt: skip
     return made
+
+
+def write_crops(root: Path, parents: Sequence[str], *kinds: str) -> None:
+    """Write crops of these classes, three of each and parent, and backgrounds."""
+    with ImageSetWriter(root / "crops", {}) as writer:
+        for number, (parent, kind) in enumerate(
+            (parent, kind) for parent in parents for kind in kinds for _ in range(3)
+        ):
+            radius = 5 + 2 * kinds.index(kind)
+            rows, columns = np.mgrid[-10:11, -10:11]
+            inside = rows**2 + columns**2 <= radius**2
+            image = generator("crop", number).normal(25, 4, inside.shape)
+            image += inside * (140 - 40 * kinds.index(kind))
+            writer.add(
+                f"{parent}-{number:04d}", image.clip(0, 255).astype(np.uint8),
+                inside.astype(np.uint16), type=kind, parent=parent, split="train",
+                focus=number / 100, group=parent,
+            )  # fmt: skip
+    with ImageSetWriter(root / "backgrounds", {}) as writer:
+        for parent in parents:
+            writer.add(
+                parent, culture(parent), squares((20, 20)), split="train",
+                group=parent, parent=parent,
+            )  # fmt: skip

@@ -204,7 +204,7 @@ def removed(tmp_path_factory):
     root = tmp_path_factory.mktemp("removed")
     config = filter_config(
         "masks", methods=["filter", "median"], pairs="video",
-        objects={"rule": "removed", "min_area": 20.0},
+        objects={"rule": "removed", "min_area": 20.0}, compose={"share": "scene"},
     )  # fmt: skip
     frames = worms("f", "g", "h")
     write_tested(root / "prepared", config, frames)

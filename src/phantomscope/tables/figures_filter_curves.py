@@ -143,7 +143,7 @@ def learning_curve_figure(
 def _curves(
     axes: Axes, rows: Sequence[ResultRow], target: str, marks: Sequence[Mark]
 ) -> None:
-    for method in dict.fromkeys(row.method for row in rows):
+    for place, method in enumerate(dict.fromkeys(row.method for row in rows)):
         found = {
             number_of(row, target): row for row in rows
             if row.method == method and number_of(row, target) is not None
@@ -155,11 +155,13 @@ def _curves(
             for row in found.values():
                 axes.axhline(row.value, color=tone, ls="dotted", label=TITLES[method])
             continue
+        # Side by side, so that no interval hides another.
+        x = [n * 1.03**place for n, _ in numbered]
         axes.plot(
-            [n for n, _ in numbered], [row.value for _, row in numbered], "o-", ms=4,
-            lw=1.5, color=tone, label=TITLES[method],
+            x, [row.value for _, row in numbered], "o-", ms=4, lw=1.5, color=tone,
+            label=TITLES[method],
         )  # fmt: skip
-        for n, row in numbered:
+        for n, (_, row) in zip(x, numbered, strict=True):
             _interval(axes, [n, n], [row.ci_low, row.ci_high], color=tone, lw=1.2)
     for name, number, value in marks:
         axes.plot(number, value, "D", ms=6, mfc="none", color=TONES.get(name, INK),

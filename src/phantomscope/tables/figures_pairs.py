@@ -67,25 +67,25 @@ def draw_crops(part: Any, root: Path, target: str) -> None:
         line[0].set_ylabel(word, fontsize=8.5)
 
 
-def composed_figure(roots: Sequence[tuple[str, Path, Config]]) -> Figure:
-    """Show a composed pair of each experiment and class, and crops that it is made of.
+Block = tuple[str, Path, Config, str]
+
+
+def composed_figure(blocks: Sequence[Block]) -> Figure:
+    """Show composed pairs, and crops that they are made of.
 
     Parameters
     ----------
-    roots : sequence of (str, Path, Config)
-        A title, the folder and the config of each.
+    blocks : sequence of (str, Path, Config, str)
+        Of each pair a title, the folder and config of its experiment, and the class.
     """
-    blocks = [
-        (f"{title}: {target}", root, config, target)
-        for title, root, config in roots
-        for target in config.filter.targets
-    ]
     heights = [4.9, 2.5] * len(blocks)
     figure = canvas(sum(heights))
     parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)
     for number, (title, root, config, target) in enumerate(blocks):
         above, below = parts[2 * number : 2 * number + 2, 0]
-        above.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
+        above.suptitle(
+            f"{title}: {target}", x=0.01, ha="left", fontsize=9.5, fontweight="bold"
+        )
         grid = above.subplots(2, len(PANELS), squeeze=False)
         draw_pair(grid, compositor_of(root, config, target), 0)
         draw_crops(below, root, target)
@@ -125,7 +125,8 @@ def pairs_figure(root: Path, config: Config) -> Figure:
     """Show what a filter learns from."""
     if config.filter.pairs == "video":
         return frames_figure(root, config)
-    return composed_figure([(config.name, root, config)])
+    names = config.filter.targets
+    return composed_figure([(config.name, root, config, name) for name in names])
 
 
 @styled

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from phantomscope.config.model import Config
 from phantomscope.images.files import write_text
 from phantomscope.measure.statistics import FEWEST_GROUPS
 from phantomscope.tables.filter_metrics import BY_FOLD, RATIO, TITLES, main_rule
 from phantomscope.tables.filter_scores import ALL
+from phantomscope.tables.filtering import filtering_rows
 from phantomscope.tables.headline import FEW_GROUPS
 from phantomscope.tables.instances import table_lines
 from phantomscope.tables.results import ResultRow, with_interval, write_long
@@ -189,3 +191,22 @@ def write_filtering(
     lines += table_lines(control_lines(rows))
     lines += [f"- {line}" for line in filtering_notes(rows, config)]
     write_text(Path(md), "\n".join(lines) + "\n")
+
+
+def filtering_section(root: Path, config: Config) -> dict[str, Any]:
+    """Return what the report says of filtering; nothing without any."""
+    if not config.filter.methods:
+        return {}
+    rows = filtering_rows(root, config)
+    return {
+        "headline": headline(rows, config),
+        "cautions": filtering_cautions(rows, config),
+        "table": filtering_table(rows, config),
+        "ratios": ratio_lines(rows),
+        "controls": control_lines(rows),
+        "notes": filtering_notes(rows, config),
+        "composed": config.filter.truth == "layers",
+        "videos": config.filter.pairs == "video",
+        "points": config.filter.truth == "points",
+        "folds": config.filter.folds,
+    }

@@ -34,7 +34,7 @@ from phantomscope.tables.filter_scores import (
     runs,
     score_of,
 )
-from phantomscope.tables.results import ResultRow
+from phantomscope.tables.results import ResultRow, dataset_name
 from phantomscope.tables.translation import NOTHING, RowMaker, mean_of
 
 COMPOSED = "composed"
@@ -44,13 +44,22 @@ PLATES = "plate_scores"
 
 @dataclass(frozen=True)
 class FilterRows(RowMaker):
-    """Makes rows of semantic filtering: the data may be composed."""
+    """Makes rows of semantic filtering: the data may be composed.
+
+    Attributes
+    ----------
+    dataset : str
+        Where the images come from.
+    """
+
+    dataset: str = ""
 
     def row(
         self, metric: str, condition: str, method: str, interval: Interval, source: str
     ) -> ResultRow:
         """Make a row; of composed images it says so."""
         made = super().row(metric, condition, method, interval, source)
+        made = replace(made, dataset=self.dataset or made.dataset)
         if self.config.filter.truth == "layers" and self.counted != "well":
             made = replace(made, data_kind=_composed(made.data_kind))
         return made
@@ -99,7 +108,7 @@ def filtering_rows(root: Path, config: Config) -> list[ResultRow]:
     found = load_scored(root, config)
     if not found:
         return []
-    maker = FilterRows(config, unit_of(config, found))
+    maker = FilterRows(config, unit_of(config, found), dataset_name(root, config))
     draws = {one.target: Draws(one.units, config) for one in found}
     rows: list[ResultRow] = []
     for one in found:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SAME = "the paper's data and scale"
 # Whole numbers from here on are counts.
 WHOLE = 4
+# Below this, three digits after the point say nothing.
+SMALL = 0.0005
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,11 @@ def _value(value: float, low: float, high: float, sd: float) -> str:
         return "–"
     if value.is_integer() and abs(value) >= WHOLE and math.isnan(low):
         return f"{value:,.0f}"  # a count
-    text = number(value, 3) + ("" if math.isnan(sd) else f" ± {sd:.3f}")
+    # A p-value that is small is not 0.
+    small = 0 < abs(value) < SMALL
+    text = (f"{value:.2g}" if small else number(value, 3)) + (
+        "" if math.isnan(sd) else f" ± {sd:.3f}"
+    )
     return text if math.isnan(low) else f"{text} [{low:.3f}, {high:.3f}]"
 
 

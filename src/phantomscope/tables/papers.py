@@ -13,7 +13,9 @@ from phantomscope.tables import (
     eschweiler,
     figures_eschweiler,
     figures_saguy,
+    figures_semantic_filtering,
     saguy,
+    semantic_filtering,
 )
 from phantomscope.tables.figures_curves import say_nothing
 from phantomscope.tables.paper import PaperFigure, PaperTable, Part
@@ -41,6 +43,9 @@ MAKERS = {
     "eschweiler": Makers(eschweiler.paper_tables, figures_eschweiler.FIGURES),
     "saguy": Makers(saguy.paper_tables, figures_saguy.FIGURES),
     "cellresdm": Makers(cellresdm.paper_tables, cellresdm.FIGURES),
+    "semantic_filtering": Makers(
+        semantic_filtering.paper_tables, figures_semantic_filtering.FIGURES
+    ),
 }
 
 

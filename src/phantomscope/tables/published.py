@@ -234,7 +234,9 @@ def read_rows(path: Path) -> list[ResultRow]:
         "ci_low": table["ci_low"].astype(float),
         "ci_high": table["ci_high"].astype(float),
     }  # fmt: skip
-    texts = table[[name for name in COLUMNS if name not in numbers]].fillna("")
+    texts = table[[name for name in COLUMNS if name not in numbers]]
+    # A column without any text is one of numbers to pandas.
+    texts = texts.astype(object).fillna("")
     records = texts.astype(str).assign(**numbers)[COLUMNS].to_dict("records")
     return [ResultRow(**{str(k): v for k, v in row.items()}) for row in records]
 

@@ -8,7 +8,6 @@ import math
 import platform
 import tempfile
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,10 @@ from phantomscope.tables import profiles, significance, studies
 from phantomscope.tables import restoration as restored
 from phantomscope.tables import translation as translated
 from phantomscope.tables.artefacts import origin, pixel_size
+from phantomscope.tables.citations import citations
 from phantomscope.tables.figures import FIGURES, available
 from phantomscope.tables.figures_curves import duration, stage_costs
+from phantomscope.tables.filter_text import filtering_section
 from phantomscope.tables.published import read_rows
 from phantomscope.tables.results import (
     ResultRow,
@@ -42,52 +43,6 @@ PACKAGES = (
     "cellpose", "stardist", "csbdeep", "tensorflow", "tensorflow-cpu", "tifffile",
     "pydantic", "matplotlib", "snakemake",
 )  # fmt: skip
-CITATIONS = {
-    "Sketches to annotated images": "Eschweiler D. et al. Denoising diffusion "
-    "probabilistic models for generation of realistic fully-annotated microscopy image "
-    "datasets. PLOS Computational Biology 20, e1011890 (2024).",
-    "Diffusion": "Ho J., Jain A., Abbeel P. Denoising diffusion probabilistic models. "
-    "NeurIPS (2020).",
-    "DDIM sampler": "Song J., Meng C., Ermon S. Denoising diffusion implicit models. "
-    "ICLR (2021).",
-    "Cellpose": "Stringer C. et al. Cellpose: a generalist algorithm for cellular "
-    "segmentation. Nature Methods 18, 100-106 (2021).",
-    "StarDist": "Schmidt U. et al. Cell detection with star-convex polygons. MICCAI "
-    "(2018).",
-    "Otsu's threshold": "Otsu N. A threshold selection method from gray-level "
-    "histograms. IEEE Transactions on Systems, Man, and Cybernetics 9, 62-66 (1979).",
-    "Panoptic quality": "Kirillov A. et al. Panoptic segmentation. CVPR (2019).",
-    "SEG": "Maška M. et al. A benchmark for comparison of cell tracking algorithms. "
-    "Bioinformatics 30, 1609-1617 (2014).",
-    "Workflow": "Mölder F. et al. Sustainable data analysis with Snakemake. "
-    "F1000Research 10, 33 (2021).",
-}  # fmt: skip
-# Of restoration, where there is any.
-CARE_CITATIONS = {
-    "CARE": "Weigert M. et al. Content-aware image restoration: pushing the limits of "
-    "fluorescence microscopy. Nature Methods 15, 1090-1097 (2018).",
-    "Restoration by synthetic images": "Saguy A. et al. This microtubule does not "
-    "exist: super-resolution microscopy image generation by a diffusion model. Small "
-    "Methods (2024).",
-    "Fourier ring correlation": "Saxton W. O., Baumeister W. The correlation averaging "
-    "of a regularly arranged bacterial cell envelope protein. Journal of Microscopy "
-    "127, 127-138 (1982).",
-}
-# Of translation, where there is any.
-TRANSLATION_CITATIONS = {
-    "CellResDM": "Xing X. et al. CellResDM: residual diffusion from brightfield to "
-    "Cell Painting.",
-    "Residual shift": "Yue Z. et al. ResShift: efficient diffusion model for image "
-    "super-resolution by residual shifting. NeurIPS (2023).",
-    "VQ-GAN": "Esser P. et al. Taming transformers for high-resolution image "
-    "synthesis. CVPR (2021).",
-    "Pix2Pix": "Isola P. et al. Image-to-image translation with conditional "
-    "adversarial networks. CVPR (2017).",
-    "SPADE": "Park T. et al. Semantic image synthesis with spatially-adaptive "
-    "normalization. CVPR (2019).",
-    "Palette": "Saharia C. et al. Palette: image-to-image diffusion models. SIGGRAPH "
-    "(2022).",
-}
 # What figures of volumes show, for their captions.
 VIEWS = (
     " Of each volume the plane XY is shown, beside it YZ and below it XZ, through the "
@@ -116,30 +71,32 @@ def write_report(root: Path, config: Config, out: Path) -> None:
     import jinja2
 
     root = Path(root)
-    source = resources.files("phantomscope.tables").joinpath("report.html.jinja")
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+        loader=jinja2.PackageLoader("phantomscope", "tables"), autoescape=True,
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    template = environment.from_string(source.read_text(encoding="utf-8"))
+    template = environment.get_template("report.html.jinja")
     write_text(Path(out), template.render(_content(root, config)))
 
 
 def _content(root: Path, config: Config) -> dict[str, Any]:
-    translation = _translation(root, config)
-    rows = [] if translation else segmentation_rows(root, config)
+    translation, filtering = _translation(root, config), filtering_section(root, config)
+    another = translation or filtering
+    rows = [] if another else segmentation_rows(root, config)
     measured = any(not math.isnan(row.value) for row in rows)
     restoration = _restoration(root, config)
-    own = translation or (not config.segment.tools and restoration)
+    own = another or (not config.segment.tools and restoration)
     cautions = (
-        translation["cautions"]
-        if translation
+        another["cautions"]
+        if another
         else [*say.cautions(root, config, rows), *restoration.get("cautions", [])]
     )
     return {
         "translation": translation,
+        "filtering": filtering,
         "restoration": restoration,
-        "segmented": bool(config.segment.tools),
+        # Filtering has objects of its own.
+        "segmented": bool(config.segment.tools) and not filtering,
         "name": config.name,
         "scale": config.scale,
         "headline": own["headline"] if own else say.headline(
@@ -170,9 +127,7 @@ def _content(root: Path, config: Config) -> dict[str, Any]:
         "total": _total(root),
         "config": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
         "versions": _versions(),
-        "citations": {
-            **CITATIONS, **(CARE_CITATIONS if restoration else {}),
-        } if not translation else TRANSLATION_CITATIONS,
+        "citations": citations(config, restored=bool(restoration)),
     }  # fmt: skip
 
 
@@ -258,9 +213,13 @@ def _figures(root: Path, config: Config) -> dict[str, str]:
                 path = Path(folder) / f"{name}.png"
                 FIGURES[name][0](root, config, path)
             pictures[name] = _data_url(path)
-    preview = root / "published" / "preview.png"
-    if preview.exists():
-        pictures["published"] = _data_url(preview)
+    # What other stages drew.
+    for name, made in (
+        ("published", root / "published" / "preview.png"),
+        ("contact_sheet", root / "figures" / "contact_sheet.png"),
+    ):
+        if made.exists():
+            pictures[name] = _data_url(made)
     return pictures
 
 

@@ -180,10 +180,10 @@ def _with_methods(table: pd.DataFrame, published: Sequence[ResultRow]) -> pd.Dat
     if table.empty:
         return table
     methods = {row.id: row.method for row in published}
-    whose = table["id"].map(methods).fillna("")
+    whose = table["id"].map(lambda key: methods.get(key, ""))
     others = ~whose.isin(["", "filter", "extraction"])
     conditions = table["condition"].mask(others, table["condition"] + ", " + whose)
-    why = whose.map(REASONS).fillna("")
+    why = whose.map(lambda name: REASONS.get(name, ""))
     beside_ours = whose.str.startswith("Faster") & (table["experiment"] == "")
     why = why.mask(beside_ours & (table["experiment"] != "").any(), NO_AUGMENTED)
     remarks = table["remark"].mask(
