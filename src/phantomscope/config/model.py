@@ -214,20 +214,25 @@ class Config(Section):
                 fix="take larger pairs (`restore.patch`) or a smaller patch",
             )
 
-    def check_filter(self) -> None:
+    def check_filter(self, tiles: bool = True) -> None:
         """Check that composed images, patches and tiles fit the network of filters.
+
+        Parameters
+        ----------
+        tiles : bool
+            Check the tiles; a training does not depend on them.
 
         Raises
         ------
         PhantomscopeError
-            If a side is no multiple of its stride, or the process has several steps.
+            If a side is no multiple of its stride.
         """
         composed = self.filter.pairs == "composed"
         sides = {
             "filter.compose.size": self.filter.compose.size if composed else 0,
             "train.patch": 0 if composed else self.train.patch,
-            "synthesise.tile": self.synthesise.tile,
-            "synthesise.overlap": self.synthesise.overlap,
+            "synthesise.tile": tiles * self.synthesise.tile,
+            "synthesise.overlap": tiles * self.synthesise.overlap,
         }
         for name, side in sides.items():
             if side % self.network.stride:
@@ -236,13 +241,6 @@ class Config(Section):
                     where=name,
                     fix=f"use a multiple of {self.network.stride}",
                 )
-        if self.process.kind != "one_step":
-            raise PhantomscopeError(
-                f"filters are learnt in one step, `{self.process.kind}` has several",
-                where="process.kind",
-                fix="use a process of one step",
-                example="process:\n  kind: one_step\n  timesteps: 1",
-            )
 
     def check_sketches(self) -> None:
         """Check that sketches are like images, and what is published like sketches.

@@ -263,14 +263,7 @@ def _object_rows(
 
 def _check_options(config: Config) -> None:
     """Refuse what training would not heed, and sides that its network cannot take."""
-    size, stride = config.filter.compose.size, config.network.stride
-    if config.filter.pairs == "composed" and size % stride:
-        raise PhantomscopeError(
-            f"{size} px do not fit the network `{config.network.preset}`",
-            where="filter.compose.size",
-            fix=f"use a multiple of {stride}",
-        )
-    config.of_filter.check_sides()
+    config.check_filter(tiles=False)
     for where, wrong in (
         ("network.noise_channel", config.network.noise_channel),
         ("train.adversarial", config.train.adversarial > 0),
