@@ -1,11 +1,12 @@
 """Folders of real images that stand in for the data sets of a paper.
 
-    python -m benchmarks.standins ../shared/data data/stand-ins
+    python -m benchmarks.standins ../shared/data data/stand-ins [--only layers]
 
 Small published volumes with annotation, laid out as `source: {kind: folder}` reads
 them: `<organism>/images/NAME.tif` and `<organism>/labels/NAME.tif`. And simulated
 tables of localisations, whose photons, precision and blinking are measured on real
-ones, for `source: {kind: localisations, path: <folder>/<organism>}`.
+ones, for `source: {kind: localisations, path: <folder>/<organism>}`. Those of semantic
+filtering (`layers`) are described in `benchmarks.standins_layers`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from benchmarks.standins_layers import lay_out_layers
 from phantomscope.config.load import make_config
 from phantomscope.errors import PhantomscopeError
 from phantomscope.stages.localising import simulate_tables
@@ -160,15 +163,21 @@ def copy_field(data: Path, folder: Path) -> None:
     print(f"cell-painting: {', '.join(file.name for file in files)}")
 
 
+KINDS: dict[str, Callable[[Path, Path], None]] = {
+    "volumes": lay_out, "localisations": localise_structures, "field": copy_field,
+    "layers": lay_out_layers,
+}  # fmt: skip
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path, help="folder of the collections")
     parser.add_argument("folder", type=Path, help="where to lay them out")
+    parser.add_argument("--only", choices=list(KINDS), help="lay out these alone")
     given = parser.parse_args()
-    lay_out(given.data, given.folder)
-    localise_structures(given.data, given.folder)
-    copy_field(given.data, given.folder)
+    for name in [given.only] if given.only else KINDS:
+        KINDS[name](given.data, given.folder)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Miniatures of the data of Javer & Rittscher, in their publishers' layouts.
 
     write_layers(folder)
-    with Server() as server:
-        server.add("BBBC026/...", (folder / PLATE).read_bytes())
+    with serve(folder, ARCHIVES) as registry:
+        ...
 
 Their content is simulated. The names of BBBC026's files, the colours of its marks and
 the columns of BBBC042's boxes are those that the released code of the paper reads. How
@@ -16,6 +16,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 from tests.archives import png, zipped
 
@@ -23,6 +24,10 @@ from phantomscope.images.noise import generator
 
 PLATE, GROUND = "BBBC026_v1_images.zip", "BBBC026_GT_images.zip"
 IMAGES, POSITIONS = "images.zip", "positions.zip"
+# What `tests.server.serve` needs to know.
+ARCHIVES: dict[str, str | list[str]] = {
+    "bbbc026": GROUND, "bbbc026_plate": PLATE, "bbbc042": [IMAGES, POSITIONS],
+}  # fmt: skip
 STEM = "ADSASS092408-GHAD2-D6-20x"
 # In the order of the folds.
 SITES = ("A03_s1", "A07_s4", "C09_s2", "E01_s8", "M19_s6")
@@ -130,6 +135,15 @@ def write_layers(folder: Path) -> None:
     (folder / "worms").mkdir(exist_ok=True)
     for strain in ("N2", "CB4856"):
         worms(folder / "worms" / f"{strain}.hdf5")
+        outline(folder / "worms" / f"{strain}.hdf5", folder / "worms-labels")
+
+
+def outline(video: Path, folder: Path) -> None:
+    """Write the worm of each frame of a video as a stack of labels, named alike."""
+    folder.mkdir(exist_ok=True)
+    with h5py.File(video) as file:
+        dark = (file["full_data"][:] < 160).astype(np.uint16)
+    tifffile.imwrite(folder / f"{video.stem}.tif", dark)
 
 
 def hash_of(name: str) -> str:

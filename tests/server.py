@@ -304,23 +304,27 @@ class Server:
         self._thread.join()
 
 
-def write_registry(folder: Path, url: str, archives: Mapping[str, str]) -> Path:
+def write_registry(
+    folder: Path, url: str, archives: Mapping[str, str | Sequence[str]]
+) -> Path:
     """Write a registry that says that archives of shipped data sets are at `url`.
 
-    `archives` maps names in the registry to names of files.
+    `archives` maps names in the registry to the name of the file, or those of several.
     """
     shipped = yaml.safe_load((CHECKOUT / REGISTRY).read_text())
     entries = {name: shipped[name] for name in archives}
     for name, entry in entries.items():
-        (file,) = entry["files"]
-        file |= {"url": f"{url}/{archives[name]}", "size": None, "sha256": None}
+        served = archives[name]
+        served = [served] if isinstance(served, str) else served
+        for file, own in zip(entry["files"], served, strict=True):
+            file |= {"url": f"{url}/{own}", "size": None, "sha256": None}
     path = folder / "datasets.yaml"
     path.write_text(yaml.safe_dump(entries, sort_keys=False))
     return path
 
 
 @contextmanager
-def serve(folder: Path, archives: Mapping[str, str]) -> Iterator[Path]:
+def serve(folder: Path, archives: Mapping[str, str | Sequence[str]]) -> Iterator[Path]:
     """Serve the archives of a folder on this machine; give their registry."""
     with Server() as server:
         for path in sorted(folder.glob("*.zip")):

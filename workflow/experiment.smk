@@ -9,9 +9,15 @@ include: "rules/config.smk"
 if CONFIG.translate.methods:
 
     include: "rules/translate.smk"
+    include: "rules/score.smk"
     include: "rules/profile.smk"
     include: "rules/detect.smk"
     include: "rules/study.smk"
+
+elif CONFIG.filter.methods:
+
+    include: "rules/acquire.smk"
+    include: "rules/filter.smk"
 
 else:
 

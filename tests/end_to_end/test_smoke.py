@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from phantomscope.acquire.split import assert_disjoint
+from phantomscope.acquire.disjoint import assert_disjoint
 from phantomscope.config.load import load_config
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet

@@ -18,6 +18,7 @@ from phantomscope.acquire.annotated import (
 )
 from phantomscope.acquire.download import download
 from phantomscope.acquire.videos import acquire_videos
+from phantomscope.config.frames import Frames
 from phantomscope.config.layers import Crops, preset
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.annotations import BOXES, POINTS, read_annotations
@@ -141,7 +142,8 @@ def test_frames_of_tierpsy(published, tmp_path):
     assert len(pairs_by_lag(images, 4)) == 2
     with pytest.raises(PhantomscopeError, match="5 apart"):
         pairs_by_lag(images, 5)
-    acquire_videos(published / "worms", tmp_path / "masked", part="mask", every=2)
+    acquire_videos(published / "worms", tmp_path / "masked", part="mask",
+                   frames=Frames(every=2))  # fmt: skip
     masked = ImageSet.open(tmp_path / "masked")
     assert masked.row("N2-t00004")["time"] == pytest.approx(4 / 25)
     assert len(pairs_by_lag(masked)) == 4

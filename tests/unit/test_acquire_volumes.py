@@ -12,9 +12,10 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phantomscope.acquire.disjoint import assert_disjoint
 from phantomscope.acquire.folder import acquire_folder
 from phantomscope.acquire.regions import cut
-from phantomscope.acquire.split import assert_disjoint, prepare
+from phantomscope.acquire.split import prepare
 from phantomscope.config.data import Normalise, Source, Split
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.axes import parse_planes, per_axis, to_image, voxel_size

@@ -26,6 +26,9 @@ def _message(folder: Path, content: str | bytes) -> str:
     return str(caught.value)
 
 
+VIDEOS = "kind: videos, path: v"
+TABLE = "kind: annotated, path: a, table: t.csv"
+
 # Files that cannot be read
 
 
@@ -109,7 +112,7 @@ def test_unknown_option(tmp_path: Path, text: str, unknown: str, fix: str) -> No
         ("train: {augment: maybe}", "train.augment", "valid boolean"),
         ("train: {learning_rate: [1]}", "train.learning_rate", "(given: [1])"),
         ("experiment: 2026-01-15", "experiment", "valid string"),
-        ("source: {kind: web}", "source.kind", "'dataset' or 'localisations'"),
+        ("source: {kind: web}", "source.kind", "'videos' or 'annotated'"),
         ("segment: {tools: cellpose}", "segment.tools", "valid list"),
         ("segment: {tools: [unet]}", "segment.tools.0", "'cellpose' or 'stardist'"),
         ("simulate: {size: [64]}", "simulate.size.1", "required"),
@@ -137,6 +140,32 @@ def test_unknown_option(tmp_path: Path, text: str, unknown: str, fix: str) -> No
         ("source: {kind: folder}", "source", "`kind: folder` needs `path`"),
         ("source: {path: data}", "source", "belongs to `kind: folder`"),
         ("source: {labels: masks}", "source", "belongs to `kind: folder`"),
+        ("source: {labels: masks}", "source", "or `videos`"),
+        ("source: {kind: videos}", "source", "needs `path`, a video or a folder"),
+        ("source: {kind: annotated, path: a}", "source", "needs `table`, a CSV"),
+        ("source: {table: a.csv}", "source", "belongs to `kind: annotated`"),
+        ("source: {videos: {step: 1}}", "source", "belongs to `kind: videos`"),
+        ("source: {frames: {every: 2}}", "source", "`kind: dataset` or `videos`"),
+        (f"source: {{{VIDEOS}, group: '(a)'}}", "source", "each video is a group"),
+        (f"source: {{{VIDEOS}, axes: YX}}", "source", "are stacks (T, Y, X)"),
+        (f"source: {{{VIDEOS}, labelled: true}}", "source", "a folder of label stacks"),
+        (f"source: {{{VIDEOS}, frames: {{only: [3]}}}}", "source", "`first`, `last`"),
+        (f"source: {{{VIDEOS}, frames: {{limit: 3}}}}", "source", "evenly spaced"),
+        (f"source: {{{VIDEOS}, table: t}}", "source", "belongs to `kind: annotated`"),
+        (
+            f"source: {{{VIDEOS}, videos: {{part: all}}}}",
+            "source.videos.part",
+            "'mask'",
+        ),
+        (f"source: {{{TABLE}, axes: ZYX}}", "source", "are no volumes"),
+        (f"source: {{{TABLE}, labelled: true}}", "source", "without a row"),
+        (f"source: {{{TABLE}, labels: l}}", "source", "belongs to `kind: folder`"),
+        (
+            f"source: {{{TABLE}, axes: CYX, channel: [0, 1]}}",
+            "source",
+            "give one number",
+        ),
+        ("split: {by: published, test: [a]}", "split", "`test` names groups"),
         ("source: {axes: CYX}", "source", "`channel` go together"),
         ("source: {channel: 0}", "source", "`channel` go together"),
         ("source: {axes: TYX}", "source.axes", "'TYX' are not supported"),

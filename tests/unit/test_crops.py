@@ -201,7 +201,7 @@ def test_focus_sorts_sharp_from_blurred_objects():
         recipe="focus", in_focus=0.05, out_of_focus=0.02, score_limits=[0, 2000]
     )
     found, _ = cut_image(image.astype(np.float32), options, rng=generator(0))
-    assert [c.kind for c in found] == ["in focus", "out of focus"]
+    assert [c.kind for c in found] == ["in_focus", "out_of_focus"]
     assert found[0].focus > 3 * found[1].focus
     published = preset(Crops, "microglia", {"min_area": 100.0, "median_passes": 1})
     assert foreground(image, published).any()

@@ -26,12 +26,14 @@ def test_the_shipped_registry_is_whole() -> None:
     assert list(found) == [
         "bbbc038", "dsb2018_stardist", "ctc_ce", "ctc_tric", "ctc_gowt1", "ctc_hela",
         "ath_meristem", "bbbc050", "shareloc_tubulin_nocodazole", "shareloc_tubulin",
-        "shareloc_tom22",
+        "shareloc_tom22", "bbbc026", "bbbc026_plate", "bbbc042",
     ]  # fmt: skip
     for name in found:
         config = make_config({"source": {"kind": "dataset", "dataset": name}})
         assert config.source.of_tables == name.startswith("shareloc")
-        assert config.has_labels != config.source.of_tables
+        # Of points and boxes there is a table instead.
+        without = config.source.of_tables or found[name].layout.reader is not None
+        assert config.has_labels != without
         assert ("annotated" in config.arms) == config.has_labels
 
 
@@ -102,6 +104,19 @@ ENTRY = {
                         "keep": "fluorescence"}},
             "needs the axes YX or YXC",
         ),
+        ({"layout": {"reader": "bbbc042_box"}}, "'bbbc042_boxes'"),
+        ({"layout": {"reader": "bbbc042_boxes"}}, "images, then text files of"),
+        ({"layout": {"reader": "bbbc026_plate", "axes": "YX"}}, "`axes`: with `reader"),
+        ({"layout": {"reader": "bbbc026_plate", "images": "{id}"}}, "`images`: with"),
+        (
+            {"layout": {"reader": "bbbc026_plate"}, "files": [FILE | {"ranges": True}]},
+            "needs whole files",
+        ),
+        ({"layout": {}}, "`images` needs {id} exactly once"),
+        (
+            {"extent": {"images": 9, "shape": [8, 8], "published": [9, 1]}},
+            "more images than",
+        ),
     ],
 )  # fmt: skip
 def test_a_registry_with_a_mistake(
@@ -130,8 +145,12 @@ def test_all_mistakes_are_told_at_once(place: Place) -> None:
         ({"kind": "dataset", "dataset": "bbbc38"}, "did you mean `bbbc038`?"),
         ({"kind": "dataset", "dataset": "qqqq"}, "known here: bbbc038"),
         ({"kind": "dataset"}, "`kind: dataset` needs `dataset`"),
-        ({"dataset": "bbbc038"}, "belong to `kind: dataset`"),
-        ({"mirror": "x"}, "belong to `kind: dataset`"),
+        ({"dataset": "bbbc038"}, "`dataset` belongs to `kind: dataset`"),
+        ({"mirror": "x"}, "`mirror` belongs to `kind: dataset`"),
+        ({"kind": "dataset", "dataset": "bbbc042", "group": "(a)"}, "says itself"),
+        ({"kind": "dataset", "dataset": "bbbc042", "labelled": True}, "no labels"),
+        ({"kind": "dataset", "dataset": "bbbc026", "download": "members"}, "the whole"),
+        ({"kind": "dataset", "dataset": "bbbc042", "download": "members"}, "one zip"),
         ({"kind": "dataset", "dataset": "bbbc038", "path": "x"}, "`kind: folder`"),
         (
             {"kind": "dataset", "dataset": "bbbc038", "axes": "YXC", "channel": 1},

@@ -18,7 +18,11 @@ ROOT = Path(__file__).parents[2]
 ENVS = sorted((ROOT / "envs").glob("*.yaml"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = dict(PROJECT["optional-dependencies"])
-BENCH = [Requirement(line) for line in EXTRAS.pop("bench")]
+# Extras of few users, which the lock does without.
+BESIDE = {
+    name: [Requirement(line) for line in EXTRAS.pop(name)]
+    for name in ("bench", "detection")
+}
 
 # Ranges instead of pins; the comment in the file says why.
 NOT_PINNED = {("cellpose", "numpy")}
@@ -65,9 +69,10 @@ def test_lock_satisfies_every_dependency(requirement: str) -> None:
     assert wanted.specifier.contains(LOCK[name]), f"{name}=={LOCK[name]}"
 
 
-def test_the_peers_are_pinned_beside_the_lock() -> None:
-    """Nobody but the benchmark needs them, so that the lock does without."""
-    pins = {canonicalize_name(r.name): str(r.specifier) for r in BENCH}
+@pytest.mark.parametrize("extra", BESIDE)
+def test_what_few_need_is_pinned_beside_the_lock(extra: str) -> None:
+    """Peers of the benchmark, and detectors as rivals."""
+    pins = _pins(BESIDE[extra])
     assert all(pin.startswith("==") for pin in pins.values())
     assert not pins.keys() & LOCK.keys()
     # torchvision 0.x goes with torch 2.(x - 15) alone, and would replace another.
@@ -75,9 +80,13 @@ def test_the_peers_are_pinned_beside_the_lock() -> None:
     assert (torch.major, torch.minor) == (2, vision.minor - 15)
 
 
+def _pins(requirements: list[Requirement]) -> dict[str, str]:
+    return {canonicalize_name(r.name): str(r.specifier) for r in requirements}
+
+
 def test_there_is_one_environment_per_tool_family() -> None:
     assert {path.stem for path in ENVS} == {
-        "phantomscope", "cellpose", "stardist", "care",
+        "phantomscope", "cellpose", "stardist", "care", "detection",
     }  # fmt: skip
 
 
@@ -85,8 +94,12 @@ def test_there_is_one_environment_per_tool_family() -> None:
 def test_pins_are_those_of_the_lock(path: Path) -> None:
     requirements = _pip(path)
     assert len({r.name for r in requirements}) == len(requirements)
+    beside = _pins(BESIDE[path.stem]) if path.stem in BESIDE else {}
     for requirement in requirements:
         name = canonicalize_name(requirement.name)
+        if name in beside:
+            assert str(requirement.specifier) == beside[name]
+            continue
         assert name in LOCK, f"add {name} to requirements.lock"
         if (path.stem, name) in NOT_PINNED:
             assert requirement.specifier.contains(LOCK[name])
@@ -110,6 +123,7 @@ def test_environment_holds_what_the_library_needs(path: Path) -> None:
         ("cellpose", {"cellpose"}),
         ("stardist", {"stardist", "csbdeep", "tensorflow-cpu"}),
         ("care", {"csbdeep", "tensorflow-cpu"}),
+        ("detection", {"torchvision"}),
     ],
 )
 def test_environment_holds_its_tools(name: str, tools: set[str]) -> None:

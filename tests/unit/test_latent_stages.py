@@ -17,6 +17,7 @@ from phantomscope.images.writer import ImageSetWriter
 from phantomscope.stages.codec import codec_training, coded_groups, train_codec
 from phantomscope.stages.translation import (
     evaluate_translation,
+    join_scores,
     open_pairs,
     train_translator,
     translate,
@@ -151,11 +152,25 @@ def test_images_do_not_depend_on_shards(made):
     assert images.channels("i3").shape == (3, 45, 50)
     assert np.array_equal(images.channels("i3"), second.channels("i3"))
     assert images.channels("i3").std() > 0
-    scores = folder / "scores"
-    evaluate_translation(
-        config, pairs=folder / "pairs", translated=[folder / "whole"], scores=scores
-    )
-    assert (scores / "pixels.csv").exists()
+    first = predicted(parts, folder, "first")
+    assert first.ids == ["i2"]
+    pairs, joined = folder / "pairs", {}
+    for name in ("whole", "first", "second"):
+        scores = folder / f"scores-{name}"
+        evaluate_translation(
+            config, pairs=pairs, translated=folder / name, scores=scores
+        )
+    # The order of shards does not matter.
+    for name, of in (("one", ["whole"]), ("two", ["second", "first"])):
+        scores = [folder / f"scores-{part}" for part in of]
+        join_scores(config, pairs=pairs, parts=scores, scores=folder / name)
+        joined[name] = (folder / name / "pixels.csv").read_text()
+    assert joined["one"] == joined["two"]
+    assert joined["one"].count("\ni2,") == joined["one"].count("\ni3,") > 0
+    with pytest.raises(PhantomscopeError, match="'i3' was not measured"):
+        join_scores(
+            config, pairs=pairs, parts=[folder / "scores-first"], scores=folder / "lack"
+        )
 
 
 def test_a_codec_must_be_given(made):

@@ -27,7 +27,8 @@ HEAVY = (
 LIGHT = (
     "stages.rule", "stages.registry", "stages.results", "stages.papers", "stages.data",
     "stages.plates", "stages.checking", "stages.publish", "stages.populations",
-    "stages.pseudo", "stages.restoration", "stages.analysis", "tables.results",
+    "stages.pseudo", "stages.restoration", "stages.analysis", "stages.finding",
+    "tables.results",
     "tables.report", "tables.papers", "tables.restoration", "tables.figures",
 )  # fmt: skip
 # They draw, with numba; so what is looked for is found.

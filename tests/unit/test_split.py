@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phantomscope.acquire.split import assert_disjoint, cut, prepare
+from phantomscope.acquire.disjoint import assert_disjoint
+from phantomscope.acquire.split import cut, prepare
 from phantomscope.config.data import Split
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet

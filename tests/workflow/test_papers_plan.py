@@ -120,6 +120,7 @@ def test_eight_plates_are_planned_with_shards_requests_and_cost(snakemake, tmp_p
         assert jobs[start + "pair_fields"] == 1
         assert jobs[start + "train_translator"] == 7
         assert jobs[start + "translate"] == 7 * 50
+        assert jobs[start + "evaluate_translation"] == 7 * 50
         assert jobs[start + "measure_intensities"] == 0
     table = dict(
         (found[1], [float(n.replace(",", "")) for n in found[2].split()])

@@ -37,6 +37,16 @@ TRANSLATING = {
         },
     },
 }  # fmt: skip
+FILTERING = {
+    "network": {"preset": "noise2noise"},
+    "process": {"kind": "one_step", "timesteps": 1},
+    "synthesise": {"overlap": 32},
+    "filter": {
+        "methods": ["filter", "layers", "stardist"], "targets": ["small", "large"],
+        "folds": 2, "images": [5, 10], "seeds": [0, 1],
+        "crops": {"size_limit": 100},
+    },
+}  # fmt: skip
 DEMO = Counter(
     write_config=1, acquire=1, prepare=1, fit_sketch=1, simulate=2, photograph=2,
     train_diffusion=1, choose_start=1, synthesise=2, check=2, gather=2,
@@ -116,8 +126,8 @@ def facts(snakemake, tmp_path_factory):
     snakefile = folder / "Snakefile"
     snakefile.write_text(FACTS.format(root=ROOT))
     found = {}
-    # Translation has rules of its own.
-    for options in ({}, TRANSLATING):
+    # Translation has rules of its own, and so has filtering.
+    for options in ({}, TRANSLATING, FILTERING):
         path = write(folder / "config.yaml", options)
         process = snakemake(
             folder, "--list-rules", "--configfile", path, snakefile=snakefile
@@ -245,7 +255,9 @@ def test_a_wrong_config_ends_with_one_clear_message(
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize("options", [{}, TRANSLATING], ids=["house", "translation"])
+@pytest.mark.parametrize(
+    "options", [{}, TRANSLATING, FILTERING], ids=["house", "translation", "filtering"]
+)
 def test_lint(options, snakemake, tmp_path):
     path = write(tmp_path / "config.yaml", options)
     process = snakemake(tmp_path, "--lint", "--configfile", path)
@@ -260,7 +272,8 @@ def test_translation_is_planned(snakemake, tmp_path):
     assert found == Counter(
         write_config=1, survey_plates=1, fetch_plates=1, acquire_plates=1,
         scale_fields=1, pair_fields=1,
-        train_codec=1, train_translator=6, translate=18, evaluate_translation=6,
+        train_codec=1, train_translator=6, translate=18, evaluate_translation=18,
+        join_scores=6,
         measure_profiles=21, compare_profiles=3,
         train_detector=4, detect=4, evaluate_detection=4,
         study_steps=2, plant_artefacts=1, study_artefacts=2,

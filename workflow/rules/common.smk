@@ -1,5 +1,6 @@
 # Config, paths and input functions. The config is checked before any rule.
 from phantomscope.config.arms import parse_arm
+from phantomscope.config.filtering import ALL_FILTER_METHODS
 from phantomscope.config.load import make_config, sections
 from phantomscope.config.translation import (
     ALL_DETECTORS,
@@ -87,7 +88,7 @@ wildcard_constraints:
     tool="cellpose|stardist|otsu_watershed",
     arm=r"synthetic|annotated|sketch|(annotated|mixed)-[\d.]+",
     seed=r"\d+",
-    method="|".join(ALL_METHODS),
+    method="|".join(ALL_FILTER_METHODS if CONFIG.filter.methods else ALL_METHODS),
     way="found|true",
     profiled=rf"real|({'|'.join(ALL_METHODS)})/seed\d+/(found|true)",
     detector="|".join(ALL_DETECTORS),
@@ -332,10 +333,10 @@ def translations(pattern):
     return expand(pattern, method=options.methods, seed=options.seeds)
 
 
-def translated_shards(wildcards):
-    """What a method predicted, in all its shards."""
+def scored_shards(wildcards):
+    """What was measured of a method, in all its shards."""
     shards = [f"{n:03d}" for n in range(CONFIG.translate.shards)]
-    folder = f"{RESULTS}/translated/{wildcards.method}/seed{wildcards.seed}"
+    folder = f"{RESULTS}/shard_scores/{wildcards.method}/seed{wildcards.seed}"
     return expand("{folder}/shard-{shard}", folder=folder, shard=shards)
 
 

@@ -118,3 +118,9 @@ rule cellresdm:
     """All tables and figures of Xing et al. (CellResDM)."""
     input:
         PAPER_TABLES if PAPER_NAME == "cellresdm" else [],
+
+
+rule semantic_filtering:
+    """All tables and figures of Javer & Rittscher (semantic filtering)."""
+    input:
+        PAPER_TABLES if PAPER_NAME == "semantic_filtering" else [],

@@ -245,31 +245,6 @@ rule translate:
         "../../scripts/translate.py"
 
 
-rule evaluate_translation:
-    """Compare predicted stains and instances of the test part with the real ones."""
-    input:
-        pairs=rules.pair_fields.output.pairs,
-        pixels=rules.pair_fields.input.scaled,
-        translated=translated_shards,
-    output:
-        scores=directory(f"{RESULTS}/translation_scores/{{method}}/seed{{seed}}"),
-    log:
-        f"{RESULTS}/logs/evaluate_translation.{{method}}.{{seed}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/evaluate_translation.{{method}}.{{seed}}.tsv"
-    conda:
-        "../../envs/phantomscope.yaml"
-    resources:
-        mem_mb=grown(4000),
-        runtime=grown(240),
-    params:
-        config=sections(CONFIG, "translate"),
-    message:
-        "Measuring {wildcards.method}, seed {wildcards.seed}"
-    script:
-        "../../scripts/evaluate_translation.py"
-
-
 rule tabulate_translation:
     """Put quality of stains and instances of all methods into one table."""
     input:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,13 +16,26 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from phantomscope.acquire.archive import Archive, open_archive
-from phantomscope.acquire.listing import file_stem, list_images, safe_ids
+from phantomscope.acquire.folder import group_of, spread
+from phantomscope.acquire.listing import (
+    file_stem,
+    index_by_stem,
+    list_images,
+    safe_ids,
+)
 from phantomscope.errors import PhantomscopeError, explain_os_errors
-from phantomscope.images.annotations import BOXES, COLUMNS, POINTS, read_table
-from phantomscope.images.files import SUFFIXES, read_array, read_image, write_text
+from phantomscope.images.annotations import (
+    BOXES,
+    COLUMNS,
+    POINTS,
+    read_table,
+    write_tables,
+)
+from phantomscope.images.files import SUFFIXES, read_array, read_image
 from phantomscope.images.noise import NoiseField
 from phantomscope.images.writer import ImageSetWriter
 
+T = TypeVar("T")
 Array = NDArray[Any]
 # Marks of BBBC026 as (red, green, blue): 255, and at most 10 of the others.
 MARKS = {"hepatocyte": 0, "fibroblast": 1, "debris": 2}
@@ -30,12 +44,44 @@ SITE = re.compile(r"(?P<well>[A-P]\d\d)_s(?P<site>\d+)")
 LICENCE = "as on the accession page of the Broad Bioimage Benchmark Collection"
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which images are used, and what is known of them.
+
+    Attributes
+    ----------
+    limit : int, optional
+        Most images, evenly spread.
+    axes, channel
+        As in `read_image`; of one's own images.
+    pixel_size : float, optional
+        In um.
+    group : str, optional
+        Regular expression with one group, searched in names; of one's own images.
+    info : Mapping
+        Further content of `info.json`, such as licence and citation.
+    """
+
+    limit: int | None = None
+    axes: str = ""
+    channel: int | None = None
+    pixel_size: float | None = None
+    group: str | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, found: Sequence[T]) -> list[T]:
+        """Return those within `limit`."""
+        return [found[i] for i in spread(len(found), self.limit)]
+
+
 def _write_rows(writer: ImageSetWriter, name: str, rows: list[tuple[Any, ...]]) -> None:
     table = pd.DataFrame(rows, columns=list(COLUMNS[name]))
-    write_text(writer.partial / name, table.to_csv(index=False))
+    write_tables(writer.partial, {name: table})
 
 
-def acquire_annotated(images: Path, table: Path, folder: Path) -> None:
+def acquire_annotated(
+    images: Path, table: Path, folder: Path, choice: Choice = Choice()
+) -> None:
     """Make an image set of a folder of images and a table of points or boxes.
 
     Parameters
@@ -48,17 +94,21 @@ def acquire_annotated(images: Path, table: Path, folder: Path) -> None:
     folder : Path
         New set, with `points.csv` or `boxes.csv` beside the manifest. Images without
         any row stay: nothing is in them.
+    choice : Choice
+        Which images, and how to read them.
 
     Raises
     ------
     PhantomscopeError
-        If a row names no image, lies outside its image, or a file cannot be read.
+        If a row names no image, lies outside its image, a file cannot be read or a
+        name has no group.
     """
     with explain_os_errors(table), table.open(errors="replace") as stream:
         header = [word.strip(' "\n') for word in stream.readline().split(",")]
     name = BOXES if "y1" in header else POINTS
     rows = read_table(table, COLUMNS[name])
     paths, _ = list_images(images)
+    index_by_stem(paths)
     ids = safe_ids([file_stem(path) for path in paths])
     known = dict(zip((p.name for p in paths), ids, strict=True))
     known |= dict(zip(map(file_stem, paths), ids, strict=True))
@@ -70,13 +120,19 @@ def acquire_annotated(images: Path, table: Path, folder: Path) -> None:
             fix=f"write the names of the files, such as {paths[0].name}",
         )
     rows["id"] = rows["id"].map(known)
+    used = choice.of(list(zip(ids, paths, strict=True)))
+    rows = rows[rows["id"].isin([identifier for identifier, _ in used])]
     info = {"source": "annotated", "table": name, "rows": len(rows),
-            "licence": "not stated (images of the user)", "citation": ""}  # fmt: skip
+            "licence": "not stated (images of the user)", "citation": "",
+            "files": len(used), **choice.info}  # fmt: skip
     with ImageSetWriter(folder, info, resume=False) as writer:
-        for identifier, path in zip(ids, paths, strict=True):
-            image = read_image(path)
+        for identifier, path in used:
+            image = read_image(path, choice.axes, choice.channel)
             _check_inside(rows[rows["id"] == identifier], image.shape, table)
-            writer.add(identifier, image)
+            writer.add(
+                identifier, image, pixel_size=choice.pixel_size,
+                group=group_of(path, choice.group) or identifier,
+            )  # fmt: skip
         _write_rows(writer, name, list(rows.itertuples(index=False, name=None)))
 
 
@@ -155,7 +211,9 @@ def read_marks(image: Array) -> tuple[Array, NDArray[np.bool_], list[tuple[Any, 
     return image[..., 0], marked, points
 
 
-def acquire_bbbc026_truth(archive: Path, folder: Path, seed: int = 0) -> None:
+def acquire_bbbc026_truth(
+    archive: Path, folder: Path, seed: int = 0, choice: Choice = Choice()
+) -> None:
     """Make an image set of the annotated images of BBBC026.
 
     Parameters
@@ -168,15 +226,19 @@ def acquire_bbbc026_truth(archive: Path, folder: Path, seed: int = 0) -> None:
         in Javer & Rittscher. Columns `well`, `site` and `fold` (1, 2, ... by name).
     seed : int
         Of this noise.
+    choice : Choice
+        Which images.
     """
     info = {"source": "bbbc026", "part": "truth", "seed": seed, "licence": LICENCE,
-            "citation": "Logan et al., BBBC026"}  # fmt: skip
+            "citation": "Logan et al., BBBC026", **choice.info}  # fmt: skip
     rows: list[tuple[Any, ...]] = []
     with _members(archive) as (opened, scratch):
         found = [(n, m) for n in _names(opened, SUFFIXES)
                  if (m := SITE.search(PurePosixPath(n).name))]  # fmt: skip
         if not found:
             raise _none("image named by well and site, such as A03_s1", archive)
+        found = choice.of(found)
+        info["files"] = len(found)
         with ImageSetWriter(folder, info, resume=False) as writer:
             for fold, (name, match) in enumerate(found, 1):
                 image = _decoded(opened, name, scratch)
@@ -193,34 +255,40 @@ def acquire_bbbc026_truth(archive: Path, folder: Path, seed: int = 0) -> None:
                 noise = NoiseField(seed, identifier, "marks").block((0, 0), grey.shape)
                 mended = np.clip(np.rint(middle + 2 * noise), 0, 255).astype(np.uint8)
                 writer.add(
-                    identifier, np.where(marked, mended, grey), well=match["well"],
+                    identifier, np.where(marked, mended, grey),
+                    pixel_size=choice.pixel_size, well=match["well"],
                     site=int(match["site"]), fold=fold,
                 )  # fmt: skip
                 rows += [(identifier, *point) for point in points]
             _write_rows(writer, POINTS, rows)
 
 
-def acquire_bbbc026_plate(archive: Path, folder: Path) -> None:
+def acquire_bbbc026_plate(
+    archive: Path, folder: Path, choice: Choice = Choice()
+) -> None:
     """Make an image set of the plate of BBBC026; `group` is the well.
 
     Column `control` is ``negative`` in column 01 of the plate and ``positive`` in
     column 23, which is what Z' compares.
     """
     info = {"source": "bbbc026", "part": "plate", "licence": LICENCE,
-            "citation": "Logan et al., BBBC026"}  # fmt: skip
+            "citation": "Logan et al., BBBC026", **choice.info}  # fmt: skip
     controls = {"01": "negative", "23": "positive"}
     with _members(archive) as (opened, scratch):
         found = [(n, m) for n in _names(opened, SUFFIXES)
                  if (m := SITE.search(PurePosixPath(n).name))]  # fmt: skip
         if not found:
             raise _none("image named by well and site, such as A03_s1", archive)
+        found = choice.of(found)
+        info["files"] = len(found)
         with ImageSetWriter(folder, info, resume=False) as writer:
             for name, match in found:
                 image = _decoded(opened, name, scratch)
                 grey = image[..., 0] if image.ndim == 3 else image
                 well = match["well"]
                 writer.add(
-                    match[0], grey, group=well, well=well, site=int(match["site"]),
+                    match[0], grey, pixel_size=choice.pixel_size, group=well,
+                    well=well, site=int(match["site"]),
                     control=controls.get(well[1:], ""),
                 )  # fmt: skip
 
@@ -234,7 +302,9 @@ def grey_of(image: Array) -> Array:
     return (255 - grey).astype(np.uint8)
 
 
-def acquire_bbbc042(images: Path, positions: Path, folder: Path) -> None:
+def acquire_bbbc042(
+    images: Path, positions: Path, folder: Path, choice: Choice = Choice()
+) -> None:
     """Make an image set of BBBC042: astrocytes in boxes.
 
     Parameters
@@ -246,8 +316,10 @@ def acquire_bbbc042(images: Path, positions: Path, folder: Path) -> None:
         counted from 0, are x1, y1, x2, y2.
     folder : Path
         New set with `boxes.csv`: inverted grey, so that what absorbs is bright.
-        `split` is that of Javer & Rittscher: numbers below 1000 train, below 1050
-        validation, others test.
+        `split` and `published_split` are that of Javer & Rittscher: numbers below
+        1000 train, below 1050 validation, others test.
+    choice : Choice
+        Which images.
 
     Raises
     ------
@@ -255,7 +327,7 @@ def acquire_bbbc042(images: Path, positions: Path, folder: Path) -> None:
         If an image has no positions, or a line is none.
     """
     info = {"source": "bbbc042", "licence": LICENCE,
-            "citation": "Suleymanova et al., BBBC042"}  # fmt: skip
+            "citation": "Suleymanova et al., BBBC042", **choice.info}  # fmt: skip
     rows: list[tuple[Any, ...]] = []
     with _members(images) as (opened, scratch), _members(positions) as (texts, _):
         lists = {number: n for n in _names(texts, (".txt",))
@@ -264,8 +336,10 @@ def acquire_bbbc042(images: Path, positions: Path, folder: Path) -> None:
                  if (number := _last_number(n)) is not None]  # fmt: skip
         if not found:
             raise _none("image whose name ends in a number", images)
+        found = choice.of(sorted(found))
+        info["files"] = len(found)
         with ImageSetWriter(folder, info, resume=False) as writer:
-            for number, name in sorted(found):
+            for number, name in found:
                 if number not in lists:
                     raise PhantomscopeError(
                         f"image {number} has no text file of positions",
@@ -278,7 +352,11 @@ def acquire_bbbc042(images: Path, positions: Path, folder: Path) -> None:
                 where = positions / lists[number]
                 boxes = _read_boxes(text, identifier, grey.shape, where)
                 side = "train" if number < 1000 else "validation"
-                writer.add(identifier, grey, split="test" if number >= 1050 else side)
+                side = "test" if number >= 1050 else side
+                writer.add(
+                    identifier, grey, pixel_size=choice.pixel_size, split=side,
+                    published_split=side,
+                )  # fmt: skip
                 rows += boxes
             _write_rows(writer, BOXES, rows)
 

@@ -56,42 +56,49 @@ def spread(count: int, limit: int | None) -> list[int]:
     return [int(i) for i in np.linspace(0, count - 1, limit).round()]
 
 
-def _match_labels(source: Source, images: list[Path]) -> dict[str, Path]:
-    """Map the stem of an image to its label file."""
-    if source.labels is None:
+def match_labels(
+    labels: str | None, root: str | None, images: list[Path]
+) -> dict[str, Path]:
+    """Map the stem of an image in `root` to its file in the folder of labels."""
+    if labels is None:
         return {}
-    folder = Path(source.labels)
-    if folder.exists() and folder.resolve() == Path(source.path or "").resolve():
+    folder = Path(labels)
+    if folder.exists() and folder.resolve() == Path(root or "").resolve():
         raise PhantomscopeError(
             "images and labels are in the same folder",
             where="source.labels",
             fix="put the labels into a folder of their own, under the same names",
         )
-    labels = index_by_stem(list_images(folder, "source.labels")[0])
+    found = index_by_stem(list_images(folder, "source.labels")[0])
     stems = {file_stem(path) for path in images}
-    matches = {stem: path for stem, path in labels.items() if stem in stems}
+    matches = {stem: path for stem, path in found.items() if stem in stems}
     if not matches:
         raise PhantomscopeError(
             f"no label has the name of an image: there is the label "
-            f"{next(iter(labels.values())).name}, but the image {images[0].name}",
+            f"{next(iter(found.values())).name}, but the image {images[0].name}",
             where="source.labels",
             fix="give each label the name of its image (the suffix may differ)",
         )
     return matches
 
 
-def _group_of(source: Source, item: Item) -> str:
-    """Return the unit of statistics that an image belongs to."""
-    if source.group is None:
-        return item.identifier
-    match = re.search(source.group, item.image.name)
+def group_of(path: Path, expression: str | None) -> str:
+    """Return the unit of statistics by the name of a file; empty without expression."""
+    if expression is None:
+        return ""
+    match = re.search(expression, path.name)
     if match is None or not match.group(1):
         raise PhantomscopeError(
-            f"the regular expression {source.group!r} finds no group in this name",
-            where=item.image,
+            f"the regular expression {expression!r} finds no group in this name",
+            where=path,
             fix="change `source.group` so that it fits each file, or rename the file",
         )
     return match.group(1)
+
+
+def _group_of(source: Source, item: Item) -> str:
+    """Return the unit of statistics that an image belongs to."""
+    return group_of(item.image, source.group) or item.identifier
 
 
 def _read(source: Source, item: Item) -> tuple[NDArray[Any], NDArray[Any] | None]:
@@ -203,7 +210,7 @@ def acquire_folder(source: Source, folder: Path) -> None:
     root = Path(source.path or "")
     paths, ignored = list_images(root)
     index_by_stem(paths)
-    matches = _match_labels(source, paths)
+    matches = match_labels(source.labels, source.path, paths)
     items = [
         Item(identifier, path, matches.get(file_stem(path)))
         for identifier, path in zip(

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from phantomscope.acquire.annotated import acquire_annotated
 from phantomscope.acquire.dataset import acquire_dataset, entry_of
 from phantomscope.acquire.download import download
 from phantomscope.acquire.folder import acquire_folder
 from phantomscope.acquire.package import acquire_package
+from phantomscope.acquire.readers import acquire_with_reader, choice_of
 from phantomscope.acquire.remote_zip import fetch_members
 from phantomscope.acquire.samples import find_samples, select
+from phantomscope.acquire.videos import acquire_own_videos
 from phantomscope.config.data import Source
 from phantomscope.errors import PhantomscopeError
 
@@ -31,8 +34,9 @@ def acquire(source: Source, folder: Path, files: Sequence[Path] = ()) -> None:
     Raises
     ------
     PhantomscopeError
-        As `acquire_package`, `acquire_folder`, `acquire_dataset` and
-        `acquire_localisations`.
+        As `acquire_package`, `acquire_folder`, `acquire_dataset`,
+        `acquire_localisations`, `acquire_videos`, `acquire_annotated` and
+        `acquire_with_reader`.
     """
     if source.kind == "package":
         acquire_package(folder)
@@ -41,8 +45,15 @@ def acquire(source: Source, folder: Path, files: Sequence[Path] = ()) -> None:
         from phantomscope.acquire.localisations.images import acquire_localisations
 
         acquire_localisations(source, folder, files)
+    elif source.entry is not None and source.entry.layout.reader:
+        acquire_with_reader(source, files, folder)
     elif source.kind == "dataset":
         acquire_dataset(source, files, folder)
+    elif source.kind == "videos":
+        acquire_own_videos(source, folder)
+    elif source.kind == "annotated":
+        table = Path(source.table or "")
+        acquire_annotated(Path(source.path or ""), table, folder, choice_of(source))
     else:
         acquire_folder(source, folder)
 

@@ -7,20 +7,31 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy
 
+from phantomscope.acquire.disjoint import WHOLE
+from phantomscope.acquire.published import published_groups
 from phantomscope.acquire.regions import Box, crop, cut, planes_within
 from phantomscope.config.data import Split
 from phantomscope.errors import PhantomscopeError, explain_os_errors
+from phantomscope.images.annotations import (
+    cut_rows,
+    read_annotations,
+    table_names,
+    write_tables,
+)
 from phantomscope.images.axes import VOLUME_COLUMNS, PixelSize, voxel_size
 from phantomscope.images.files import replace_folder
 from phantomscope.images.imageset import COLUMNS, ImageSet
 from phantomscope.images.noise import generator
 from phantomscope.images.writer import ImageSetWriter, write_manifest
+from phantomscope.provenance import file_digest
 
 GROUPS_FOR_AUTO = 4
 
@@ -163,6 +174,7 @@ def region_columns(parent: str, side: str, box: Box) -> dict[str, Any]:
 def _info(images: ImageSet, options: Split, by: str, seed: int) -> dict[str, Any]:
     """Everything that shaped the split, and where the images come from."""
     hashes = images.table[["id", "group", "sha256", "mask_sha256"]].to_csv(index=False)
+    tables = {name: file_digest(images.folder / name) for name in table_names(images)}
     return {
         **images.info,
         "split": {
@@ -171,6 +183,7 @@ def _info(images: ImageSet, options: Split, by: str, seed: int) -> dict[str, Any
             "margin": options.margin if by == "region" else 0,
             "seed": seed,
             "images_sha256": hashlib.sha256(hashes.encode()).hexdigest(),
+            **({"tables_sha256": tables} if tables else {}),
         },
     }
 
@@ -194,11 +207,15 @@ def _write_groups(
         row["image"] = f"{prefix}/{row['image']}"
         row["mask"] = f"{prefix}/{row['mask']}" if row["mask"] else ""
         rows.append(row)
+    used = images.table["id"].isin([row["id"] for row in rows])
+    part = replace(images, table=images.table[used])
+    tables = {name: read_annotations(part, name) for name in table_names(images)}
     partial = folder.with_name(f".{folder.name}.partial")
     with explain_os_errors(folder):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     write_manifest(partial, rows, info)
+    write_tables(partial, tables)
     replace_folder(partial, folder)
 
 
@@ -208,11 +225,22 @@ def _write_regions(
     """Write two crops of each image, and of its labels with their ids."""
     groups = sorted({str(images.row(i)["group"]) for i in images.ids})
     kept = _kept_for_training(groups, options.most_train, seed)
+    tables = {name: read_annotations(images, name) for name in table_names(images)}
     with ImageSetWriter(folder, info) as writer:
         for identifier in images.ids:
             trained = str(images.row(identifier)["group"]) in kept
             sides = ("train", "test") if trained else ("test",)
             _write_crops(writer, images, identifier, options, seed, sides)
+        regions = [row for _, row in sorted(writer.rows.items())]
+        for name, table in tables.items():
+            parts = [cut_rows(table[table["id"] == row["parent"]], _box(row), row["id"])
+                     for row in regions]  # fmt: skip
+            write_tables(writer.partial, {name: pd.concat(parts, ignore_index=True)})
+
+
+def _box(row: Mapping[str, Any]) -> Box:
+    """Return the region (y, x) of a crop in its parent."""
+    return tuple((int(row[f"{axis}0"]), int(row[f"{axis}1"])) for axis in "yx")
 
 
 def _write_crops(
@@ -221,8 +249,10 @@ def _write_crops(
 ) -> None:  # fmt: skip
     """Write the crops of one image for these sides; only this one is in memory."""
     row = images.row(identifier)
-    # Drawn by the pixels, not the id: copies of an image are cut alike.
-    coin = generator(seed, "split", row["sha256"]).integers(2)
+    # Drawn by the pixels, not the id: copies of an image are cut alike. So are all
+    # frames of a video: objects hardly move from one to the next.
+    key = row["sha256"] if pd.isna(row.get("frame", np.nan)) else row["group"]
+    coin = generator(seed, "split", key).integers(2)
     name = f"the image {identifier!r}"
     boxes = cut(images.shape(identifier), options, bool(coin), name)
     image = images.channels(identifier)
@@ -276,14 +306,15 @@ def prepare(images: ImageSet, options: Split, seed: int, folder: Path) -> None:
         lies where. By group
         it points to the files of `images`; by region it holds crops of the same
         dtype and intensities, and the labels keep their numbers: objects cut by the
-        border remain as fragments.
+        border remain as fragments. Tables of points and boxes are divided alike.
+        Where the publisher's split is taken, its third part is ``validation``.
 
     Raises
     ------
     PhantomscopeError
         If there is no image, one group only (``by: group``), or ``split.test`` names
         groups that are not there or all of them; if a region would be thinner than 64
-        px, or, along z, than 8 planes.
+        px, or, along z, than 8 planes; and as `published_groups`.
     """
     if not len(images):
         raise PhantomscopeError(
@@ -297,75 +328,14 @@ def prepare(images: ImageSet, options: Split, seed: int, folder: Path) -> None:
         named = options.test is not None
         by = "group" if named or groups >= GROUPS_FOR_AUTO else "region"
     info = _info(images, options, by, seed)
-    if by == "group":
-        sides = _choose_groups(images, options, seed)
+    if by in WHOLE:
+        sides = (
+            published_groups(images, _units(images))
+            if by == "published"
+            else _choose_groups(images, options, seed)
+        )
         training = [group for group, side in sides.items() if side == "train"]
         kept = _kept_for_training(training, options.most_train, seed)
         _write_groups(images, sides, kept, info, folder)
     else:
         _write_regions(images, options, info, seed, folder)
-
-
-def gap_between(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
-    """Pixels between two regions along the axis that parts them; < 0 if they overlap.
-
-    Regions that touch have a gap of 0. `one` and `other` are rows of a manifest with
-    the columns that `prepare` writes.
-    """
-    axes = "zyx" if "ZYX" == one["axes"] == other["axes"] else "yx"
-    return max(
-        int(max(one[f"{a}0"] - other[f"{a}1"], other[f"{a}0"] - one[f"{a}1"]))
-        for a in axes
-    )
-
-
-def _leak(what: str, where: Path) -> PhantomscopeError:
-    return PhantomscopeError(
-        what, where=where, fix="delete the folder and run the same command again"
-    )
-
-
-def assert_disjoint(prepared: ImageSet) -> None:
-    """Make sure that training and test part share nothing.
-
-    Parameters
-    ----------
-    prepared : ImageSet
-        What `prepare` wrote.
-
-    Raises
-    ------
-    PhantomscopeError
-        If a row is on neither side, a test region overlaps a training region of the
-        same parent or is nearer than the margin in `info`, or (by group) a group or
-        an identical image is on both sides.
-    """
-    where = prepared.folder / "manifest.csv"
-    options = prepared.info.get("split", {})
-    margin = int(options.get("margin", 0))
-    rows: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(
-        lambda: {"train": [], "test": []}
-    )
-    for identifier in prepared.ids:
-        row = prepared.row(identifier)
-        if row["split"] not in ("train", "test"):
-            raise _leak(f"{identifier!r} is on the side {row['split']!r}", where)
-        rows[str(row["parent"])][row["split"]].append(row)
-    for parent, sides in rows.items():
-        for one in sides["train"]:
-            for other in sides["test"]:
-                if (gap := gap_between(one, other)) < margin or gap < 0:
-                    raise _leak(
-                        f"{one['id']} (train) and {other['id']} (test) of {parent} "
-                        f"are {gap} px apart; the margin is {margin} px",
-                        where,
-                    )
-    if options.get("by") == "group":
-        table = prepared.table
-        for column in ("group", "sha256"):
-            train, test = (
-                set(table.loc[table["split"] == side, column])
-                for side in ("train", "test")
-            )
-            if both := sorted(train & test):
-                raise _leak(f"the {column} {both[0]} is on both sides", where)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
-from phantomscope.acquire.folder import spread
-from phantomscope.acquire.listing import file_stem, natural_key, safe_ids
+from phantomscope.acquire.folder import match_labels, spread
+from phantomscope.acquire.listing import (
+    file_stem,
+    index_by_stem,
+    natural_key,
+    safe_ids,
+)
+from phantomscope.config.data import Source
+from phantomscope.config.frames import Frames
 from phantomscope.errors import PhantomscopeError, explain_os_errors
-from phantomscope.images.files import read_array
+from phantomscope.images.files import read_array, read_labels
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.progress import Progress
 
@@ -129,16 +138,20 @@ def open_tierpsy(path: Path, part: Part = "full_data") -> Iterator[Video]:
         )  # fmt: skip
 
 
+def _check_stack(shape: tuple[int, ...], path: Path) -> None:
+    if len(shape) != 3:
+        raise PhantomscopeError(
+            f"this file is {shape}, no stack of frames (T, Y, X)",
+            where=path,
+            fix="export one channel of the video as a stack",
+        )
+
+
 @contextmanager
 def open_stack(path: Path, step: float | None = None) -> Iterator[Video]:
     """Open a TIFF stack (T, Y, X); `step` is the time between frames in s, if known."""
     array = read_array(path)
-    if array.ndim != 3:
-        raise PhantomscopeError(
-            f"this file is {array.shape}, no stack of frames (T, Y, X)",
-            where=path,
-            fix="export one channel of the video as a stack",
-        )
+    _check_stack(array.shape, path)
     yield Video(array, step or 1.0, "s" if step else "frame")
 
 
@@ -180,10 +193,60 @@ def list_videos(path: Path) -> list[Path]:
     return sorted(found, key=natural_key)
 
 
+def _numbers(video: Video, frames: Frames, path: Path) -> list[int]:
+    count = len(video.frames)
+    numbers = [number for number in range(count) if number in frames]
+    if not numbers:
+        raise PhantomscopeError(
+            f"this video has {count} frames, none of which is used",
+            where=path,
+            fix="choose other `source.frames`; they are counted from 0",
+        )
+    return numbers
+
+
+def _check_dtype(writer: ImageSetWriter, dtype: Any, path: Path) -> None:
+    """Refuse a frame of another type than the first one that was written."""
+    first = next(iter(writer.rows.values()), {"dtype": str(dtype), "group": ""})
+    if first["dtype"] != str(dtype):
+        raise PhantomscopeError(
+            f"the videos are of different types: {first['group']} is "
+            f"{first['dtype']}, this one {dtype}",
+            where=path,
+            fix="convert them to one type, so that intensities can be compared",
+        )
+
+
+def _labels_of(paths: Sequence[Path], labels: Path | None) -> dict[Path, Path]:
+    """Map each video that is used to its label stack, as far as it has one."""
+    root = paths[0].parent
+    found = match_labels(str(labels) if labels else None, str(root), list(paths))
+    return {p: found[file_stem(p)] for p in paths if file_stem(p) in found}
+
+
+def shape_of(path: Path, part: Part = "full_data") -> tuple[tuple[int, ...], str]:
+    """Return shape (T, Y, X) and dtype of a video; no frame of a stack is decoded."""
+    if path.suffix.lower() not in STACKS:
+        with open_tierpsy(path, part) as video:
+            return tuple(video.frames.shape), str(video.frames.dtype)
+    try:
+        with explain_os_errors(path), tifffile.TiffFile(path) as file:
+            series = file.series[0]
+            _check_stack(series.shape, path)
+            return tuple(series.shape), str(series.dtype)
+    except (ValueError, IndexError) as error:  # tifffile's errors are ValueErrors
+        raise PhantomscopeError(
+            f"this TIFF file cannot be read ({error})",
+            where=path,
+            fix="copy or download it again",
+        ) from error
+
+
 def acquire_videos(
     path: Path, folder: Path, *, part: Part = "full_data", step: float | None = None,
-    every: int = 1, limit: int | None = None, pixel_size: float | None = None,
-    licence: str = "not stated (images of the user)", citation: str = "",
+    frames: Frames | None = None, limit: int | None = None,
+    pixel_size: float | None = None, labels: Path | None = None,
+    labelled: bool = False, info: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Make an image set of the frames of videos.
 
@@ -199,41 +262,88 @@ def acquire_videos(
         Of HDF5 files, see `open_tierpsy`.
     step : float, optional
         Time between frames of stacks, in s.
-    every : int
-        Use one frame in so many.
+    frames : Frames, optional
+        First, last and every how many-th frame is used; all by default.
     limit : int, optional
         Most videos, evenly spread.
     pixel_size : float, optional
         In um; else as the file says.
+    labels : Path, optional
+        Folder of TIFF stacks with the names of videos, (T, Y, X): instance labels of
+        each frame.
+    labelled : bool
+        Whether to leave out videos without labels.
+    info : Mapping, optional
+        Further content of `info.json`.
 
     Raises
     ------
     PhantomscopeError
-        As `open_tierpsy` and `open_stack`. Then there is no set.
+        As `open_tierpsy` and `open_stack`, if videos are of different types, none has
+        the frames or labels that are asked for, or labels are of another size. Then
+        there is no set.
     """
-    if every < 1:
-        raise PhantomscopeError(f"bad `every`: {every}", fix="give 1 or more")
+    frames = frames or Frames()
     paths = list_videos(path)
+    index_by_stem(paths)
+    matches = _labels_of(paths, labels)
+    if labelled:
+        paths = [p for p in paths if p in matches]
     paths = [paths[i] for i in spread(len(paths), limit)]
+    if labels is not None and not any(p in matches for p in paths):
+        raise PhantomscopeError(
+            f"none of the {len(paths)} videos that `limit` leaves has labels",
+            where="source.limit",
+            fix="raise `limit`, or set `labelled: true`",
+        )
     names = safe_ids([file_stem(p) for p in paths])
-    info = {
-        "source": "videos", "part": part, "step": step, "every": every,
-        "pixel_size_um": pixel_size, "files": [p.name for p in paths],
-        "licence": licence, "citation": citation,
+    about = {
+        "source": "videos", "part": part, "step": step,
+        "frames": frames.model_dump(mode="json"), "pixel_size_um": pixel_size,
+        "licence": "not stated (images of the user)", "citation": "",
+        "files": len(paths), "labelled": sum(p in matches for p in paths),
+        "names_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+        **(info or {}),
     }  # fmt: skip
     with (
-        ImageSetWriter(folder, info, resume=False) as writer,
+        ImageSetWriter(folder, about, resume=False) as writer,
         Progress("reading videos", len(paths), unit="videos") as progress,
     ):
         for name, file in zip(names, paths, strict=True):
             is_stack = file.suffix.lower() in STACKS
             opened = open_stack(file, step) if is_stack else open_tierpsy(file, part)
             with opened as video:
-                for number in range(0, len(video.frames), every):
-                    writer.add(
-                        f"{name}-t{number:05d}", _frame(video, number, file),
-                        pixel_size=pixel_size or video.pixel_size, group=name,
-                        frame=number // every, recorded=number * video.every,
-                        time=round(number * video.step, 6), time_unit=video.unit,
-                    )  # fmt: skip
+                _add_frames(writer, name, file, video, matches.get(file),
+                            frames, pixel_size)  # fmt: skip
             progress.advance()
+
+
+def _add_frames(
+    writer: ImageSetWriter, name: str, path: Path, video: Video, labels: Path | None,
+    frames: Frames, pixel_size: float | None,
+) -> None:  # fmt: skip
+    """Write the frames of one video that are used, with their labels."""
+    masks = None
+    if labels is not None:
+        masks = read_labels(labels, tuple(video.frames.shape), "video")
+    for count, number in enumerate(_numbers(video, frames, path)):
+        frame = _frame(video, number, path)
+        _check_dtype(writer, frame.dtype, path)
+        writer.add(
+            f"{name}-t{number:05d}", frame, None if masks is None else masks[number],
+            pixel_size=pixel_size or video.pixel_size, group=name, frame=count,
+            recorded=number * video.every, time=round(number * video.step, 6),
+            time_unit=video.unit,
+        )  # fmt: skip
+
+
+def acquire_own_videos(source: Source, folder: Path) -> None:
+    """Make an image set of ``source: {kind: videos}``, see `acquire_videos`."""
+    size = source.pixel_size_um
+    acquire_videos(
+        Path(source.path or ""), folder, part=source.videos.part,
+        step=source.videos.step, frames=source.frames, limit=source.limit,
+        pixel_size=None if isinstance(size, tuple) else size,
+        labels=Path(source.labels) if source.labels else None,
+        labelled=source.labelled, info={"options": source.model_dump(mode="json")},
+    )  # fmt: skip

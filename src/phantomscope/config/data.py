@@ -20,7 +20,12 @@ from phantomscope.config.frames import Frames
 from phantomscope.config.layout import Truth, VoxelSize, known_axes
 from phantomscope.config.localisations import Localisations
 from phantomscope.config.option import Section, option
+from phantomscope.config.source_checks import check_source
+from phantomscope.config.videos import Videos
 
+Kind = Literal[
+    "package", "folder", "dataset", "localisations", "videos", "annotated"
+]  # fmt: skip
 Channel = Annotated[int, Field(ge=0)]
 Channels = Annotated[list[Channel], Field(min_length=2, max_length=2)]
 
@@ -28,22 +33,32 @@ Channels = Annotated[list[Channel], Field(min_length=2, max_length=2)]
 class Source(Section):
     """Where the images come from."""
 
-    kind: Literal["package", "folder", "dataset", "localisations"] = option(
+    kind: Kind = option(
         "package",
         "`package`: the real fluorescence nuclei that come inside the StarDist "
         "package; `folder`: your own TIFF or PNG images; `dataset`: a public data set, "
         "which is downloaded; `localisations`: your own tables of localised "
-        "molecules, each of which is drawn as an image.",
+        "molecules, each of which is drawn as an image; `videos`: your own videos, "
+        "each frame of which is an image; `annotated`: your own images and a table of "
+        "points or boxes in them.",
     )
     path: str | None = option(
         None,
-        "Folder of images (only for `folder`), or a table or a folder of tables (only "
-        "for `localisations`); relative to where you run.",
+        "Folder of images (for `folder` and `annotated`), or a file or a folder of "
+        "tables (for `localisations`) or of TIFF stacks and HDF5 files of Tierpsy "
+        "Tracker (for `videos`); relative to where you run.",
+    )
+    table: str | None = option(
+        None,
+        "CSV of points (columns `id`, `y`, `x`) or boxes (`id`, `y1`, `x1`, `y2`, "
+        "`x2`), in px from 0, and `type` if known; `id` is the name of the image file "
+        "(only for `annotated`).",
     )
     labels: str | None = option(
         None,
-        "Folder of instance label images with the same file names. They are used "
-        "only by the annotated arm and by the evaluation.",
+        "Folder of instance label images with the same file names; of `videos` label "
+        "stacks, one label image for each frame. They are used only by the annotated "
+        "arm and by the evaluation.",
     )
     registry: str | None = option(
         None,
@@ -88,7 +103,10 @@ class Source(Section):
         "stand on both sides of the split. Empty: each image is its own group.",
     )
     limit: int | None = option(
-        None, "Use only this many images, spread evenly over the folder.", ge=1
+        None,
+        "Use only this many images, of `videos` so many videos, spread evenly over the "
+        "folder.",
+        ge=1,
     )
     labelled: bool = option(
         False, "Use only images that have labels; many data sets label a few frames."
@@ -100,13 +118,16 @@ class Source(Section):
         "first.",
     )
     frames: Frames = option(
-        Frames, "Which frames of a data set of time series to use. By default all."
+        Frames,
+        "Which frames of a data set of time series, or of `videos`, to use. By default "
+        "all.",
     )
     localisations: Localisations = option(
         Localisations,
         "How tables of localised molecules are read and drawn: for `localisations`, "
         "and data sets of such tables.",
     )
+    videos: Videos = option(Videos, "How your own videos are read.")
     download: Literal["auto", "members", "whole"] = option(
         "auto",
         "`members`: fetch only the images and labels that are used out of a zip, by "
@@ -152,77 +173,13 @@ class Source(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.kind == "folder" and not self.path:
-            raise ValueError("`kind: folder` needs `path`, the folder of your images")
-        if self.kind == "localisations" and not self.path:
-            raise ValueError(
-                "`kind: localisations` needs `path`, a table or a folder of tables"
-            )
-        if self.kind in ("package", "dataset") and self.path:
-            raise ValueError("`path` belongs to `kind: folder` and `localisations`")
-        if self.kind != "folder" and self.labels:
-            raise ValueError("`labels` belongs to `kind: folder`")
-        if self.kind == "dataset" and not self.dataset:
-            raise ValueError("`kind: dataset` needs `dataset`, the name of a data set")
-        if self.kind != "dataset" and (self.dataset or self.mirror):
-            raise ValueError("`dataset` and `mirror` belong to `kind: dataset`")
-        if self.kind == "dataset" and self.axes:
-            raise ValueError("the registry says `axes` and `channel` of a data set")
-        if self.entry is None and (self.truth or self.frames != Frames()):
-            raise ValueError("`truth` and `frames` belong to `kind: dataset`")
-        if ("C" in self.axes) != (self.channel is not None):
-            raise ValueError(
-                "`axes` with a `C` and `channel` go together: say which channel to use"
-            )
-        if isinstance(self.channel, list) and len(set(self.channel)) < 2:
-            raise ValueError(f"`channel: {self.channel}` names a channel twice")
-        axes = self.entry.layout.axes if self.entry is not None else self.axes
-        if isinstance(self.pixel_size_um, tuple) and "Z" not in axes:
-            raise ValueError(
-                "`pixel_size_um: [z, y, x]` is of volumes: give one number, or `axes` "
-                "with a Z"
-            )
+        check_source(self)
         return self
 
     @property
     def channels(self) -> int:
         """Channels of each image that are used."""
         return len(self.channel) if isinstance(self.channel, list) else 1
-
-    @model_validator(mode="after")
-    def _tables_or_not(self) -> Self:
-        if not self.of_tables and self.localisations != Localisations():
-            raise ValueError("`localisations` belongs to sources of such tables")
-        image_only = (self.axes, self.channel, self.pixel_size_um, self.labelled)
-        if self.of_tables and image_only != ("", None, None, False):
-            raise ValueError(
-                "`axes`, `channel`, `pixel_size_um` and `labelled` are of images; "
-                "tables are drawn as `localisations` says"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _fits_the_data_set(self) -> Self:
-        if self.entry is None:
-            return self
-        layout = self.entry.layout
-        if self.truth is not None and self.truth not in layout.truths:
-            known = ", ".join(filter(None, layout.truths)) or "labels without a name"
-            raise ValueError(f"no `truth: {self.truth}` in this data set, but {known}")
-        if self.frames != Frames() and not layout.by_frame:
-            raise ValueError("`frames`: this data set has no time series; use `limit`")
-        if self.labelled and not layout.truths:
-            raise ValueError("`labelled: true`: this data set has no labels")
-        if self.download == "members":
-            names = [file.name for file in self.entry.files]
-            if len(names) > 1 or not names[0].lower().endswith(".zip"):
-                raise ValueError("`download: members` needs a data set that is one zip")
-            if layout.keep != "all":
-                raise ValueError(
-                    "`download: members`: images of this set are chosen by looking at "
-                    "all of them, so the whole file is needed"
-                )
-        return self
 
     @property
     def entry(self) -> Dataset | None:
@@ -234,6 +191,12 @@ class Source(Section):
         """Whether the images are drawn from tables of localised molecules."""
         entry = self.entry
         return entry.layout.of_tables if entry else self.kind == "localisations"
+
+    @property
+    def unused(self) -> list[str]:
+        """Sections of other kinds: they are at their defaults and shape nothing."""
+        used = {"localisations": self.of_tables, "videos": self.kind == "videos"}
+        return [name for name, is_used in used.items() if not is_used]
 
     @property
     def has_labels(self) -> bool:
@@ -305,11 +268,12 @@ class Source(Section):
 class Split(Section):
     """How images are divided into a training and a test part."""
 
-    by: Literal["auto", "group", "region"] = option(
+    by: Literal["auto", "group", "region", "published"] = option(
         "auto",
         "`group`: whole groups on one side; `region`: each image is cut into two "
-        "disjoint regions with a margin between them; `auto`: by group when there are "
-        "at least four groups, else by region.",
+        "disjoint regions with a margin between them; `published`: as the publisher "
+        "divided them, whose validation part is on neither side; `auto`: by group when "
+        "there are at least four groups, else by region.",
     )
     train_fraction: float = option(
         0.6, "Share of the groups or of the image's area for training.", gt=0, lt=1
@@ -346,7 +310,7 @@ class Split(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.test is not None and self.by == "region":
+        if self.test is not None and self.by in ("region", "published"):
             raise ValueError("`test` names groups: it needs `by: group` or `by: auto`")
         return self
 

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from phantomscope.config.layout import Layout, Text
+from phantomscope.config.layout import READERS, Layout, Text
 from phantomscope.config.option import Section
 from phantomscope.errors import PhantomscopeError
 
@@ -59,7 +59,8 @@ class DatasetFile(Section):
 class Extent(Section):
     """How much there is, as far as known: for estimates of cost before a download.
 
-    `shape` is ([depth,] height, width) of an image, `groups` the units of statistics.
+    `shape` is ([depth,] height, width) of an image, `groups` the units of statistics,
+    `published` the images of the publisher's training and test part.
     """
 
     images: Annotated[int, Field(ge=1)]
@@ -68,6 +69,15 @@ class Extent(Section):
     ]
     groups: Annotated[int, Field(ge=1)] = 1
     dtype: Literal["uint8", "uint16", "float32"] = "uint16"
+    published: (
+        tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None
+    ) = None
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.published and sum(self.published) > self.images:
+            raise ValueError("`published` has more images than `images`")
+        return self
 
 
 class Dataset(Section):
@@ -88,6 +98,20 @@ class Dataset(Section):
             raise ValueError(f"`files` names a file twice: {names}")
         if len(names) > 1 and any(file.ranges for file in self.files):
             raise ValueError("`ranges` needs a set of one file")
+        return self
+
+    @model_validator(mode="after")
+    def _reader_has_its_files(self) -> Self:
+        if (reader := self.layout.reader) is None:
+            return self
+        wanted = READERS[reader]
+        if len(self.files) != len(wanted):
+            raise ValueError(
+                f"`reader: {reader}` takes {len(wanted)} of `files`, in this order: "
+                f"{', then '.join(wanted)}"
+            )
+        if self.files[0].ranges:
+            raise ValueError(f"`ranges`: `reader: {reader}` needs whole files")
         return self
 
 

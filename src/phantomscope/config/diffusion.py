@@ -84,7 +84,8 @@ class Process(Section):
         "gaussian",
         "`gaussian`: the image becomes noise; `residual_shift`: it becomes its "
         "condition, with noise (Yue et al. 2023); `one_step`: it becomes its condition "
-        "at once, that is, a regression. The last two are for `translate`.",
+        "at once, that is, a regression. The last two are for `translate`, the "
+        "last one for `filter`, too.",
         paper="gaussian; residual_shift (CellResDM); one_step (Semantic filtering)",
     )
     schedule: Literal["cosine", "linear"] = option(

@@ -93,7 +93,7 @@ class Filter(Section):
         list,
         "Classes of objects to keep (or with `compose.share: scene` to remove): each "
         "has a network of its own. All other classes are the other layer.",
-        paper="hepatocyte, fibroblast; astrocyte; worm; in focus",
+        paper="hepatocyte, fibroblast; astrocyte; worm; in_focus",
     )
     pairs: Literal["composed", "video"] = option(
         "composed",
@@ -192,10 +192,10 @@ class Filter(Section):
             if len(set(values)) != len(values):
                 raise ValueError(f"`{name}` names something twice: {values}")
         for target in self.targets:
-            if not re.fullmatch(r"\w[\w -]*", target):
+            if not re.fullmatch(r"\w[\w-]*", target):
                 raise ValueError(
                     f"`targets`: {target!r} becomes a folder name: use letters, "
-                    "digits, '_', '-' and spaces"
+                    "digits, '_' and '-'"
                 )
         if self.methods and not self.targets:
             raise ValueError("`methods` need `targets`: name the objects to keep")

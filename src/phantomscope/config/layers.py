@@ -151,7 +151,7 @@ class Crops(Section):
         "`labels`: objects are labelled; `points`: foreground is found, and an object "
         "belongs to the class of the points in it; `boxes`: an object is looked for in "
         "the middle of each box; `threshold`: any foreground; `focus`: foreground, "
-        "whose class is how sharp it is.",
+        "whose class is how sharp it is: `in_focus` or `out_of_focus`.",
     )
     log: bool = option(
         False, "Look for foreground in the logarithm of 1 + intensity.",

@@ -14,6 +14,13 @@ Positive = Annotated[float, Field(gt=0)]
 VoxelSize = Positive | tuple[Positive, Positive, Positive]
 Text = Annotated[str, Field(min_length=1)]
 Truth = Literal["gold", "silver"]
+Reader = Literal["bbbc026_marks", "bbbc026_plate", "bbbc042_boxes"]
+# Files that each of them reads, in the order of the registry.
+READERS: dict[str, tuple[str, ...]] = {
+    "bbbc026_marks": ("images with coloured marks",),
+    "bbbc026_plate": ("images of the plate",),
+    "bbbc042_boxes": ("images", "text files of positions"),
+}
 # Parts of a path that tell images apart, and one that tells planes of a volume apart.
 FIELDS = ("split", "group", "id", "frame")
 PLANE = "plane"
@@ -69,9 +76,12 @@ class Layout(Section):
         Type to store images as; none may lose precision.
     keep : str
         ``fluorescence``: only grey images (R = G = B) with a dark background.
+    reader : str, optional
+        Set of images with points or boxes that has a reader of its own, which knows
+        where its files lie and how they are named: then there is no `images`.
     """
 
-    images: Text
+    images: str = ""
     labels: dict[str, Annotated[list[Text], Field(min_length=1)]] | None = None
     objects: bool | None = None
     background: Annotated[int, Field(ge=0)] = 0
@@ -81,6 +91,7 @@ class Layout(Section):
     pixel_size_um: VoxelSize | None = None
     dtype: Literal["uint8", "uint16", "float32"] | None = None
     keep: Literal["all", "fluorescence"] = "all"
+    reader: Reader | None = None
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -143,7 +154,19 @@ class Layout(Section):
         return self
 
     @model_validator(mode="after")
+    def _reader_stands_alone(self) -> Self:
+        strange = sorted(self.model_fields_set - {"reader", "pixel_size_um"})
+        if self.reader and strange:
+            raise ValueError(
+                f"`{strange[0]}`: with `reader: {self.reader}` nothing else but "
+                "`pixel_size_um` is said"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _patterns_fit(self) -> Self:
+        if self.reader:
+            return self
         own = _checked("images", self.images, FIELDS)
         if ("id" in own) == ("frame" in own):
             raise ValueError("`images` needs {id} exactly once, or {frame} instead")

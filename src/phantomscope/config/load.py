@@ -393,7 +393,6 @@ def sections(config: Config, *names: str) -> dict[str, Any]:
             chosen[section] = content[section]
     for section, option in RUNTIME_OPTIONS:
         section_in(chosen, section).pop(option, None)
-    if "source" in chosen and not config.source.of_tables:
-        # They are at their defaults then, and shape nothing.
-        chosen["source"].pop("localisations", None)
+    for name in config.source.unused:
+        section_in(chosen, "source").pop(name, None)
     return chosen

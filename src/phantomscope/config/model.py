@@ -214,6 +214,36 @@ class Config(Section):
                 fix="take larger pairs (`restore.patch`) or a smaller patch",
             )
 
+    def check_filter(self) -> None:
+        """Check that composed images, patches and tiles fit the network of filters.
+
+        Raises
+        ------
+        PhantomscopeError
+            If a side is no multiple of its stride, or the process has several steps.
+        """
+        composed = self.filter.pairs == "composed"
+        sides = {
+            "filter.compose.size": self.filter.compose.size if composed else 0,
+            "train.patch": 0 if composed else self.train.patch,
+            "synthesise.tile": self.synthesise.tile,
+            "synthesise.overlap": self.synthesise.overlap,
+        }
+        for name, side in sides.items():
+            if side % self.network.stride:
+                raise PhantomscopeError(
+                    f"{side} px do not fit the network `{self.network.preset}`",
+                    where=name,
+                    fix=f"use a multiple of {self.network.stride}",
+                )
+        if self.process.kind != "one_step":
+            raise PhantomscopeError(
+                f"filters are learnt in one step, `{self.process.kind}` has several",
+                where="process.kind",
+                fix="use a process of one step",
+                example="process:\n  kind: one_step\n  timesteps: 1",
+            )
+
     def check_sketches(self) -> None:
         """Check that sketches are like images, and what is published like sketches.
 
@@ -297,6 +327,15 @@ class Config(Section):
                     where=f"simulate.structures.{name}",
                     fix=f"give both the same, or change `{place}`",
                 )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.translate.methods and self.filter.methods:
+            raise ValueError(
+                "`translate.methods` and `filter.methods` are experiments of their "
+                "own: give each a config"
+            )
+        return self
 
     @model_validator(mode="after")
     def _restores_images(self) -> Self:

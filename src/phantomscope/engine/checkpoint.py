@@ -206,3 +206,13 @@ def cpu_tensors(state: Mapping[str, Any]) -> dict[str, Any]:
         )
         for key, value in state.items()
     }
+
+
+def set_aside(checkpoint: Path, why: str) -> None:
+    """Keep a training state that cannot be taken up under another name, and say so."""
+    number = 0
+    while (old := checkpoint.with_name(f"superseded-{number}.pt")).exists():
+        number += 1
+    with explain_os_errors(checkpoint):
+        os.replace(checkpoint, old)
+    print(f"The training state {why}: now {old}; training starts anew.")

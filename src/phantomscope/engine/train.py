@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 import time
 from collections import deque
@@ -30,6 +29,7 @@ from phantomscope.engine.checkpoint import (
     fingerprint,
     load_checkpoint,
     save_checkpoint,
+    set_aside,
 )
 from phantomscope.engine.compiling import (
     Compiled,
@@ -171,14 +171,14 @@ class Trainer:
                 tensors, meta = load_checkpoint(self._checkpoint)
             except PhantomscopeError as error:
                 print(error)
-                self._set_aside("is damaged")
+                set_aside(self._checkpoint, "is damaged")
             else:
                 # A finished model has the fingerprint, too, but is no state.
                 whole = {"network", "average", "optimiser"} <= tensors.keys()
                 if whole and meta.get("fingerprint") == self.mark:
                     self._load(tensors, meta)
                 else:
-                    self._set_aside("belongs to another config or data")
+                    set_aside(self._checkpoint, "belongs to another config or data")
         trim_lines(self.metrics_file, self.run.step)
         return self.run.step
 
@@ -192,15 +192,6 @@ class Trainer:
                 where=self._checkpoint,
                 fix="delete it: training starts anew",
             ) from error
-
-    def _set_aside(self, why: str) -> None:
-        """Keep a state that cannot be taken up under another name."""
-        number = 0
-        while (old := self.state / f"superseded-{number}.pt").exists():
-            number += 1
-        with explain_os_errors(self._checkpoint):
-            os.replace(self._checkpoint, old)
-        print(f"The training state {why}: now {old}; training starts anew.")
 
     def train(self) -> None:
         """Train to the last step, saving the state on the way.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from phantomscope.errors import PhantomscopeError, explain_os_errors
+from phantomscope.images.files import write_text
 from phantomscope.images.imageset import ImageSet
 
 POINTS, BOXES = "points.csv", "boxes.csv"
@@ -60,6 +63,49 @@ def read_table(path: Path, names: tuple[str, ...]) -> pd.DataFrame:
         )
     table[numbers] = values
     return table[list(names)]
+
+
+def table_names(images: ImageSet) -> list[str]:
+    """Return the names of the tables that a set has."""
+    return [name for name in COLUMNS if (images.folder / name).exists()]
+
+
+def cut_rows(
+    table: pd.DataFrame, box: Sequence[tuple[int, int]], identifier: str
+) -> pd.DataFrame:
+    """Return the points or boxes within a region, as those of a new image.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of one image, columns of `COLUMNS`.
+    box : ((y0, y1), (x0, x1))
+        The region, px, ends excluded.
+    identifier : str
+        Id of the new image.
+
+    Returns
+    -------
+    DataFrame
+        Counted from the corner of the region. As with labels, of a box that the border
+        cuts the part within stays.
+    """
+    new, inside = table.copy(), np.ones(len(table), bool)
+    for axis, (begin, end) in zip("yx", box, strict=True):
+        if axis in table:
+            inside &= ((table[axis] >= begin) & (table[axis] < end)).to_numpy()
+            new[axis] = table[axis] - begin
+        else:
+            low, high = (table[f"{axis}{n}"].clip(begin, end) for n in (1, 2))
+            inside &= (high > low).to_numpy()
+            new[f"{axis}1"], new[f"{axis}2"] = low - begin, high - begin
+    return new[inside].assign(id=identifier)
+
+
+def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Write the tables of a set, by name, beside its manifest."""
+    for name, table in tables.items():
+        write_text(folder / name, table.to_csv(index=False))
 
 
 def read_annotations(images: ImageSet, name: str) -> pd.DataFrame:

@@ -238,7 +238,7 @@ def read_image(
     return np.ascontiguousarray(array)
 
 
-def read_labels(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
+def read_labels(path: Path, shape: tuple[int, ...], of: str = "") -> NDArray[Any]:
     """Read an instance label image: 0 is background, each object one integer.
 
     Parameters
@@ -247,6 +247,8 @@ def read_labels(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
         TIFF or PNG file of integers.
     shape : tuple of int
         Shape ([Z,] Y, X) of the image that it belongs to.
+    of : str
+        What that is, such as ``video`` for (T, Y, X); else by its shape.
 
     Returns
     -------
@@ -255,11 +257,13 @@ def read_labels(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
     """
     array = read_array(path)
     if array.shape != tuple(shape):
+        of = of or ("volume" if len(shape) == 3 else "image")
+        first = {"volume": "depth, ", "video": "frames, "}.get(of, "")
         raise PhantomscopeError(
-            f"the labels are {array.shape}, the image is {tuple(shape)}",
+            f"the labels are {array.shape}, the {of.replace('volume', 'image')} is "
+            f"{tuple(shape)}",
             where=path,
-            fix=f"labels need the {'volume' if len(shape) == 3 else 'image'}'s "
-            f"{'depth, ' if len(shape) == 3 else ''}height and width and no other axis",
+            fix=f"labels need the {of}'s {first}height and width and no other axis",
         )
     if array.dtype.kind not in "ui":
         raise PhantomscopeError(

@@ -34,7 +34,7 @@ TEXT_COLUMNS = frozenset({
     "mask_sha256", "parent", "stratum", "type", "limits", "truth", "annotated_planes",
     "tracks", "target", "target_sha256", "cells", "cells_sha256", "others",
     "others_sha256", "plate", "well", "compound", "cell_line", "channel_names",
-    "control", "time_unit",
+    "control", "time_unit", "published_split",
 })  # fmt: skip
 # Labels of a second kind, beside `mask`.
 LABELS = ("cells", "others")

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from phantomscope.config.model import Config
+from phantomscope.planning.kinds import all_works, described
 from phantomscope.planning.rates import Rates
 from phantomscope.planning.sharding import resolved
 from phantomscope.planning.sources import Images
-from phantomscope.planning.translation import translation_works
-from phantomscope.planning.work import Work, works
+from phantomscope.planning.work import Work
 
 COLUMNS = (
     "stage", "jobs", "min/job", "core h", "GPU h", "fetch GB", "disk GB", "peak GB",
@@ -206,22 +206,14 @@ def make_plan(
         GPUs that are used at once; 0: jobs that could use one run on the CPU.
     """
     config = resolved(config)
-    translates = bool(config.translate.methods)
-    work = translation_works(config, images) if translates else works(config, images)
+    work = all_works(config, images)
     by_key: dict[str, list[Work]] = {}
     for one in work:
         by_key.setdefault(one.key, []).append(one)
     stages = {key: _stage(group, rates, gpus) for key, group in by_key.items()}
     seconds = [60 * (stages[one.key].minutes or 0.0) for one in work]
-    size = " x ".join(map(str, config.simulate.size))
-    made = (
-        f"stains by {', '.join(config.translate.methods)}"
-        if translates
-        else f"{config.simulate.images:,} synthetic images of {size} px in "
-        f"{config.simulate.shards:,} shards"
-    )
     title = (
-        f"{config.name}: {made}, from {images.count:,} source images "
+        f"{config.name}: {described(config)}, from {images.count:,} source images "
         f"({images.pixels / 1e6:,.3g} Mpx)"
     )
     return Plan(

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from phantomscope.config.load import load_config
 from phantomscope.errors import PhantomscopeError, explain_os_errors
+from phantomscope.planning.kinds import all_works
 from phantomscope.planning.rates import Rate, Rates, packaged_rates
 from phantomscope.planning.sharding import VOLUMES, resolved
 from phantomscope.planning.sources import source_images
-from phantomscope.planning.work import Work, works
+from phantomscope.planning.work import Work
 
 # Where each rule writes, below the folder of the experiment; `{}` is the variant.
 FOLDERS = {
@@ -48,7 +49,8 @@ FOLDERS = {
     "train_codec": ("codec",),
     "train_translator": ("translators",),
     "translate": ("translated",),
-    "evaluate_translation": ("translation_scores",),
+    "evaluate_translation": ("shard_scores",),
+    "join_scores": ("translation_scores",),
     "measure_profiles": ("profiles",),
     "compare_profiles": ("profile_scores",),
     "train_detector": ("detectors",),
@@ -57,12 +59,18 @@ FOLDERS = {
     "study_steps": ("study/steps",),
     "plant_artefacts": ("study/planted",),
     "study_artefacts": ("study/artefacts",),
+    "cut_crops": ("crops", "backgrounds"),
+    "compose_set": ("composed",),
+    "train_filter": ("filters",),
+    "filter_images": ("found",),
+    "train_finder": ("finders",),
+    "evaluate_filter": ("filter_scores",),
     "tabulate": ("tables",),
     "draw_figures": ("figures",),
     "report": ("report.html",),
 }
 # The variant stands in the name of the benchmark file; a preset in the config only.
-NAMED_BY_TOOL = ("train_segmenter", "predict")
+NAMED_BY_TOOL = ("train_segmenter", "predict", "train_finder", "find_objects")
 RECORD = "diffusion/model.pt.provenance.json"
 
 
@@ -114,7 +122,7 @@ def open_run(results: Path) -> Run:
                 fix="give a folder such as results/demo, when its report is written",
             )
     config = resolved(load_config(results / "config.yaml"))
-    work = works(config, source_images(config, results))
+    work = all_works(config, source_images(config, results))
     record = results / RECORD
     if record.exists():
         gpu = _machine(record).get("gpu")

@@ -122,6 +122,10 @@ def resolved(config: Config) -> Config:
         # No sketches are drawn.
         simulate = config.simulate.model_copy(update={"shards": 1})
         return config.model_copy(update={"simulate": simulate})
+    if config.filter.methods:
+        config.check_filter()
+        simulate = config.simulate.model_copy(update={"shards": 1})
+        return config.model_copy(update={"simulate": simulate})
     config.check_sides()
     config.check_sketches()
     simulate = config.simulate.model_copy(update={"shards": shard_count(config)})

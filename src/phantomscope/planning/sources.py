@@ -108,8 +108,11 @@ def source_images(
         )
     if config.source.kind == "package":
         return Images(Counter({PACKAGED: 1}), "uint16", 1)
-    if config.source.kind == "folder" and Path(config.source.path or "").is_dir():
-        return _listed(config)
+    if Path(config.source.path or "").exists():
+        if config.source.kind in ("folder", "annotated"):
+            return _listed(config)
+        if config.source.kind == "videos":
+            return _filmed(config)
     if (entry := config.source.entry) and (extent := entry.extent):
         count = min(extent.images, config.source.limit or extent.images)
         shape = tuple(extent.shape)
@@ -179,12 +182,36 @@ def _listed(config: Config) -> Images:
     return Images(shapes, dtypes.most_common(1)[0][0], count)
 
 
+def _filmed(config: Config) -> Images:
+    """Look at some videos and take the others to be like them."""
+    from phantomscope.acquire.folder import spread
+    from phantomscope.acquire.videos import list_videos, shape_of
+
+    source = config.source
+    paths = list_videos(Path(source.path or ""))
+    paths = [paths[i] for i in spread(len(paths), source.limit)]
+    seen = min(len(paths), SAMPLED_FILES)
+    shapes: Counter[Shape] = Counter()
+    dtypes: Counter[str] = Counter()
+    for n in range(seen):
+        (length, *shape), dtype = shape_of(
+            paths[n * len(paths) // seen], source.videos.part
+        )
+        like_it = (n + 1) * len(paths) // seen - n * len(paths) // seen
+        used = sum(number in source.frames for number in range(length))
+        shapes[tuple(shape)] += used * like_it
+        dtypes[dtype] += like_it
+    return Images(shapes, dtypes.most_common(1)[0][0], len(paths))
+
+
 def split_images(config: Config, images: Images) -> tuple[Images, Images]:
     """Return the images of the training and of the test part.
 
     As `phantomscope.acquire.split` divides them; a group is taken to be one image.
     """
     by = config.split.by
+    if by == "published":
+        return _published(config, images)
     if by == "auto":
         by = "group" if images.groups >= GROUPS_FOR_AUTO else "region"
     fraction = config.split.train_fraction
@@ -198,6 +225,25 @@ def split_images(config: Config, images: Images) -> tuple[Images, Images]:
         Images(train, images.dtype, images.groups),
         Images(test, images.dtype, images.groups),
     )
+
+
+def _published(config: Config, images: Images) -> tuple[Images, Images]:
+    """Return both parts by the numbers in the registry, as far as it says them."""
+    entry = config.source.entry
+    extent = entry.extent if entry is not None else None
+    parts = [config.split.train_fraction, 1 - config.split.train_fraction]
+    if extent is not None and extent.published is not None:
+        parts = [n / extent.images for n in extent.published]
+    sides = [
+        Counter({
+            shape: max(round(part * count), 1) for shape, count in images.shapes.items()
+        })
+        for part in parts
+    ]  # fmt: skip
+    if (most := config.split.most_train) is not None:
+        sides[0] = Counter(list(sides[0].elements())[:most])
+    train, test = (Images(side, images.dtype, images.groups) for side in sides)
+    return train, test
 
 
 def _cut_groups(

@@ -185,10 +185,12 @@ def translation_works(config: Config, images: Images) -> list[Work]:
                  gpu=asks_for_gpu(own), threads=own.synthesise.threads,
                  stored=each * BYTES * len(options.channels) * math.prod(side),
                  store="uint16"),
-            Work("evaluate_translation", seeds, tested * math.prod(side), "pixels",
-                 (f"translate.{variant}",), part=method),
+            Work("evaluate_translation", seeds * options.shards, each * whole,
+                 "pixels", (f"translate.{variant}",), part=method),
+            Work("join_scores", seeds, tested, "images",
+                 (f"evaluate_translation.{method}",), part=method),
         ]  # fmt: skip
-        scores.append(f"evaluate_translation.{method}")
+        scores.append(f"join_scores.{method}")
         if ways:
             work += [
                 _profiles(seeds * ways * options.shards, each * whole,

@@ -118,7 +118,7 @@ def works(config: Config, images: Images) -> list[Work]:
     scores = _scores(predictions, test) if config.scored else []
     restoration = _restoration(config, train, test) if config.restore.arms else []
     return [
-        *_preparation(config, images, train.pixels + test.pixels),
+        *preparation(config, images, train.pixels + test.pixels),
         *_sketches(config, train),
         *_diffusion(config, train),
         *_gathered(config, train, test),
@@ -146,7 +146,8 @@ def asks_for_gpu(config: Config, tool: str = "") -> bool:
     )
 
 
-def _preparation(config: Config, images: Images, kept: int) -> list[Work]:
+def preparation(config: Config, images: Images, kept: int) -> list[Work]:
+    """List the work from the source to the prepared images, of which some are kept."""
     dtype, labels = images.dtype, config.has_labels
     files = len(config.source.downloaded)
     download = [Work("download", files, 1, "files", ())] if files else []

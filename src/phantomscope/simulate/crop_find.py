@@ -135,7 +135,7 @@ def cut_labels(
         elif options.recipe == "focus":
             if options.out_of_focus < focus < options.in_focus:
                 continue
-            kind = "in focus" if focus >= options.in_focus else "out of focus"
+            kind = "in_focus" if focus >= options.in_focus else "out_of_focus"
         elif options.size_limit is not None:
             kind = "small" if own.sum() < options.size_limit else "large"
         wide = tuple(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from phantomscope.acquire import split
+from phantomscope.acquire.disjoint import assert_disjoint
 from phantomscope.acquire.source import acquire as acquire_source
 from phantomscope.acquire.source import fetch
 from phantomscope.config.model import Config
@@ -65,7 +66,7 @@ def prepare(
     """Divide into training and test part and fit the intensity range."""
     split.prepare(ImageSet.open(images), config.split, config.seed, prepared)
     everything = ImageSet.open(prepared)
-    split.assert_disjoint(everything)
+    assert_disjoint(everything)
     fit_normalisation(
         everything.select(split="train").without_masks(),
         everything.select(split="test").without_masks(),

@@ -25,6 +25,8 @@ from phantomscope.stages.arguments import Output
 from phantomscope.stages.filtering import check_method, class_of, light_of
 
 Float = NDArray[np.float32]
+# The median of two frames is their mean: it shows the objects of both.
+FEWEST_FRAMES = 3
 # What a filtered image has of the image that it is made of.
 KEPT = ("split", "group", "well", "site", "control", "fold", "frame")
 
@@ -79,10 +81,28 @@ class _Median:
         """Return the scene of this frame, shape (1, Y, X), from 0 to 1."""
         group = str(self._groups[name])
         if self._last is None or self._last[0] != group:
-            names = self._groups.index[self._groups == group]
-            frames = np.stack([self._units.read(str(n)) for n in names])
+            names = [str(n) for n in self._groups.index[self._groups == group]]
+            _check_video(self._units.images, group, names)
+            frames = np.stack([self._units.read(n) for n in names])
             self._last = group, median_scene(frames)[None]
         return self._last[1]
+
+
+def _check_video(images: ImageSet, group: str, names: list[str]) -> None:
+    """Refuse frames of which there is no median that shows the scene."""
+    if len(names) < FEWEST_FRAMES:
+        raise PhantomscopeError(
+            f"the video {group!r} has {len(names)} frames, a median needs at least "
+            f"{FEWEST_FRAMES}",
+            where=images.folder / "manifest.csv",
+            fix="take more frames of each video, or leave `median` out",
+        )
+    if len({images.shape(name) for name in names}) > 1:
+        raise PhantomscopeError(
+            f"frames of the video {group!r} differ in size",
+            where=images.folder / "manifest.csv",
+            fix="give each video a `group` of its own",
+        )
 
 
 def _load(

@@ -41,7 +41,7 @@ _OF_MODULES = (
     (
         "translation",
         (
-            "train_translator", "translate", "evaluate_translation",
+            "train_translator", "translate", "evaluate_translation", "join_scores",
             "tabulate_translation",
         ),
     ),
@@ -50,6 +50,7 @@ _OF_MODULES = (
     ("filtering", ("cut_crops", "compose_set", "train_filter")),
     ("filtered", ("filter_images",)),
     ("detection", ("train_detector", "detect", "evaluate_detection")),
+    ("finding", ("train_finder", "find_objects")),
     (
         "filter_scores",
         ("evaluate_filter", "evaluate_plate", "tabulate_filter", "draw_filter"),

@@ -42,6 +42,8 @@ from phantomscope.stages.diffusion import NO_IDENTITY
 from phantomscope.stages.plates import KEPT, LABELS
 
 Float = NDArray[np.float32]
+# Tables of what was measured.
+SCORES = ("pixels", "objects", "uncertainty", "reliability")
 # What statistics may group by.
 UNITS = ("group", "plate", "well", "site", "compound", "cell_line")
 
@@ -290,24 +292,24 @@ def holders_of(truth: ImageSet, translated: Sequence[Path]) -> dict[str, ImageSe
 
 
 def evaluate_translation(
-    config: Config, *, pairs: Path, translated: list[Path], scores: Output
+    config: Config, *, pairs: Path, translated: Path, scores: Output
 ) -> None:
-    """Compare predicted stains and instances of the test part with the real ones."""
+    """Compare predicted stains and instances of a shard with the real ones."""
     options = config.translate
     truth = ImageSet.open(pairs).select(split="test")
-    holders = holders_of(truth, translated)
+    predicted = ImageSet.open(translated)
     inputs, channels = len(options.plates.inputs), options.channels
     pixels: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []
     doubts: list[dict[str, Any]] = []
     bins: list[dict[str, Any]] = []
-    with Progress("measuring", len(truth), unit="images") as progress:
-        for name in truth.ids:
+    with Progress("measuring", len(predicted), unit="images") as progress:
+        for name in predicted.ids:
             known = {c: truth.row(name).get(c, "") for c in UNITS}
             real = from_stored(truth.channels(name)[inputs:])
-            stored = from_stored(holders[name].channels(name))
+            stored = from_stored(predicted.channels(name))
             labels = {
-                kind: [getattr(i, LABELS[kind])(name) for i in (truth, holders[name])]
+                kind: [getattr(i, LABELS[kind])(name) for i in (truth, predicted)]
                 for kind in options.boundaries
             }
             for place, window in blocks(real.shape[1:], options.blocks):
@@ -327,12 +329,35 @@ def evaluate_translation(
                     bins += [which | row for row in reliability_rows(*given)]
             progress.advance()
     scores.mkdir(parents=True, exist_ok=True)
-    for name, rows in (
-        ("pixels", pixels), ("objects", objects), ("uncertainty", doubts),
-        ("reliability", bins),
-    ):  # fmt: skip
+    for name, rows in zip(SCORES, (pixels, objects, doubts, bins), strict=True):
         if rows:
             write_text(scores / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
+
+
+def join_scores(
+    config: Config, *, pairs: Path, parts: list[Path], scores: Output
+) -> None:
+    """Join what was measured in all shards, in the order of the test part."""
+    order = {n: i for i, n in enumerate(ImageSet.open(pairs).select(split="test").ids)}
+    scores.mkdir(parents=True, exist_ok=True)
+    for name in SCORES:
+        files = [path for part in parts if (path := part / f"{name}.csv").exists()]
+        if not files and name != "pixels":
+            continue  # no boundaries, or one sample of each image
+        # As text: numbers stay what they are.
+        read = [pd.read_csv(f, dtype=str, keep_default_na=False) for f in files]
+        table = pd.concat(read or [pd.DataFrame({"id": []})], ignore_index=True)
+        image = table["id"]
+        if config.translate.blocks:  # they are named after their image
+            image = image.str.replace(r"-block\d+-\d+$", "", regex=True)
+        if missing := sorted(set(order) - set(image)):
+            raise PhantomscopeError(
+                f"the test image {missing[0]!r} was not measured",
+                where=parts[0] if parts else "--parts",
+                fix="give the folders of all shards",
+            )
+        table = table.iloc[np.argsort(image.map(order).to_numpy(), kind="stable")]
+        write_text(scores / f"{name}.csv", table.to_csv(index=False))
 
 
 def tabulate_translation(

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import Any
 
+from phantomscope.acquire.disjoint import gap_between
 from phantomscope.acquire.plates.sites import plate_wells
 from phantomscope.acquire.regions import Box, cut
-from phantomscope.acquire.split import draw_units, gap_between
+from phantomscope.acquire.split import draw_units
 from phantomscope.config.data import Split
 from phantomscope.config.datasets import suggestion
 from phantomscope.config.painting import PlateSplit

@@ -1,0 +1,147 @@
+"""What semantic filtering makes the workflow do: crops, trainings, objects."""
+
+from __future__ import annotations
+
+import math
+
+from phantomscope.config.filtering import FILTERS
+from phantomscope.config.model import Config
+from phantomscope.planning.sharding import tiled_length, training_processes
+from phantomscope.planning.sources import Images, split_images
+from phantomscope.planning.work import Work, asks_for_gpu, preparation, tool_pixels
+
+# Bytes of a composed pixel: four channels and two kinds of labels.
+COMPOSED = 12
+# Of what a method makes of an image: its layer (float32) and labels.
+FOUND = 6
+# Published pixels of BBBC042, which detectors see whole.
+DETECTORS = ("faster_rcnn", "retinanet")
+LEARNS_FROM_COMPOSED = ("stardist", "cellpose")
+
+
+def tested_pixels(config: Config, images: Images) -> float:
+    """Return the pixels of the images on which one fold is tested."""
+    options = config.filter
+    if options.truth == "layers":
+        return float(options.tests * options.compose.size**2)
+    if options.folds > 1:
+        return images.pixels / options.folds
+    return float(split_images(config, images)[1].pixels)
+
+
+def _evaluated(config: Config, images: Images) -> float:
+    """Return the pixels that a filter sees of them, overlaps of tiles included."""
+    pixels, options = tested_pixels(config, images), config.synthesise
+    shape, _ = images.shapes.most_common(1)[0]
+    side = (config.filter.compose.size,) * 2
+    if config.filter.truth != "layers":
+        side = shape[-2], shape[-1]
+    stride = config.network.stride
+    lengths = [tiled_length(s, options.tile, options.overlap, stride) for s in side]
+    return pixels * math.prod(lengths) / math.prod(side)
+
+
+def _trained(config: Config) -> float:
+    """Return the pixels that a filter sees in its training."""
+    composed = config.filter.pairs == "composed"
+    side = config.filter.compose.size if composed else config.train.patch
+    return float(config.train.steps * config.train.batch_size * side**2)
+
+
+def _sets(config: Config) -> list[Work]:
+    """List the work of crops and of composed images."""
+    options, work = config.filter, list[Work]()
+    for use, count in (("taught", options.taught), ("tests", options.tests)):
+        taught = any(name in LEARNS_FROM_COMPOSED for name in options.methods)
+        if taught if use == "taught" else options.truth == "layers":
+            pixels = count * options.compose.size**2
+            work.append(
+                Work("compose_set", len(options.targets) * options.folds, pixels,
+                     "pixels", ("cut_crops",), part=use, stored=COMPOSED * pixels)
+            )  # fmt: skip
+    return work
+
+
+def _filter(config: Config, images: Images, method: str, runs: int) -> list[Work]:
+    """List the work of one of our own filters."""
+    processes = training_processes(config, "train_diffusion")
+    preset, gpu = config.network.preset, asks_for_gpu(config)
+    before = "cut_crops" if config.filter.pairs == "composed" else "prepare"
+    tested = tested_pixels(config, images)
+    return [
+        Work("train_filter", runs, _trained(config), "pixels", (before,), preset,
+             method, gpu=gpu, threads=processes * config.train.threads,
+             processes=processes, first=True),
+        Work("filter_images", runs, _evaluated(config, images), "network pixels",
+             (f"train_filter.{preset}.{method}", *_tests_of(config)), preset, method,
+             gpu=gpu, threads=config.synthesise.threads, stored=FOUND * tested),
+    ]  # fmt: skip
+
+
+def _tests_of(config: Config) -> tuple[str, ...]:
+    return ("compose_set.tests",) if config.filter.truth == "layers" else ()
+
+
+def _rival(config: Config, images: Images, method: str, runs: int) -> list[Work]:
+    """List the work of a rival."""
+    threads, tested = config.segment.threads, tested_pixels(config, images)
+    if method == "median":
+        return [
+            Work("filter_images", runs, tested, "pixels", ("prepare",), method,
+                 threads=config.synthesise.threads, stored=FOUND * tested)
+        ]  # fmt: skip
+    taught = method in LEARNS_FROM_COMPOSED
+    seen = tool_pixels(config, method)[1] if taught else float(images.pixels)
+    return [
+        Work("train_finder", runs, seen, "pixels",
+             ("compose_set.taught" if taught else "prepare",), method,
+             threads=threads),
+        Work("find_objects", runs, tested, "pixels",
+             (f"train_finder.{method}", *_tests_of(config)), method, threads=threads,
+             stored=FOUND * tested),
+    ]  # fmt: skip
+
+
+def filter_works(config: Config, images: Images) -> list[Work]:
+    """List the work of a config of semantic filtering.
+
+    Parameters
+    ----------
+    config : Config
+        With methods of filtering.
+    images : Images
+        The source images.
+
+    Returns
+    -------
+    list of Work
+        In the order of the workflow.
+    """
+    options = config.filter
+    work = preparation(config, images, images.pixels)
+    if options.pairs == "composed":
+        work.append(
+            Work("cut_crops", 1, images.pixels, "pixels", ("prepare",),
+                 stored=images.pixels)
+        )  # fmt: skip
+        work += _sets(config)
+    places = len(options.targets) * options.folds
+    scores = []
+    for method in options.methods:
+        learns = method != "median"
+        runs = places * (len(options.seeds) * len(options.sizes) if learns else 1)
+        make = _filter if method in FILTERS else _rival
+        made = make(config, images, method, runs)
+        score = Work(
+            "evaluate_filter", runs, tested_pixels(config, images), "pixels",
+            (made[-1].name,), part=method,
+        )  # fmt: skip
+        work += [*made, score]
+        scores.append(score.name)
+    after = ("write_config", *scores)
+    return [
+        *work,
+        Work("tabulate_filter", 1, 1, "job", after),
+        Work("draw_filter", 1, 1, "job", after),
+        Work("report_filter", 1, 1, "job", ("tabulate_filter", "draw_filter")),
+    ]
