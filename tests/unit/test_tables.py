@@ -330,7 +330,10 @@ def test_methods_measured_on_other_images_are_refused(one_image, tmp_path):
         segmentation_rows(tmp_path, config)
 
 
-OTHERS = {"restoration", "frc_curves", *PAPERS["cellresdm"].figures}
+FILTERING = "pairs", "layers", "detections", "quality", "learning_curve", "threshold"
+OTHERS = {
+    "restoration", "frc_curves", *PAPERS["cellresdm"].figures, *FILTERING
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted({*FIGURES} - OTHERS))

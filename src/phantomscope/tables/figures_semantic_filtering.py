@@ -185,16 +185,16 @@ def figure_4(parts: Sequence[Part]) -> Figure:
     for line, (group, name, word) in zip(grid, lines, strict=True):
         _overlaps(line, group, name, word)
     figure.supxlabel(
-        "green: found; magenta: false; yellow: missed; colours: layers of the classes, "
-        + ", ".join(one.target for one in lines[0][0]), fontsize=8, color=INK,
+        "green: found; magenta: false; yellow: missed; orange and blue: the layers of "
+        "the first and the second class", fontsize=8, color=INK,
     )  # fmt: skip
     return figure
 
 
 def _overlaps(line: Array, group: Sequence[Shown], name: str, word: str) -> None:
     """Draw an image, its layers in colours, and the objects of each class."""
-    one = group[0]
-    method = next(iter(one.found))
+    one, alone = group[0], len(group) == 1
+    method = "layers" if alone and "layers" in one.found else next(iter(one.found))
     image = one.unit(name)
     met = _mixed(group, name)
     window = window_of(met, image.shape, 192) if len(met) else one.window(name)
@@ -202,8 +202,12 @@ def _overlaps(line: Array, group: Sequence[Shown], name: str, word: str) -> None
     show_layer(line[0], image[window], limits, "image", whole=True)
     scale_bar(line[0], image[window].shape[1], pixel_size(one.images))
     line[0].set_ylabel(f"{word}\n{TITLES[method]}", fontsize=7.5)
-    layers = [o.kept(method, name).get("target") for o in group]
-    kept = [layer[window] for layer in layers if layer is not None]
+    kept = [
+        layers[layer][window]
+        for layers in (own.kept(method, name) for own in group)
+        for layer in ("target", "other")[: 2 if alone else 1]
+        if layer in layers
+    ]
     if kept:
         show(line[1], np.zeros(image[window].shape), "layers")
         line[1].imshow(_tinted(kept, limits), interpolation="nearest")
