@@ -7,6 +7,7 @@ pair from the other can predict no more than what both have in common. In the te
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -92,10 +93,27 @@ class ComposedPairs:
 
     def batch(self, step: int, size: int) -> Float:
         """Return the pairs of one optimiser step, network values (size, 2, Y, X)."""
-        pairs = self.compositor.batch(step, size, self.threads, self.epoch)
-        pairs *= 2
-        pairs -= 1
-        return pairs[:, ::-1].copy()
+        side = self.compositor.options.size
+        out = np.empty((size, 2, side, side), np.float32)
+        numbers = _numbers(step, size, self.epoch)
+        in_threads(self._fill, numbers, out, self.threads)
+        return out
+
+    def _fill(self, number: int, out: Float) -> None:
+        self.compositor.images(number, out[::-1])
+        _to_network(out)
+
+
+def _numbers(step: int, size: int, epoch: int) -> list[int]:
+    """Return the numbers of the images of a step, which repeat after an epoch."""
+    numbers = range(step * size, (step + 1) * size)
+    return [n % epoch if epoch else n for n in numbers]
+
+
+def _to_network(unit: Float) -> None:
+    """Do as `unit_to_network`, in place."""
+    unit *= 2
+    unit -= 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,16 +131,20 @@ class ComposedLayers:
 
     def batch(self, step: int, size: int) -> Float:
         """Return images of one optimiser step, network values (size, 4, Y, X)."""
-        numbers = np.arange(step * size, (step + 1) * size)
-        if self.epoch:
-            numbers %= 2 * self.epoch
-        pairs, of_pair = np.unique(numbers // 2, return_inverse=True)
         side = self.compositor.options.size
-        made = np.empty((len(pairs), 2, 1 + LAYERS, side, side), np.float32)
-        in_threads(self.compositor.layered, pairs.tolist(), made, self.threads)
-        chosen = made[of_pair, numbers % 2]
-        units = self.light.layers_to_unit(chosen[:, 1:])
-        return unit_to_network(np.concatenate([units, chosen[:, :1]], axis=1), "linear")
+        out = np.empty((size, LAYERS + 1, side, side), np.float32)
+        places: dict[int, list[tuple[int, Float]]] = defaultdict(list)
+        for number, part in zip(_numbers(step, size, 2 * self.epoch), out, strict=True):
+            places[number // 2].append((number % 2, part))
+        in_threads(self._fill, list(places), places.values(), self.threads)
+        return out
+
+    def _fill(self, pair: int, places: Sequence[tuple[int, Float]]) -> None:
+        made = self.compositor.layered(pair)
+        for member, out in places:
+            out[:LAYERS] = self.light.layers_to_unit(made[member, 1:])
+            out[LAYERS] = made[member, 0]
+            _to_network(out)
 
 
 def steady_light(

@@ -109,7 +109,8 @@ class Light:
         All are numbers from 0 to 1: a difference, or for `multiply` a quotient.
         """
         if self.mode == "multiply":
-            least = 1 / 255
+            # A grey value: what is darker tells nothing. Most of a logarithm is dark.
+            least = 1e-6 if self.log_limits else 1 / 255
             found = self._linear(image) / self._linear(part).clip(least)
             return found.clip(0, 1)
         return self._unit(self._linear(image) - self._linear(part))

@@ -7,7 +7,7 @@ pair is a function of (seed, index) alone, and its layers are known exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -45,16 +45,16 @@ Labels = NDArray[np.uint16]
 
 
 def in_threads(
-    make: Callable[[int, Float], object], numbers: Sequence[int],
-    out: Sequence[Float] | Float, threads: int,
+    make: Callable[[int, Any], object], numbers: Sequence[int], places: Iterable[Any],
+    threads: int,
 ) -> None:  # fmt: skip
-    """Call ``make(number, part of out)`` for each; the order is of no matter."""
+    """Call ``make(number, place)`` for each; the order is of no matter."""
     if threads == 1:
-        for number, part in zip(numbers, out, strict=True):
-            make(number, part)
+        for number, place in zip(numbers, places, strict=True):
+            make(number, place)
         return
     with ThreadPoolExecutor(threads, "compose") as pool:
-        list(pool.map(make, numbers, out))
+        list(pool.map(make, numbers, places))
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,18 +195,14 @@ class Compositor:
             part[1], part[2], part[3] = target.light, other.light, background
         return out
 
-    def batch(
-        self, step: int, size: int, threads: int = 1, epoch: int = 0
-    ) -> Float:  # fmt: skip
+    def batch(self, step: int, size: int, threads: int = 1) -> Float:
         """Return the pairs of one optimiser step, shape (size, 2, Y, X), float32.
 
-        They are numbers step * size to (step + 1) * size - 1, whatever `threads` is;
-        after `epoch` pairs they repeat, if it is not 0.
+        They are numbers step * size to (step + 1) * size - 1, whatever `threads` is.
         """
         side = self.options.size
         out = np.empty((size, 2, side, side), np.float32)
-        numbers = [n % epoch if epoch else n
-                   for n in range(step * size, (step + 1) * size)]  # fmt: skip
+        numbers = range(step * size, (step + 1) * size)
         in_threads(self.images, numbers, out, threads)
         return out
 

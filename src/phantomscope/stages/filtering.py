@@ -261,16 +261,28 @@ def _object_rows(
     return rows
 
 
-def _check_side(config: Config, own: Config) -> None:
-    """Refuse composed images that the network cannot see as a whole."""
-    size, stride = config.filter.compose.size, own.network.stride
+def _check_options(config: Config) -> None:
+    """Refuse what training would not heed, and sides that its network cannot take."""
+    size, stride = config.filter.compose.size, config.network.stride
     if config.filter.pairs == "composed" and size % stride:
         raise PhantomscopeError(
-            f"{size} px do not fit the network `{own.network.preset}`",
+            f"{size} px do not fit the network `{config.network.preset}`",
             where="filter.compose.size",
             fix=f"use a multiple of {stride}",
         )
-    own.check_sides()
+    config.of_filter.check_sides()
+    for where, wrong in (
+        ("network.noise_channel", config.network.noise_channel),
+        ("train.adversarial", config.train.adversarial > 0),
+        ("train.weighting", config.train.weighting != "uniform"),
+    ):
+        if wrong:
+            raise PhantomscopeError(
+                "this is of no use to semantic filtering, which has one step and no "
+                "noise",
+                where=where,
+                fix="leave it out",
+            )
 
 
 def composing_threads(config: Config) -> int:
@@ -320,9 +332,10 @@ def train_filter(
 ) -> None:  # fmt: skip
     """Train a network to tell one class of objects, or all layers, from the rest."""
     check_targets(model, metrics)
-    own, options, kind = config.of_filter, config.filter, class_of(config, target)
+    kind, options = class_of(config, target), config.filter
     check_method(method)
-    _check_side(config, own)
+    _check_options(config)
+    own = config.of_filter
     found, number = _gray(ImageSet.open(prepared)), own.seed + seed
     level: float | None = None
     source: ComposedPairs | ComposedLayers | FramePairs
@@ -366,6 +379,7 @@ def train_filter(
 
 
 def check_method(method: str) -> None:
+    """Raise an error unless a method is one whose networks are trained here."""
     if method not in FILTERS:
         raise PhantomscopeError(
             f"`{method}` is no method that is trained here",
