@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from phantomscope.config.load import make_config
-from phantomscope.downstream import detectors
+from phantomscope.downstream import detector_models, detectors
 from phantomscope.downstream.boxes import Boxes
 from phantomscope.downstream.detector_models import check_torchvision
 from phantomscope.downstream.size_class import SizeRule
@@ -283,6 +283,38 @@ def test_found_boxes_have_scores(tmp_path, detector, nothing):
     assert (found.mask("i3") > 0).sum() == 16 * 20 + 5 * 50
     assert found.table["dropped"].tolist() == [1, 1]
     assert not (found.folder / "boxes").exists()
+
+
+def test_a_detector_learns_from_the_boxes_of_training_images(tmp_path, monkeypatch):
+    given = {}
+
+    def train(method, lessons, shared, **others):
+        given.update(others, method=method, lessons=lessons, shared=shared)
+
+    monkeypatch.setattr(detectors, "train", train)
+    monkeypatch.setattr(detector_models, "check_torchvision", lambda: None)
+    config = config_of(
+        "retinanet", "boxes", scale={"divisor": 200, "test_percentile": 60},
+        detectors={"retinanet": {"epochs": 3}},
+    )  # fmt: skip
+    changes = {"prepared": boxed(tmp_path / "prepared"), "composed": None}
+    trained(config, tmp_path, "retinanet", **changes)
+    lessons, identity = given["lessons"], given["identity"]
+    assert (given["method"], given["seed"]) == ("retinanet", config.seed + 2)
+    assert given["state"] == tmp_path / "finder.state"
+    assert given["shared"].retinanet.epochs == 3
+    assert lessons.names == ["i0", "i1"]
+    assert lessons.classes == ["cell"]
+    assert lessons.boxes["i1"].corners.tolist() == [[10, 12, 26, 32]]
+    # Training images have the scale of all, whatever that of tests is.
+    assert lessons.read("i1").max() == pytest.approx(151 / 200)
+    # Other boxes are another training.
+    path = tmp_path / "prepared" / BOXES
+    path.write_text(path.read_text().replace("i1,10", "i1,11"))
+    trained(config, tmp_path, "retinanet", **changes)
+    assert given["identity"] != identity
+    trained(config, tmp_path, "retinanet", **changes, images="1")
+    assert len(given["lessons"].names) == 1
 
 
 def test_without_torchvision_it_is_said_how_to_get_it(tmp_path, monkeypatch):
