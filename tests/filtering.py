@@ -144,7 +144,7 @@ def write_run(
             place, own = run_of(target, method, number, fold, seed), folds[fold]
             tested = root / "prepared"
             if config.filter.truth == "layers":
-                tested = root / f"composed/{target}/fold{fold}/tests"
+                tested = root / f"composed/{target}/fold{fold}/tests-all"
                 if not tested.exists():
                     write_tested(tested, config, own)
             write_found(root / "found" / place, own)

@@ -77,8 +77,8 @@ def test_every_fold_is_tested_on_what_it_did_not_see(finished):
 def test_composed_tests_are_of_other_images_than_training(finished):
     root = finished / "best/nuclei"
     crops = ImageSet.open(root / "crops").table
-    tests = pd.read_csv(root / "composed/large/fold0/tests/objects.csv")
-    taught = pd.read_csv(root / "composed/large/fold0/taught/objects.csv")
+    tests = pd.read_csv(root / "composed/large/fold0/tests-all/objects.csv")
+    taught = pd.read_csv(root / "composed/large/fold0/taught-all/objects.csv")
     assert not set(tests["parent"]) & set(taught["parent"])
     of_test = crops[crops["split"] == "test"]["parent"]
     assert set(tests["parent"].astype(str)) <= set(of_test.astype(str))

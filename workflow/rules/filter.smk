@@ -34,14 +34,15 @@ def tested_set(wildcards):
     """The images on which a filter is tested: real ones, or composed of other crops."""
     if FILTER.truth != "layers":
         return f"{RESULTS}/prepared"
-    return f"{RESULTS}/composed/{wildcards.target}/fold{wildcards.fold}/tests"
+    return f"{RESULTS}/composed/{wildcards.target}/fold{wildcards.fold}/tests-all"
 
 
 def taught_set(wildcards):
     """Composed images with labels of all objects, for the tools that learn from these."""
     if wildcards.method not in ("stardist", "cellpose"):
         return []
-    return f"{RESULTS}/composed/{wildcards.target}/fold{wildcards.fold}/taught"
+    folder = f"{RESULTS}/composed/{wildcards.target}/fold{wildcards.fold}"
+    return f"{folder}/taught-{wildcards.images}"
 
 
 def found_model(wildcards):
@@ -126,11 +127,13 @@ rule compose_set:
         crops=rules.cut_crops.output.crops,
         backgrounds=rules.cut_crops.output.backgrounds,
     output:
-        composed=directory(f"{RESULTS}/composed/{{target}}/fold{{fold}}/{{use}}"),
+        composed=directory(
+            f"{RESULTS}/composed/{{target}}/fold{{fold}}/{{use}}-{{images}}"
+        ),
     log:
-        f"{RESULTS}/logs/compose_set.{{target}}.{{fold}}.{{use}}.log",
+        f"{RESULTS}/logs/compose_set.{{target}}.{{fold}}.{{use}}.{{images}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/compose_set.{{target}}.{{fold}}.{{use}}.tsv"
+        f"{RESULTS}/benchmarks/compose_set.{{target}}.{{fold}}.{{use}}.{{images}}.tsv"
     conda:
         "../../envs/phantomscope.yaml"
     resources:
@@ -139,7 +142,7 @@ rule compose_set:
     params:
         config=sections(CONFIG, *COMPOSING, "seed"),
     message:
-        "Composing images ({wildcards.use}) of {wildcards.target}, fold {wildcards.fold}"
+        "Composing images ({wildcards.use}) of {wildcards.target} out of {wildcards.images} images, fold {wildcards.fold}"
     script:
         "../../scripts/compose_set.py"
 

@@ -143,7 +143,7 @@ def tested_images(config: Config, images: ImageSet, fold: int) -> ImageSet:
         raise PhantomscopeError(
             "the layers of these images are not known",
             where=images.folder,
-            fix="give the folder `composed/TARGET/foldN/tests`, or compare with "
+            fix="give the folder `composed/TARGET/foldN/tests-all`, or compare with "
             "another `filter.truth`",
         )
     return images

@@ -55,8 +55,9 @@ def _sets(config: Config) -> list[Work]:
         taught = any(name in LEARNS_FROM_COMPOSED for name in options.methods)
         if taught if use == "taught" else options.truth == "layers":
             pixels = count * options.compose.size**2
+            sizes = len(options.sizes) if use == "taught" else 1
             work.append(
-                Work("compose_set", len(options.targets) * options.folds, pixels,
+                Work("compose_set", len(options.targets) * options.folds * sizes, pixels,
                      "pixels", ("cut_crops",), part=use, stored=COMPOSED * pixels)
             )  # fmt: skip
     return work

@@ -176,9 +176,12 @@ def make_compositor(
 
 def compose_set(
     config: Config, *, crops: Path, backgrounds: Path, composed: Output, target: str,
-    fold: int, use: str,
+    fold: int, use: str, images: str = "all",
 ) -> None:  # fmt: skip
-    """Compose images whose layers are known: for tests, or to teach rivals."""
+    """Compose images whose layers are known: for tests, or to teach rivals.
+
+    `images` is of how many training images crops are taken to teach.
+    """
     if use not in ("taught", "tests"):
         raise PhantomscopeError(
             f"images are composed as `tests` or are `taught`, not {use!r}",
@@ -188,14 +191,14 @@ def compose_set(
     cut, behind = ImageSet.open(crops), ImageSet.open(backgrounds)
     side = (
         held_out(config, behind, fold) if tests
-        else training_images(config, behind, fold)
+        else training_images(config, behind, fold, images)
     )  # fmt: skip
     seed = derive_key(config.seed, "composed", kind, fold, use) >> 1
     compositor, sources = make_compositor(config, cut, behind, kind, side.ids, seed)
     names = [source.ids for source in sources]
     parents = [list(source.table["parent"]) for source in sources]
     info = {
-        "source": COMPOSED, "use": use, "target": kind, "fold": fold,
+        "source": COMPOSED, "use": use, "target": kind, "fold": fold, "number": images,
         "layers": ["image", "target", "other", "background"],
         "labels": "target" if tests else "all", "parents": side.ids,
         "scale": options.scale.model_dump(mode="json"), **compositor.identity,

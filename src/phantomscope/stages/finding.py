@@ -100,7 +100,7 @@ def _train_segmenter(
         raise PhantomscopeError(
             f"`{method}` learns from composed images",
             where="--composed",
-            fix="give the folder `composed/TARGET/foldN/taught`",
+            fix="give the folder `composed/TARGET/foldN/taught-all`",
         )
     if images != ALL:
         raise PhantomscopeError(
@@ -114,7 +114,7 @@ def _train_segmenter(
         raise PhantomscopeError(
             "these images are not composed to be learnt from",
             where=composed,
-            fix="give the folder `composed/TARGET/foldN/taught`",
+            fix="give the folder `composed/TARGET/foldN/taught-all`",
         )
     try:
         rule = fit_size_rule(*taught_areas(taught))

@@ -126,7 +126,7 @@ def shown_of(root: Path, config: Config) -> list[Shown]:
             run = run_of(target, method, images, 0, options.seeds[0])
             found[method] = ImageSet.open(root / "found" / run)
         place = (
-            f"composed/{target}/fold0/tests"
+            f"composed/{target}/fold0/tests-all"
             if options.truth == "layers"
             else "prepared"
         )
