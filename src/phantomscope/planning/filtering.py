@@ -55,10 +55,12 @@ def _sets(config: Config) -> list[Work]:
         taught = any(name in LEARNS_FROM_COMPOSED for name in options.methods)
         if taught if use == "taught" else options.truth == "layers":
             pixels = count * options.compose.size**2
-            sizes = len(options.sizes) if use == "taught" else 1
+            sets = len(options.targets) * options.folds
+            if use == "taught":
+                sets *= len(options.sizes)
             work.append(
-                Work("compose_set", len(options.targets) * options.folds * sizes, pixels,
-                     "pixels", ("cut_crops",), part=use, stored=COMPOSED * pixels)
+                Work("compose_set", sets, pixels, "pixels", ("cut_crops",), part=use,
+                     stored=COMPOSED * pixels)
             )  # fmt: skip
     return work
 
