@@ -27,11 +27,12 @@ HEAVY = (
 LIGHT = (
     "stages.rule", "stages.registry", "stages.results", "stages.papers", "stages.data",
     "stages.plates", "stages.checking", "stages.publish", "stages.populations",
-    "stages.pseudo", "stages.restoration", "stages.analysis", "tables.results",
+    "stages.pseudo", "stages.restoration", "stages.analysis", "stages.translated",
+    "stages.detection", "tables.results",
     "tables.report", "tables.papers", "tables.restoration", "tables.figures",
 )  # fmt: skip
-# They draw, with numba; so what is looked for is found.
-DRAWING = ("stages.localising", "stages.sketching")
+# They draw or look at texture, with numba; so what is looked for is found.
+DRAWING = ("stages.localising", "stages.sketching", "stages.profiles")
 
 
 def test_stages_import_what_they_need_and_no_more():

@@ -38,13 +38,8 @@ _OF_MODULES = (
             "scale_fields", "pair_fields",
         ),
     ),
-    (
-        "translation",
-        (
-            "train_translator", "translate", "evaluate_translation",
-            "tabulate_translation",
-        ),
-    ),
+    ("translation", ("train_translator", "translate")),
+    ("translated", ("evaluate_translation", "tabulate_translation")),
     ("codec", ("train_codec",)),
     ("profiles", ("measure_profiles", "compare_profiles")),
     ("detection", ("train_detector", "detect", "evaluate_detection")),
