@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import random
 import signal
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from benchmarks.laboratory import Laboratory, start
+from benchmarks.faults.commands import Running
+from benchmarks.laboratory import Laboratory
 from phantomscope.config.load import load_config
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.sample import Sampler
@@ -35,7 +35,7 @@ def _config(base: Path, folder: Path, options: Mapping[str, Mapping[str, Any]]) 
 
 def hashes(
     lab: Laboratory, folder: Path, *, shards: int, workers: int, images: int = 8,
-    shuffled: bool = False, kill: float | None = None,
+    shuffled: bool = False, kill: bool = False,
 ) -> dict[str, str]:  # fmt: skip
     """Simulate and synthesise, divided in some way; return each image's SHA-256.
 
@@ -51,8 +51,8 @@ def hashes(
         How many images.
     shuffled : bool
         Run the shards in another order.
-    kill : float, optional
-        Kill the first job after so many seconds, and run it again.
+    kill : bool
+        Kill the first job when it has saved an image, and run it again.
     """
     folder.mkdir(parents=True)
     path = _config(lab.base, folder, {"simulate": {"shards": shards, "images": images}})
@@ -65,19 +65,29 @@ def hashes(
         sketches = folder / f"sketches-{shard}"
         sketching.simulate(config, sketch=lab.sketch, sketches=sketches, shard=shard)
         commands.append(lab.synthesis(sketches, folder / f"synthetic-{shard}", path))
-    if kill is not None:
-        process = start(commands[0])
-        time.sleep(kill)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+    if kill:
+        _kill_midway(commands[0], folder, order[0])
     for first in range(0, len(commands), workers):
-        running = [start(command) for command in commands[first : first + workers]]
-        for process in running:
-            output, _ = process.communicate()
-            if process.returncode:
-                raise RuntimeError(output)
+        _run_at_once(commands[first : first + workers], folder)
     sets = [ImageSet.open(folder / f"synthetic-{shard}") for shard in range(shards)]
     return {i: part.row(i)["sha256"] for part in sets for i in part.ids}
+
+
+def _kill_midway(command: Sequence[str], folder: Path, shard: int) -> None:
+    journal = folder / f".synthetic-{shard}.partial/journal.jsonl"
+    with Running(command, folder / "killed.log") as process:
+        process.watch(lambda: journal.exists() and journal.stat().st_size)
+        process.send(signal.SIGKILL)
+        process.wait()
+
+
+def _run_at_once(commands: Sequence[Sequence[str]], folder: Path) -> None:
+    running = [
+        Running(command, folder / f"job-{n}.log") for n, command in enumerate(commands)
+    ]
+    for process in running:
+        if process.wait():
+            raise RuntimeError(process.text)
 
 
 def identical_share(lab: Laboratory, folder: Path) -> tuple[float, int]:
@@ -87,7 +97,7 @@ def identical_share(lab: Laboratory, folder: Path) -> tuple[float, int]:
         hashes(lab, folder / "four-shards", shards=4, workers=1),
         hashes(lab, folder / "two-workers", shards=4, workers=2),
         hashes(lab, folder / "other-order", shards=4, workers=2, shuffled=True),
-        hashes(lab, folder / "killed", shards=1, workers=1, kill=6.0),
+        hashes(lab, folder / "killed", shards=1, workers=1, kill=True),
     ]
     same = [found.get(i) == reference[i] for found in variants for i in reference]
     return float(np.mean(same)), len(same)

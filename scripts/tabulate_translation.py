@@ -1,4 +1,4 @@
-"""Rule `tabulate_translation`: see the stage in `phantomscope.stages.translation`."""
+"""Rule `tabulate_translation`: see the stage in `phantomscope.stages.translated`."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from phantomscope.stages.rule import run
-from phantomscope.stages.translation import tabulate_translation
+from phantomscope.stages.translated import tabulate_translation
 
 run(snakemake, tabulate_translation)

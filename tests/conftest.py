@@ -15,6 +15,9 @@ from xdist.scheduler import LoadFileScheduling
 settings.register_profile("phantomscope", deadline=None)
 settings.load_profile("phantomscope")
 
+# So many tests make a file large.
+LARGE = 25
+
 Snakemake = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -48,17 +51,24 @@ def pytest_xdist_make_scheduler(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests on SLURM first, since they mostly wait; then files with many tests.
+    """Put tests on SLURM first, since they mostly wait, and small files last.
 
-    Files with few tests are long ones that start whole workflows: not side by side
-    with each other's faults, and not with the cluster's.
+    Beside the cluster's faults run the large files of quick tests; then those that
+    start whole workflows. At the end no worker waits long for the file of another.
     """
     counts = Counter(item.path for item in items)
-    items.sort(
-        key=lambda item: (
-            "slurm" not in item.path.parts, -counts[item.path], str(item.path),
-        )
-    )  # fmt: skip
+
+    def place(item: pytest.Item) -> tuple[int, int, str]:
+        parts, count = item.path.parts, counts[item.path]
+        if "slurm" in parts:
+            group = 0
+        elif {"end_to_end", "workflow"} & set(parts):
+            group = 2
+        else:
+            group = 1 if count >= LARGE else 3
+        return group, -count, str(item.path)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

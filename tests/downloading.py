@@ -16,7 +16,9 @@ CONTENT = bytes(range(256)) * 40
 SIZE = len(CONTENT)
 HASH = hashlib.sha256(CONTENT).hexdigest()
 KNOWN = {"size": SIZE, "sha256": HASH}
-FAST: dict[str, Any] = {"timeout": 0.3, "attempts": 3, "pause": 0.01}
+FAST: dict[str, Any] = {"timeout": 30, "attempts": 3, "pause": 0.01}
+# Of a server that hangs: long for a good answer on a busy machine, short for us.
+HANGING = FAST | {"timeout": 1.0}
 
 
 def partial_of(target: Path) -> Path:

@@ -36,7 +36,7 @@ def download_case(
             with Server() as server:
                 url = server.add(file, content, list(faults) * times, **(how or {}))
                 download(
-                    url, target, attempts=ATTEMPTS, pause=0.01, timeout=0.3, **options
+                    url, target, attempts=ATTEMPTS, pause=0.01, timeout=1.0, **options
                 )
 
         return Invocation(outputs=(target,), function=fetch)

@@ -21,7 +21,7 @@ SCRIPT = Path(__file__).with_name("cluster.sh")
 TREE = ("Snakefile", "workflow", "scripts", "src", "config", "envs", "slurm")
 
 
-def wait_for(what: str, condition: Callable[[], object], seconds: float = 180) -> None:
+def wait_for(what: str, condition: Callable[[], object], seconds: float = 600) -> None:
     """Wait until the condition holds."""
     end = time.monotonic() + seconds
     while not condition():
@@ -194,7 +194,7 @@ class Run:
         self.process.kill()
         self.process.wait()
 
-    def finish(self, seconds: float = 300) -> str:
+    def finish(self, seconds: float = 900) -> str:
         """Wait for its success and return its output."""
         try:
             self.process.wait(seconds)

@@ -144,7 +144,7 @@ def test_interrupted_then_cancelled(cluster, training, trained):
     since = cluster.last_id()
     run, job = start_training(cluster, training)
     run.process.send_signal(signal.SIGINT)
-    assert run.process.wait(60) != 0
+    assert run.process.wait(600) != 0
     wait_for("the end of the job", lambda: job not in cluster.running("rule_"))
 
     run, job = start_training(cluster, training)

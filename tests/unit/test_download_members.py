@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import struct
-import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +23,9 @@ from phantomscope.acquire.web import Patience
 from phantomscope.errors import PhantomscopeError
 from phantomscope.interrupt import StopRequestedError
 
-FAST = Patience(timeout=0.3, attempts=3, pause=0.01)
+FAST = Patience(timeout=30, attempts=3, pause=0.01)
+# Of a server that hangs: long for a good answer on a busy machine, short for us.
+HANGING = Patience(timeout=1.0, attempts=3, pause=0.01)
 NOISE = np.random.default_rng(0).integers(0, 256, 60_000, np.uint8).tobytes()
 FILES = {
     "set/": b"", "set/01/t000.tif": NOISE, "set/01/t001.tif": b"x" * 9000 + NOISE[:50],
@@ -175,7 +176,7 @@ def test_trouble_that_passes(fault: Fault, server: Server, target: Path) -> None
         target.unlink(missing_ok=True)
         faults = [lambda handler: handler.answer(handler.file)] * number
         server.add("a.zip", zipped(), [*faults, fault])
-        fetch(url, target)
+        fetch(url, target, patience=HANGING)
     with zipfile.ZipFile(target) as archive:
         assert archive.testzip() is None
 
@@ -199,11 +200,15 @@ def test_half_a_member_is_taken_up(server: Server, target: Path) -> None:
 def test_a_signal_stops_it_cleanly(server: Server, target: Path) -> None:
     url = server.add("a.zip", zipped())
     good = [lambda handler: handler.answer(handler.file)] * 3
-    server.add("a.zip", zipped(), [*good, hang(2000)])
-    timer = threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
+
+    def stop(handler: Any) -> None:
+        handler.answer(handler.file, 2000)
+        os.kill(os.getpid(), signal.SIGTERM)
+        handler.hang()
+
+    server.add("a.zip", zipped(), [*good, stop])
     with pytest.raises(StopRequestedError):
-        fetch(url, target)
+        fetch(url, target, patience=HANGING)
     assert not target.exists()
     fetch(url, target)
     check(target)

@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import threading
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 from tests.downloading import (
     CONTENT,
     FAST,
+    HANGING,
     HASH,
     KNOWN,
     SIZE,
@@ -61,7 +63,7 @@ from phantomscope.locks import only_writer
 )  # fmt: skip
 def test_trouble_that_passes(fault: Any, server: Server, target: Path) -> None:
     url = server.add("a.bin", CONTENT, [fault])
-    download(url, target, **KNOWN, **FAST)
+    download(url, target, **KNOWN, **HANGING)
     assert target.read_bytes() == CONTENT
     assert len(server.requests) == 2
     assert names(target) == ["a.bin"]
@@ -249,7 +251,7 @@ def test_two_at_once_fetch_it_once(
     found: list[str] = []
     work = [
         threading.Thread(
-            target=lambda: found.append(download(url, target, **KNOWN, **FAST))
+            target=lambda: found.append(download(url, target, **KNOWN, **HANGING))
         )
         for _ in range(2)
     ]
@@ -275,12 +277,20 @@ def test_a_file_system_without_locks(
 
 
 def test_a_signal_stops_it_cleanly(server: Server, target: Path) -> None:
-    url = server.add("a.bin", CONTENT, [hang(5000)])
-    timer = threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
+    partial = partial_of(target)
+
+    def stop(handler: Any) -> None:
+        handler.answer(handler.file, 5000)
+        # Until the client has them.
+        while not (partial.exists() and partial.stat().st_size == 5000):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        handler.hang()
+
+    url = server.add("a.bin", CONTENT, [stop])
     with pytest.raises(StopRequestedError):
-        download(url, target, **KNOWN, **FAST)
-    assert partial_of(target).read_bytes() == CONTENT[:5000]
+        download(url, target, **KNOWN, **HANGING)
+    assert partial.read_bytes() == CONTENT[:5000]
     assert not target.exists()
     with only_writer(target):
         pass

@@ -132,7 +132,7 @@ class TestTraining:
         )  # fmt: skip
 
     def test_constant_images_come_back(self, tmp_path):
-        t = self.trainer(tmp_path / "state", steps=300)
+        t = self.trainer(tmp_path / "state", steps=120)
         x = torch.linspace(-0.8, 0.8, 5)[:, None, None, None].expand(5, 1, 32, 32)
         before = (tiny(1)(x)[0] - x).abs().mean()
         t.train()

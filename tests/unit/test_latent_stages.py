@@ -15,13 +15,8 @@ from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.stages.codec import codec_training, coded_groups, train_codec
-from phantomscope.stages.translation import (
-    evaluate_translation,
-    join_scores,
-    open_pairs,
-    train_translator,
-    translate,
-)
+from phantomscope.stages.translated import evaluate_translation, join_scores
+from phantomscope.stages.translation import open_pairs, train_translator, translate
 from phantomscope.tables.cellresdm import latent_rows
 from phantomscope.tables.paper import Part
 

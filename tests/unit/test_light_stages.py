@@ -28,11 +28,11 @@ LIGHT = (
     "stages.rule", "stages.registry", "stages.results", "stages.papers", "stages.data",
     "stages.plates", "stages.checking", "stages.publish", "stages.populations",
     "stages.pseudo", "stages.restoration", "stages.analysis", "stages.finding",
-    "tables.results",
+    "stages.translated", "stages.detection", "stages.filter_scores", "tables.results",
     "tables.report", "tables.papers", "tables.restoration", "tables.figures",
 )  # fmt: skip
-# They draw, with numba; so what is looked for is found.
-DRAWING = ("stages.localising", "stages.sketching")
+# They draw or look at texture, with numba; so what is looked for is found.
+DRAWING = ("stages.localising", "stages.sketching", "stages.profiles")
 
 
 def test_stages_import_what_they_need_and_no_more():

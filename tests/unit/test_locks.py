@@ -4,8 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,13 +41,24 @@ def holding(path: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_second_writer_waits_until_the_first_is_gone(tmp_path, capfd):
+def while_waiting(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
+    """Act when this process waits for a lock for the first time."""
+    actions, sleep = [action], time.sleep
+
+    def waited(_: float) -> None:
+        if actions:
+            actions.pop()()
+        sleep(0.01)
+
+    monkeypatch.setattr(time, "sleep", waited)
+
+
+def test_a_second_writer_waits_until_the_first_is_gone(tmp_path, capfd, monkeypatch):
     path = tmp_path / "set"
     process = holding(path)
-    begin = time.monotonic()
-    threading.Timer(0.7, os.kill, (process.pid, signal.SIGKILL)).start()
+    while_waiting(monkeypatch, process.kill)
     with only_writer(path):
-        assert time.monotonic() - begin >= 0.6
+        assert process.wait() == -signal.SIGKILL
     process.communicate()
     said = capfd.readouterr().err
     assert f"process {process.pid} on" in said
@@ -54,10 +66,10 @@ def test_a_second_writer_waits_until_the_first_is_gone(tmp_path, capfd):
     assert not list(tmp_path.iterdir())
 
 
-def test_two_writers_of_one_set_do_not_mix(tmp_path):
+def test_two_writers_of_one_set_do_not_mix(tmp_path, monkeypatch):
     path = tmp_path / "set"
     process = holding(path)
-    threading.Timer(0.5, process.kill).start()
+    while_waiting(monkeypatch, process.kill)
     with ImageSetWriter(path, {}) as writer:
         writer.add("a", IMAGE)
     assert process.wait() == -signal.SIGKILL
@@ -101,8 +113,8 @@ def test_each_job_gets_a_gpu_of_its_own(tmp_path, monkeypatch):
 def test_a_gpu_that_is_freed_goes_to_who_waits(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv(VISIBLE, raising=False)
     held = [try_lock(tmp_path / f"{n}.lock") for n in range(2)]
-    timer = threading.Timer(0.5, unlock, (tmp_path / "1.lock", held[1]), {"keep": True})
-    timer.start()
+    freed = partial(unlock, tmp_path / "1.lock", held[1], keep=True)
+    while_waiting(monkeypatch, freed)
     with claimed_device(1, count=2, folder=tmp_path) as mine:
         assert mine == "1"
     assert "all 2 GPUs are in use" in capsys.readouterr().err
@@ -116,8 +128,8 @@ def test_a_training_gets_several_gpus_or_waits_with_none(tmp_path, monkeypatch, 
     with claimed_device(2, count=3, folder=tmp_path) as mine:
         assert os.environ[VISIBLE] == mine == "0,2"
     assert other is not None
-    timer = threading.Timer(0.5, unlock, (tmp_path / "1.lock", other), {"keep": True})
-    timer.start()
+    freed = partial(unlock, tmp_path / "1.lock", other, keep=True)
+    while_waiting(monkeypatch, freed)
     with claimed_device(2, count=2, folder=tmp_path) as mine:
         assert mine == "0,1"
     assert "fewer than 2 of 2 GPUs are free" in capsys.readouterr().err

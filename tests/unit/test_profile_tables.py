@@ -15,7 +15,7 @@ from phantomscope.images.files import write_text
 from phantomscope.measure.features_objects import CATEGORIES
 from phantomscope.measure.moments_by_group import Moments
 from phantomscope.measure.profiles import category_rows, retrieval_rows
-from phantomscope.stages.translation import tabulate_translation
+from phantomscope.stages.translated import tabulate_translation
 from phantomscope.tables import profiles, significance
 from phantomscope.tables.cellresdm import paper_tables
 from phantomscope.tables.figures_profiles import plot_features

@@ -107,7 +107,7 @@ def test_eight_plates_are_planned_with_shards_requests_and_cost(snakemake, tmp_p
     jobs = planned(process)
     # Of the processor, as other tests may run beside; kB.
     seconds, memory = map(float, (tmp_path / "used").read_text().split())
-    assert seconds < 30
+    assert seconds < 90  # and not the minutes of a plan whose cost is quadratic
     assert memory < 1e6
     first = "cellresdm_paper_jump_"
     assert jobs[first + "survey_plates"] == 1

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phantomscope.config.analysis import Cellpose
+from phantomscope.downstream.cellpose_library import cellpose_module
 from phantomscope.downstream.common import (
     Array,
     Segmenter,
@@ -110,8 +111,8 @@ def _turned(
 def _new_model(diameter: float) -> Any:
     """Return an untrained Cellpose whose training is as fast as this machine allows."""
     import torch
-    from cellpose import models
 
+    models = cellpose_module("models")
     model = models.CellposeModel(
         gpu=torch.cuda.is_available(),
         pretrained_model=None,
@@ -154,8 +155,7 @@ def _fit(
     folder: Path,
     chance: NDArray[np.float64] | None,
 ) -> None:
-    from cellpose import train as trainer
-
+    trainer = cellpose_module("train")
     per_epoch = -(-options.steps // MOST_EPOCHS)
     own = np.isclose(float(model.diam_mean), mean_diameter(labels), rtol=0.01)
     path, losses, _ = trainer.train_seg(
@@ -214,8 +214,8 @@ def open_model(path: Path, threads: int) -> Segmenter:
     """Return a segmenter from a Cellpose 3 model file that is known to exist."""
     _stay_local(path.parent)
     import torch
-    from cellpose import models
 
+    models = cellpose_module("models")
     fast = not torch.cuda.is_available() and _has_fast_bfloat16()
     model = models.CellposeModel(
         gpu=torch.cuda.is_available(),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import measure
 
+from phantomscope.downstream.cellpose_library import cellpose_module
 from phantomscope.downstream.common import Array
 from phantomscope.downstream.flows import tanh_flows
 from phantomscope.images.labels import compact_labels
@@ -47,8 +48,7 @@ def cellpose_masks(
     ndarray of uint16 (uint32 above 65535 objects), shape ([Z,] Y, X)
         0 is background.
     """
-    from cellpose import dynamics
-
+    dynamics = cellpose_module("dynamics")
     with warnings.catch_warnings():
         # Of torch, about a sparse tensor of Cellpose's.
         warnings.filterwarnings("ignore", "Sparse invariant checks")

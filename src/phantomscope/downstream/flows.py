@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from phantomscope.downstream.cellpose_library import cellpose_module
 from phantomscope.engine.patches import dihedral
 
 Float = NDArray[np.float32]
@@ -120,8 +121,8 @@ def diffusion_flows(labels: Labels) -> Float:
         Unit vectors away from the centre; 0 in the background.
     """
     import torch
-    from cellpose import dynamics
 
+    dynamics = cellpose_module("dynamics")
     flows = np.zeros((labels.ndim, *labels.shape), np.float32)
     table = ObjectTable.of(labels)
     for number, first, stop in zip(table.numbers, table.first, table.stop, strict=True):

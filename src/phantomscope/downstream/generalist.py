@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from phantomscope.downstream.cellpose_library import cellpose_module
 from phantomscope.downstream.common import (
     Array,
     Segmenter,
@@ -68,8 +69,8 @@ def load(
         )
     os.environ.setdefault("CELLPOSE_LOCAL_MODELS_PATH", str(weights.parent.absolute()))
     import torch
-    from cellpose import models
 
+    models = cellpose_module("models")
     model = models.CellposeModel(
         gpu=torch.cuda.is_available(), pretrained_model=str(weights.absolute())
     )

@@ -17,7 +17,7 @@ from phantomscope.measure.translation import object_row
 from phantomscope.progress import Progress
 from phantomscope.stages.arguments import Output
 from phantomscope.stages.plates import LABELS
-from phantomscope.stages.translation import UNITS, blocks
+from phantomscope.stages.translated import UNITS, blocks
 
 TOOL = "stardist"
 

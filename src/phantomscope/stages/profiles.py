@@ -37,7 +37,7 @@ from phantomscope.measure.profiles import (
 from phantomscope.progress import Progress
 from phantomscope.stages.arguments import Output
 from phantomscope.stages.plates import LABELS
-from phantomscope.stages.translation import blocks, holders_of
+from phantomscope.stages.translated import blocks, holders_of
 from phantomscope.tables.artefacts import read_table
 
 Array = NDArray[Any]

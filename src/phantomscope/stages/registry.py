@@ -38,12 +38,10 @@ _OF_MODULES = (
             "scale_fields", "pair_fields",
         ),
     ),
+    ("translation", ("train_translator", "translate")),
     (
-        "translation",
-        (
-            "train_translator", "translate", "evaluate_translation", "join_scores",
-            "tabulate_translation",
-        ),
+        "translated",
+        ("evaluate_translation", "join_scores", "tabulate_translation"),
     ),
     ("codec", ("train_codec",)),
     ("profiles", ("measure_profiles", "compare_profiles")),

@@ -36,10 +36,9 @@ from phantomscope.simulate.artefacts import (
 )
 from phantomscope.stages.arguments import Output, Place
 from phantomscope.stages.plates import KEPT, as_light, as_network
+from phantomscope.stages.translated import UNITS, blocks
 from phantomscope.stages.translation import (
-    UNITS,
     Float,
-    blocks,
     open_codec,
     open_pairs,
     predictions,
