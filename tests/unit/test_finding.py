@@ -155,7 +155,7 @@ def test_finding_goes_on_where_it_was_killed(tmp_path, tool):
     ("changes", "message"),
     [
         ({"composed": None}, "learns from composed images"),
-        ({"images": "10"}, "cannot be trained on 10 images"),
+        ({"images": "10"}, "crops of all training images, not of 10"),
         ({"composed": "tests"}, "not composed to be learnt from"),
         ({"method": "median"}, "'median' is no rival"),
         ({"method": "none"}, "'none' is no rival"),
@@ -386,9 +386,9 @@ def test_videos_without_a_median_are_refused(tmp_path, frames, sizes, message):
     assert not (tmp_path / "found").exists()
 
 
-def test_sizes_of_methods_that_do_not_count_images():
+def test_the_median_counts_no_images():
     filters = config_of("filter", "boxes", images=[10, 5]).filter
-    assert filters.sizes_of("filter") == filters.sizes_of("retinanet") == ["5", "10"]
-    for method in ("stardist", "cellpose", "median"):
-        assert filters.sizes_of(method) == ["all"]
+    for method in ("filter", "retinanet", "stardist", "cellpose"):
+        assert filters.sizes_of(method) == ["5", "10"]
+    assert filters.sizes_of("median") == ["all"]
     assert SizeRule(None, True, 1.0, 1, 0).wanted([3]).all()

@@ -1,5 +1,5 @@
 # Semantic filtering: crops, composed images, filters and rivals, objects, tables.
-from phantomscope.config.filtering import ALL_FILTER_METHODS, FILTERS
+from phantomscope.config.filtering import ALL_FILTER_METHODS, DETECTORS, FILTERS
 
 FILTER = CONFIG.filter
 # What the composed images depend on; `truth` and `pairs` must fit each other.
@@ -53,21 +53,16 @@ def found_model(wildcards):
 
 
 def filter_runs(pattern):
-    """Paths of all methods, numbers of training images, folds and seeds.
-
-    The median learns nothing: it has one run in each fold.
-    """
+    """Paths of all methods, numbers of training images, folds and seeds."""
     found = []
     for method in FILTER.methods:
-        learns = method != "median"
         found += expand(
             pattern,
             target=FILTER.targets,
             method=method,
-            # Composed images of rivals are those of all crops.
-            images=FILTER.sizes if learns else ["all"],
+            images=FILTER.sizes_of(method),
             fold=FILTER.fold_names,
-            seed=FILTER.seeds if learns else FILTER.seeds[:1],
+            seed=FILTER.seeds_of(method),
         )
     return found
 
@@ -79,9 +74,13 @@ def filter_scores(wildcards):
 
 def finder_environment(wildcards):
     """That of the tool."""
-    tools = ("cellpose", "stardist")
-    name = wildcards.method if wildcards.method in tools else "phantomscope"
+    name = "detection" if wildcards.method in DETECTORS else wildcards.method
     return f"../../envs/{name}.yaml"
+
+
+def gpus_of_finder(wildcards):
+    """GPUs that a rival can use: detectors and Cellpose."""
+    return GPU if wildcards.method in (*DETECTORS, "cellpose") else 0
 
 
 wildcard_constraints:
@@ -199,15 +198,19 @@ rule train_finder:
         f"{RESULTS}/logs/train_finder.{{method}}.{{target}}.{{images}}.{{fold}}.{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train_finder.{{method}}.{{target}}.{{images}}.{{fold}}.{{seed}}.tsv"
+    # Detectors go on in another time slice; the others begin anew, with more time.
+    retries: SLICES
     conda:
         finder_environment
     threads: CONFIG.segment.threads
     resources:
-        mem_mb=grown(6000),
-        # It cannot go on in another time slice.
+        gpu=gpus_of_finder,
+        mem_mb=grown(8000),
         runtime=grown(1440),
     params:
-        config=sections(CONFIG, *TRAINING, "segment", "seed"),
+        config=sections(CONFIG, *TRAINING, "filter.detectors", "segment", "seed"),
+        # Only params names the state: Snakemake deletes outputs of a crashed job.
+        state=subpath(output.folder, with_suffix=".state"),
     message:
         "Training {wildcards.method} to find {wildcards.target} ({wildcards.images} images), fold {wildcards.fold}, seed {wildcards.seed}"
     script:
@@ -269,10 +272,13 @@ rule find_objects:
         finder_environment
     threads: CONFIG.segment.threads
     resources:
+        gpu=gpus_of_finder,
         mem_mb=grown(6000),
         runtime=grown(720),
     params:
-        config=sections(CONFIG, *TRAINING, "filter.objects", "segment", "seed"),
+        config=sections(
+            CONFIG, *TRAINING, "filter.objects", "filter.detectors", "segment", "seed"
+        ),
     message:
         "Finding {wildcards.target} by {wildcards.method} ({wildcards.images} images), fold {wildcards.fold}, seed {wildcards.seed}"
     script:

@@ -231,12 +231,12 @@ class Filter(Section):
         return [str(n) for n in sorted(self.images)] or ["all"]
 
     def sizes_of(self, method: str) -> list[str]:
-        """Numbers of training images of a method: one where they are not counted.
+        """Numbers of training images of a method; the median learns from none."""
+        return ["all"] if method == "median" else self.sizes
 
-        The median learns nothing, and tools that segment learn from images composed of
-        the crops of all training images.
-        """
-        return ["all"] if method in ("median", *SEGMENTERS) else self.sizes
+    def seeds_of(self, method: str) -> list[int]:
+        """Seeds of a method; the median has no chance in it, and takes the first."""
+        return self.seeds[:1] if method == "median" else self.seeds
 
     @property
     def fold_names(self) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from phantomscope.config.filtering import FILTERS
+from phantomscope.config.filtering import DETECTORS, FILTERS, SEGMENTERS
 from phantomscope.config.model import Config
 from phantomscope.planning.sharding import tiled_length, training_processes
 from phantomscope.planning.sources import Images, split_images
@@ -14,9 +14,6 @@ from phantomscope.planning.work import Work, asks_for_gpu, preparation, tool_pix
 COMPOSED = 12
 # Of what a method makes of an image: its layer (float32) and labels.
 FOUND = 6
-# Published pixels of BBBC042, which detectors see whole.
-DETECTORS = ("faster_rcnn", "retinanet")
-LEARNS_FROM_COMPOSED = ("stardist", "cellpose")
 
 
 def tested_pixels(config: Config, images: Images) -> float:
@@ -52,7 +49,7 @@ def _sets(config: Config) -> list[Work]:
     """List the work of crops and of composed images."""
     options, work = config.filter, list[Work]()
     for use, count in (("taught", options.taught), ("tests", options.tests)):
-        taught = any(name in LEARNS_FROM_COMPOSED for name in options.methods)
+        taught = any(name in SEGMENTERS for name in options.methods)
         if taught if use == "taught" else options.truth == "layers":
             pixels = count * options.compose.size**2
             sets = len(options.targets) * options.folds
@@ -88,20 +85,26 @@ def _tests_of(config: Config) -> tuple[str, ...]:
 def _rival(config: Config, images: Images, method: str, runs: int) -> list[Work]:
     """List the work of a rival."""
     threads, tested = config.segment.threads, tested_pixels(config, images)
+    options = config.filter
     if method == "median":
         return [
             Work("filter_images", runs, tested, "pixels", ("prepare",), method,
                  threads=config.synthesise.threads, stored=FOUND * tested)
         ]  # fmt: skip
-    taught = method in LEARNS_FROM_COMPOSED
-    seen = tool_pixels(config, method)[1] if taught else float(images.pixels)
+    if method in DETECTORS:
+        own = getattr(options.detectors, method)
+        # Each epoch sees all images of the training part, or a crop of each.
+        seen = float(own.epochs * images.pixels)
+        before, gpu = "prepare", asks_for_gpu(config)
+    else:
+        seen, before = float(tool_pixels(config, method)[1]), "compose_set.taught"
+        gpu = asks_for_gpu(config, method)
     return [
-        Work("train_finder", runs, seen, "pixels",
-             ("compose_set.taught" if taught else "prepare",), method,
+        Work("train_finder", runs, seen, "pixels", (before,), method, gpu=gpu,
              threads=threads),
         Work("find_objects", runs, tested, "pixels",
-             (f"train_finder.{method}", *_tests_of(config)), method, threads=threads,
-             stored=FOUND * tested),
+             (f"train_finder.{method}", *_tests_of(config)), method, gpu=gpu,
+             threads=threads, stored=FOUND * tested),
     ]  # fmt: skip
 
 
@@ -131,8 +134,7 @@ def filter_works(config: Config, images: Images) -> list[Work]:
     places = len(options.targets) * options.folds
     scores = []
     for method in options.methods:
-        learns = method != "median"
-        runs = places * (len(options.seeds) * len(options.sizes) if learns else 1)
+        runs = places * len(options.seeds_of(method)) * len(options.sizes_of(method))
         make = _filter if method in FILTERS else _rival
         made = make(config, images, method, runs)
         score = Work(

@@ -102,19 +102,19 @@ def _train_segmenter(
             where="--composed",
             fix="give the folder `composed/TARGET/foldN/taught-all`",
         )
-    if images != ALL:
-        raise PhantomscopeError(
-            f"`{method}` cannot be trained on {images} images: composed images are "
-            "made of crops of all of them",
-            where="--images",
-            fix=f"give {ALL!r}",
-        )
     taught = ImageSet.open(composed)
     if taught.info.get("source") != COMPOSED or taught.info.get("use") != "taught":
         raise PhantomscopeError(
             "these images are not composed to be learnt from",
             where=composed,
             fix="give the folder `composed/TARGET/foldN/taught-all`",
+        )
+    if (number := taught.info.get("number", ALL)) != images:
+        raise PhantomscopeError(
+            f"these images are composed of crops of {number} training images, not of "
+            f"{images}",
+            where=composed,
+            fix=f"give the folder `composed/TARGET/foldN/taught-{images}`",
         )
     try:
         rule = fit_size_rule(*taught_areas(taught))
