@@ -15,6 +15,7 @@ from phantomscope.engine import layers
 from phantomscope.engine.checkpoint import load_checkpoint
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.networks import count_parameters
+from phantomscope.engine.sample import Sampler
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.noise import generator
@@ -440,6 +441,12 @@ class TestErrors:
         options = config(filter={"compose": {"share": "scene", "size": SIDE}})
         with pytest.raises(PhantomscopeError, match="its share is 'target'"):
             find(options, made, tmp_path / "found", trained["filter"])
+
+    def test_start_states_of_other_channels(self, trained):
+        model = DiffusionModel.load(trained["layers"])
+        sampler = Sampler(model, config().synthesise, 0)
+        with pytest.raises(PhantomscopeError, match="start from 3 channels, 1 are"):
+            sampler.unconditional((32, 32), "a", np.zeros((1, 32, 32), np.float32))
 
     @pytest.mark.parametrize(
         ("values", "text"),
