@@ -64,7 +64,6 @@ def test_videos_have_neither_crops_nor_composed_images() -> None:
 
 
 @pytest.mark.parametrize(("options", "text"), [
-    ({"process": {"kind": "gaussian"}}, "filters are learnt in one step"),
     ({"synthesise": {"tile": 80}}, "80 px do not fit the network `noise2noise`"),
     ({"filter": {"compose": {"size": 100}}}, "filter.compose.size"),
     ({"filter": {"methods": ["median"]}}, "`median` is of the frames of videos"),

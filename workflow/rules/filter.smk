@@ -80,7 +80,7 @@ def finder_environment(wildcards):
 
 def gpus_of_finder(wildcards):
     """GPUs that a rival can use: detectors and Cellpose."""
-    return GPU if wildcards.method in (*DETECTORS, "cellpose") else 0
+    return GPU if wildcards.get("method") in (*DETECTORS, "cellpose") else 0
 
 
 wildcard_constraints:
