@@ -18,6 +18,7 @@ from benchmarks import (
     faults,
     frc,
     invariance,
+    layers,
     memorisation,
     papers,
     peer_pipelines,
@@ -351,6 +352,7 @@ AREAS: dict[str, Callable[[Path], list[Row]]] = {
     "eschweiler": papers.eschweiler,
     "saguy": papers.saguy,
     "cellresdm": papers.cellresdm,
+    "semantic_filtering": layers.semantic_filtering,
 }
 
 

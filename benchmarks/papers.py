@@ -45,7 +45,7 @@ def smoke_minutes(
     with serve(archives, names) as registry:
         for part in options["parts"].values():
             part["source"]["registry"] = str(registry)
-        return _run_smoke(paper, options, folder)
+        return run_smoke(paper, options, folder)
 
 
 def smoke_options(paper: str) -> dict[str, Any]:
@@ -55,9 +55,9 @@ def smoke_options(paper: str) -> dict[str, Any]:
     return options
 
 
-def _run_smoke(paper: str, options: dict[str, Any], folder: Path) -> float:
+def run_smoke(paper: str, options: dict[str, Any], folder: Path) -> float:
     """Run a paper with a config, and return the minutes."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     config = folder / "smoke.yaml"
     config.write_text(yaml.safe_dump(options, sort_keys=False))
     command = [
@@ -107,7 +107,7 @@ def cellresdm(folder: Path) -> list[Row]:
     with Server() as server:
         plates = options["parts"]["jump"]["translate"]["plates"]
         plates |= small_plates(server.add_bucket(gallery.root))
-        minutes = _run_smoke("cellresdm", options, folder / "smoke")
+        minutes = run_smoke("cellresdm", options, folder / "smoke")
     what = "six methods on two plates"
     rows = [smoke_row("cellresdm", what, minutes, "<= 15"), *plate_plan_rows(folder)]
     return [*rows, *translation_rows()]
@@ -138,7 +138,7 @@ def translation_rows(results: Path = ROOT / "results/cellresdm") -> list[Row]:
     ratios = found["quality"][found["quality"]["metric"] == "psnr_ratio"]
     # Over the best rival: the smallest ratio.
     worst = ratios.loc[ratios["ours"].astype(float).idxmin()]
-    _keep(results, "cellresdm-pilot")
+    keep(results, "cellresdm-pilot")
     return [
         Row(SPEEDUP, "seconds per image of Palette with 1000 steps by those of "
             f"residual diffusion with {speed.loc['c111', 'ours']:.0f}, same network, "
@@ -177,11 +177,11 @@ def resolution_rows(results: Path = ROOT / "results/saguy") -> list[Row]:
             f"held-out images of {line['dataset_used']} ({line['data_kind']})",
             float(line["ours"]), "", "<= 1", again,
         ))  # fmt: skip
-    _keep(results, "saguy-pilot")
+    keep(results, "saguy-pilot")
     return made
 
 
-def _keep(results: Path, name: str) -> None:
+def keep(results: Path, name: str) -> None:
     """Copy the tables and figures of a pilot into the project."""
     for kind in ("tables", "figures"):
         shutil.copytree(
@@ -232,7 +232,7 @@ def pilot_rows(preset: str = "best") -> list[Row]:
             "held-out regions of stand-ins: " + ", ".join(r.name for r in chosen),
             value, "", ">= 0.9", AGAIN,
         ))  # fmt: skip
-    _keep(PILOT, "eschweiler-pilot")
+    keep(PILOT, "eschweiler-pilot")
     # Simulated against real objects stand in the results of each organism.
     for root in roots:
         for path in sorted(root.glob("*/populations.*[!n]")):
