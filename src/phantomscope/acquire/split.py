@@ -330,7 +330,7 @@ def prepare(images: ImageSet, options: Split, seed: int, folder: Path) -> None:
     info = _info(images, options, by, seed)
     if by in WHOLE:
         sides = (
-            published_groups(images, _units(images))
+            published_groups(images, units_of(images))
             if by == "published"
             else _choose_groups(images, options, seed)
         )

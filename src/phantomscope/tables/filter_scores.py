@@ -31,7 +31,7 @@ def runs(config: Config, method: str) -> Iterator[tuple[str, int, int]]:
     The median learns nothing: it runs once in each fold.
     """
     options, learns = config.filter, method != "median"
-    for images in options.sizes if learns else [ALL]:
+    for images in options.sizes_of(method):
         for fold in range(options.folds):
             for seed in options.seeds if learns else options.seeds[:1]:
                 yield images, fold, seed

@@ -26,6 +26,7 @@ from phantomscope.tables.filter_metrics import (
     main_rule,
 )
 from phantomscope.tables.filter_scores import (
+    ALL,
     Draws,
     Scored,
     iou_of,
@@ -202,8 +203,8 @@ def _ratio_rows(
     rows, rule = [], main_rule(maker.config.filter)
     for ours in (one for one in found if one.method in OURS):
         for rival in found:
-            # A method that learns nothing stands beside every number of images.
-            alike = rival.images == ours.images or rival.method == "median"
+            # One without a number of images stands beside every number.
+            alike = rival.images in (ours.images, ALL)
             after = rival.method in OURS[: OURS.index(ours.method)]
             if rival.target != ours.target or not alike:
                 continue
@@ -230,7 +231,7 @@ def plate_counts(root: Path, config: Config, target: str, method: str) -> pd.Dat
 
     Of the largest number of training images. Empty where none did.
     """
-    most, tables = config.filter.sizes[-1], []
+    most, tables = config.filter.sizes_of(method)[-1], []
     for images, fold, seed in runs(config, method):
         run = run_of(target, method, images, fold, seed)
         path = root / PLATES / run / "plate.csv"
