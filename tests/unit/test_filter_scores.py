@@ -192,6 +192,10 @@ def test_psnr_of_layers_is_that_of_a_known_error(tmp_path):
     error = ((one[0] - one[1]) ** 2).mean()
     found = by_metric(rows, "input", "cell, target layer")
     assert found["layer_psnr"].value == pytest.approx(-10 * np.log10(error), abs=0.01)
+    # Nothing at all: all of the layer is the error.
+    found = by_metric(rows, "empty", "cell, target layer")
+    light = -10 * np.log10((one[1] ** 2).mean())
+    assert found["layer_psnr"].value == pytest.approx(light, abs=0.01)
     ratios = [r.condition for r in rows if r.metric.endswith("_ratio")]
     assert ratios == ["cell: layers / filter"] * 2
     line = filtering_table(rows, config)[0]

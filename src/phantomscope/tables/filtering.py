@@ -39,7 +39,8 @@ from phantomscope.tables.results import ResultRow, dataset_name
 from phantomscope.tables.translation import NOTHING, RowMaker, mean_of
 
 COMPOSED = "composed"
-INPUT = "input"
+# What layers are compared with, too: columns of the scores, and names in rows.
+REFERENCES = {"_input": "input", "_empty": "empty"}
 PLATES = "plate_scores"
 
 
@@ -188,11 +189,12 @@ def _layer_rows(
 
 
 def _input_rows(maker: FilterRows, found: Sequence[Scored]) -> list[ResultRow]:
-    """Return how near the images as they are come to the layers, once each."""
+    """Return how near images as they are, and nothing, come to layers, once each."""
     rows: dict[str, ResultRow] = {}
     for one in found:
-        for row in _layer_rows(maker, one, "_input", INPUT):
-            rows.setdefault(row.id, row)
+        for suffix, name in REFERENCES.items():
+            for row in _layer_rows(maker, one, suffix, name):
+                rows.setdefault(row.id, row)
     return list(rows.values())
 
 
