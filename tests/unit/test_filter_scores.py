@@ -192,6 +192,10 @@ def test_psnr_of_layers_is_that_of_a_known_error(tmp_path):
     error = ((one[0] - one[1]) ** 2).mean()
     found = by_metric(rows, "input", "cell, target layer")
     assert found["layer_psnr"].value == pytest.approx(-10 * np.log10(error), abs=0.01)
+    # Nothing at all: all of the layer is the error.
+    found = by_metric(rows, "empty", "cell, target layer")
+    light = -10 * np.log10((one[1] ** 2).mean())
+    assert found["layer_psnr"].value == pytest.approx(light, abs=0.01)
     ratios = [r.condition for r in rows if r.metric.endswith("_ratio")]
     assert ratios == ["cell: layers / filter"] * 2
     line = filtering_table(rows, config)[0]
@@ -290,20 +294,26 @@ def test_boxes_of_detectors_are_their_own(tmp_path):
 
 
 def test_a_curve_has_a_row_for_each_number_of_images(tmp_path):
-    config = filter_config("boxes", images=[5, 1])
+    config = filter_config("boxes", images=[5, 1], methods=["filter", "stardist"])
     marks = [(4, 4, 12, 12, "cell")]
     good = {n: Shown(culture(n), squares((4, 4)), marks=marks) for n in "abc"}
     write_tested(tmp_path / "prepared", config, good)
     write_run(tmp_path, config, "filter", [good], "5")
     bad = {n: replace(one, found=squares()) for n, one in good.items()}
     write_run(tmp_path, config, "filter", [{**good, "a": bad["a"]}], "1")
+    # What learns from all images has no curve, and is compared with every number.
+    write_run(tmp_path, config, "stardist", [good])
     rows = filtering_rows(tmp_path, config)
     found = {
-        r.condition: r.value for r in rows if r.metric == "f1_boxes_0.50"
+        r.condition: r.value for r in rows if r.metric.startswith("f1_boxes_0.50")
     }  # fmt: skip
-    assert found == {"cell, 1 images": pytest.approx(4 / 5), "cell, 5 images": 1}
+    assert found == {
+        "cell, 1 images": pytest.approx(4 / 5), "cell, 5 images": 1, "cell": 1,
+        "cell, 1 images: filter / stardist": pytest.approx(4 / 5),
+        "cell, 5 images: filter / stardist": 1,
+    }  # fmt: skip
     lines = filtering_table(rows, config)
-    assert [line["training images"] for line in lines] == ["1", "5"]
+    assert [line["training images"] for line in lines] == ["1", "5", "all"]
     assert headline(rows, config).startswith("cell (5 images): filter")
 
 

@@ -30,6 +30,7 @@ from phantomscope.measure.found import (
     SCENE,
     found_boxes,
     kept_layers,
+    light_of,
     tested_unit,
     true_layers,
 )
@@ -48,8 +49,10 @@ OBJECTS = (
     "iou_sum",
 )  # fmt: skip
 PIXELS = (
-    "layer", "intersection", "union", "psnr", "ssim", "psnr_input", "ssim_input"
+    "layer", "intersection", "union", "psnr", "ssim", "psnr_input", "ssim_input",
+    "psnr_empty", "ssim_empty",
 )  # fmt: skip
+OF_OBJECTS = ("target", "other")
 CURVE = ("step", "intersection", "union")
 # Grey values of 255 by which `removed` is tried, beside that of the config.
 STEPS = (1, 2, 3, 5, 7, 10, 14, 20, 28, 40, 56, 80)
@@ -197,14 +200,20 @@ def layer_rows(known: Known, found: ImageSet, name: str) -> list[Row]:
     -------
     list of dict
         `PIXELS`: PSNR (dB, data range 1) and SSIM of each layer that the method
-        gives, and those of the image as it was (``psnr_input``, ``ssim_input``).
+        gives, those of the image as it was (``psnr_input``, ``ssim_input``), and of
+        nothing at all (``psnr_empty``, ``ssim_empty``): layers are mostly empty, so
+        that a method which keeps nothing has a high PSNR.
     """
     true = true_layers(known.options, known.images, name)
     kept = kept_layers(known.options, found, name, true["image"])
+    empty = light_of(known.options).empty
     rows = []
     for layer, values in kept.items():
         row: Row = {"layer": layer}
-        for kind, one in (("", values), ("_input", true["image"])):
+        nothing = np.full_like(true[layer], empty if layer in OF_OBJECTS else 0)
+        for kind, one in (
+            ("", values), ("_input", true["image"]), ("_empty", nothing),
+        ):  # fmt: skip
             row[f"psnr{kind}"] = psnr(true[layer], one, 1.0)
             row[f"ssim{kind}"] = ssim(true[layer], one, 1.0)
         rows.append(row)

@@ -10,7 +10,7 @@ TITLES = {
     "filter": "filter (one layer)", "layers": "filter (all layers)",
     "median": "median of frames", "stardist": "StarDist", "cellpose": "Cellpose",
     "faster_rcnn": "Faster R-CNN", "retinanet": "RetinaNet",
-    "input": "image as it is",
+    "input": "image as it is", "empty": "empty layer",
 }  # fmt: skip
 # The methods that are ours, the first against every rival.
 OURS = ("filter", "layers")

@@ -173,7 +173,8 @@ def _truth_notes(config: Config) -> list[str]:
     if options.truth == "layers":
         said.append(
             "PSNR of a layer: intensities from 0 to 1, the target layer against what "
-            "it was composed of; `image as it is` shows what doing nothing gives."
+            "it was composed of; `image as it is` shows what doing nothing gives, "
+            "`empty layer` what keeping nothing gives: a layer is mostly empty."
         )
     return said
 

@@ -26,6 +26,7 @@ from phantomscope.tables.filter_metrics import (
     main_rule,
 )
 from phantomscope.tables.filter_scores import (
+    ALL,
     Draws,
     Scored,
     iou_of,
@@ -38,7 +39,8 @@ from phantomscope.tables.results import ResultRow, dataset_name
 from phantomscope.tables.translation import NOTHING, RowMaker, mean_of
 
 COMPOSED = "composed"
-INPUT = "input"
+# What layers are compared with, too: columns of the scores, and names in rows.
+REFERENCES = {"_input": "input", "_empty": "empty"}
 PLATES = "plate_scores"
 
 
@@ -187,11 +189,12 @@ def _layer_rows(
 
 
 def _input_rows(maker: FilterRows, found: Sequence[Scored]) -> list[ResultRow]:
-    """Return how near the images as they are come to the layers, once each."""
+    """Return how near images as they are, and nothing, come to layers, once each."""
     rows: dict[str, ResultRow] = {}
     for one in found:
-        for row in _layer_rows(maker, one, "_input", INPUT):
-            rows.setdefault(row.id, row)
+        for suffix, name in REFERENCES.items():
+            for row in _layer_rows(maker, one, suffix, name):
+                rows.setdefault(row.id, row)
     return list(rows.values())
 
 
@@ -202,8 +205,8 @@ def _ratio_rows(
     rows, rule = [], main_rule(maker.config.filter)
     for ours in (one for one in found if one.method in OURS):
         for rival in found:
-            # A method that learns nothing stands beside every number of images.
-            alike = rival.images == ours.images or rival.method == "median"
+            # One without a number of images stands beside every number.
+            alike = rival.images in (ours.images, ALL)
             after = rival.method in OURS[: OURS.index(ours.method)]
             if rival.target != ours.target or not alike:
                 continue
@@ -230,7 +233,7 @@ def plate_counts(root: Path, config: Config, target: str, method: str) -> pd.Dat
 
     Of the largest number of training images. Empty where none did.
     """
-    most, tables = config.filter.sizes[-1], []
+    most, tables = config.filter.sizes_of(method)[-1], []
     for images, fold, seed in runs(config, method):
         run = run_of(target, method, images, fold, seed)
         path = root / PLATES / run / "plate.csv"
