@@ -32,6 +32,12 @@ FIGURES_READ: dict[str, tuple[str, ...]] = {
         "pairs/test", "restored/*/*/*", "restoration/*/*/*", "tables/restoration.csv",
     ),
     "frc_curves": ("restoration/*/*/*",),
+    "pairs": ("prepared", "crops", "backgrounds", "found/*/*/*/*/*"),
+    "layers": ("prepared", "composed/*/*/*", "found/*/*/*/*/*"),
+    "detections": ("prepared", "composed/*/*/*", "found/*/*/*/*/*"),
+    "quality": ("filter_scores/*/*/*/*/*",),
+    "learning_curve": ("filter_scores/*/*/*/*/*",),
+    "threshold": ("filter_scores/*/*/*/*/*",),
     "costs": (),  # reads benchmarks only, which are measurements of the run itself
 }  # fmt: skip
 # What a stage reads below the `root` of an experiment; figures come on top.
@@ -50,6 +56,11 @@ ROOT_READ: dict[str, tuple[str, ...]] = {
         "study/steps/*",
         "translation_scores/*/*",
     ),
+    "tabulate_filter": (
+        "prepared",
+        "filter_scores/*/*/*/*/*",
+        "plate_scores/*/*/*/*/*",
+    ),
     "draw_figures": (),
     "report": (
         "prepared",
@@ -64,5 +75,7 @@ ROOT_READ: dict[str, tuple[str, ...]] = {
         "translation_scores/*/*",
         "profile_scores/*/*",
         "detection_scores/*/*/*",
+        "filter_scores/*/*/*/*/*",
+        "plate_scores/*/*/*/*/*",
     ),
 }

@@ -24,7 +24,8 @@ from tests.filtering import (
 
 from phantomscope.config.papers import PAPERS
 from phantomscope.errors import PhantomscopeError
-from phantomscope.stages.filter_scores import draw_filter, tabulate_filter
+from phantomscope.stages.filter_scores import tabulate_filter
+from phantomscope.stages.results import draw_figures
 from phantomscope.stages.papers import draw_paper, tabulate_paper
 from phantomscope.stages.results import report, write_config
 from phantomscope.tables.figures import available
@@ -255,7 +256,7 @@ def test_figures_of_an_experiment_open(parts, tmp_path, name):
     root, config = parts[name]
     wanted = [n for n in DRAWN if n != "pairs" or name in ("bbbc026", "worms")]
     assert set(wanted) <= set(available(root))
-    draw_filter(config, root=root, figures=[tmp_path / f"{n}.png" for n in wanted])
+    draw_figures(config, root=root, figures=[tmp_path / f"{n}.png" for n in wanted])
     said = {"learning_curve": name != "bbbc042", "threshold": name != "worms"}
     for figure in wanted:
         picture = imread(tmp_path / f"{figure}.png")

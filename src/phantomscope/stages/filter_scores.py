@@ -305,12 +305,3 @@ def tabulate_filter(config: Config, *, root: Place, csv: Output, md: Output) -> 
     from phantomscope.tables.filtering import filtering_rows
 
     write_filtering(filtering_rows(root, config), csv, md, config)
-
-
-def draw_filter(config: Config, *, root: Place, figures: list[Output]) -> None:
-    """Draw layers and objects of all methods, and how good they are."""
-    from phantomscope.tables.figures import FIGURES
-
-    for path in figures:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        FIGURES[path.stem][0](root, config, path)

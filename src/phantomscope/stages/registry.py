@@ -51,7 +51,7 @@ _OF_MODULES = (
     ("finding", ("train_finder", "find_objects")),
     (
         "filter_scores",
-        ("evaluate_filter", "evaluate_plate", "tabulate_filter", "draw_filter"),
+        ("evaluate_filter", "evaluate_plate", "tabulate_filter"),
     ),
     (
         "studies",

@@ -30,11 +30,7 @@ def runs(config: Config, method: str) -> Iterator[tuple[str, int, int]]:
 
     The median learns nothing: it runs once in each fold.
     """
-<<<<<<< HEAD
     options = config.filter
-=======
-    options, learns = config.filter, method != "median"
->>>>>>> layers-scores
     for images in options.sizes_of(method):
         for fold in range(options.folds):
             for seed in options.seeds_of(method):
