@@ -25,9 +25,8 @@ from tests.filtering import (
 from phantomscope.config.papers import PAPERS
 from phantomscope.errors import PhantomscopeError
 from phantomscope.stages.filter_scores import tabulate_filter
-from phantomscope.stages.results import draw_figures
 from phantomscope.stages.papers import draw_paper, tabulate_paper
-from phantomscope.stages.results import report, write_config
+from phantomscope.stages.results import draw_figures, report, write_config
 from phantomscope.tables.figures import available
 from phantomscope.tables.filter_metrics import define
 from phantomscope.tables.paper import load_parts
