@@ -34,6 +34,7 @@ Float = NDArray[np.float32]
 Rows = Callable[[int, int], Float]
 # Rows that are noised at once when a field is filled: bounds the memory.
 CHUNK = 16
+LONG = 200  # steps from which an image in memory has a progress of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +223,7 @@ class Sampler:
         if journal.sweep == 0:
             self._fill(image, states[0])
             journal.note(1, 0, None)
-        bar = nullcontext() if scratch is None else Progress(
+        bar = nullcontext() if scratch is None and sweeps < LONG else Progress(
             f"synthesising {image.identifier}", sweeps * len(tiling.slabs),
             start=(journal.sweep - 1) * len(tiling.slabs) + journal.slab, unit="slabs",
         )  # fmt: skip
