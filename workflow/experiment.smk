@@ -17,6 +17,7 @@ if CONFIG.translate.methods:
 elif CONFIG.filter.methods:
 
     include: "rules/acquire.smk"
+    include: "rules/filter_common.smk"
     include: "rules/filter.smk"
 
 else:

@@ -91,7 +91,7 @@ def test_a_stream_gives_what_the_memory_gives(dims, fusion, sampler, tmp_path):
 @pytest.mark.parametrize("fusion", ["per_step", "final"])
 def test_a_volume_that_was_killed_midway_ends_the_same(fusion, tmp_path, monkeypatch):
     flat, made = sketch(SHAPES[3]), model(3)
-    config = options_of(3, fusion=fusion, sampler="sde_dpmpp_2m")
+    config = options(fusion=fusion, sampler="sde_dpmpp_2m")
     whole = Sampler(made, config, 5).from_sketch(flat, "a", 300)
 
     class KilledError(Exception):

@@ -388,10 +388,6 @@ class TestErrors:
             train(options, made, tmp_path, target="lage")
         assert "did you mean `large`" in caught.value.fix
 
-    def test_spaces_of_a_target_are_underscores_in_paths(self):
-        options = config(filter={"targets": ["in focus"]})
-        assert filtering.class_of(options, "in_focus") == "in focus"
-
     def test_a_side_without_targets(self, made, tmp_path):
         root = tmp_path / "copy"
         shutil.copytree(made / "crops", root / "crops")

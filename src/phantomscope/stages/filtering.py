@@ -75,16 +75,15 @@ def light_of(config: Config) -> Light:
 
 
 def class_of(config: Config, target: str) -> str:
-    """Return the class that a target names; in paths spaces are underscores.
+    """Return the class that a target names.
 
     Raises
     ------
     PhantomscopeError
         If `filter.targets` does not have it.
     """
-    for name in config.filter.targets:
-        if target in (name, name.replace(" ", "_")):
-            return name
+    if target in config.filter.targets:
+        return target
     raise PhantomscopeError(
         f"there is no target {target!r}",
         where="filter.targets",

@@ -1,0 +1,98 @@
+# Semantic filtering: what its rules share, and their input functions.
+from phantomscope.config.filtering import ALL_FILTER_METHODS, DETECTORS, FILTERS
+
+FILTER = CONFIG.filter
+# What the composed images depend on; `truth` and `pairs` must fit each other.
+COMPOSING = [
+    f"filter.{name}"
+    for name in (
+        "targets",
+        "truth",
+        "pairs",
+        "folds",
+        "seeds",
+        "veto",
+        "scale",
+        "compose",
+        "tests",
+        "taught",
+    )
+]
+# What training and finding depend on; how objects are measured is no part of it.
+TRAINING = [*COMPOSING, "filter.crops", "filter.lag", "filter.epoch"]
+FILTER_FIGURES = [
+    "pairs",
+    "layers",
+    "detections",
+    "learning_curve",
+    "quality",
+    "threshold",
+]
+# The median of a video is no tool: it is taken where filters are tested.
+RIVALS = [m for m in ALL_FILTER_METHODS if m not in (*FILTERS, "median")]
+RUN = "{target}/{method}/{images}/fold{fold}/seed{seed}"
+
+
+def crops_of_filters(name):
+    """Crops or backgrounds; pairs of video frames need none."""
+    return f"{RESULTS}/{name}" if FILTER.pairs == "composed" else []
+
+
+def tested_set(wildcards):
+    """The images on which a filter is tested: real ones, or composed of other crops."""
+    if FILTER.truth != "layers":
+        return f"{RESULTS}/prepared"
+    return f"{RESULTS}/composed/{wildcards.target}/fold{wildcards.fold}/tests-all"
+
+
+def taught_set(wildcards):
+    """Composed images with labels of all objects, for the tools that learn from these."""
+    if wildcards.method not in ("stardist", "cellpose"):
+        return []
+    folder = f"{RESULTS}/composed/{wildcards.target}/fold{wildcards.fold}"
+    return f"{folder}/taught-{wildcards.images}"
+
+
+def found_model(wildcards):
+    """What finds the objects: a filter, a rival's folder, or nothing for the median."""
+    if wildcards.method in FILTERS:
+        return f"{RESULTS}/filters/{RUN}/model.pt"
+    return [] if wildcards.method == "median" else f"{RESULTS}/finders/{RUN}"
+
+
+def filter_runs(pattern):
+    """Paths of all methods, numbers of training images, folds and seeds."""
+    found = []
+    for method in FILTER.methods:
+        found += expand(
+            pattern,
+            target=FILTER.targets,
+            method=method,
+            images=FILTER.sizes_of(method),
+            fold=FILTER.fold_names,
+            seed=FILTER.seeds_of(method),
+        )
+    return found
+
+
+def filter_scores(wildcards):
+    """Scores of all runs, and counts on the plate where they are wanted."""
+    return filter_runs(f"{RESULTS}/filter_scores/{RUN}")
+
+
+def finder_environment(wildcards):
+    """That of the tool."""
+    name = "detection" if wildcards.method in DETECTORS else wildcards.method
+    return f"../../envs/{name}.yaml"
+
+
+def gpus_of_finder(wildcards):
+    """GPUs that a rival can use: detectors and Cellpose."""
+    return GPU if wildcards.get("method") in (*DETECTORS, "cellpose") else 0
+
+
+wildcard_constraints:
+    target=r"\w[\w-]*",
+    images=r"all|\d+",
+    fold=r"\d+",
+    use="taught|tests",
