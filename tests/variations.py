@@ -50,3 +50,27 @@ VARIATIONS = {
         {"train_segmenter": 3, "predict": 3, "evaluate": 4},
     ),
 }  # fmt: skip
+
+# Experiments of other kinds, which have rules of their own.
+TRANSLATING = {
+    "translate": {
+        "methods": ["cellresdm", "cellresdm_latent", "unet"],
+        "seeds": [0, 1], "shards": 3,
+        "detectors": ["brightfield", "fluorescence"],
+        "overrides": {"cellresdm_latent": {"synthesise": {"overlap": 32}}},
+        "plates": {
+            "kind": "gallery", "sites": [1],
+            "plates": ["BR00116991__2020-11-05T19_51_35-Measurement1"],
+        },
+    },
+}  # fmt: skip
+FILTERING = {
+    "network": {"preset": "noise2noise"},
+    "process": {"kind": "one_step", "timesteps": 1},
+    "synthesise": {"overlap": 32},
+    "filter": {
+        "methods": ["filter", "layers", "stardist"], "targets": ["small", "large"],
+        "folds": 2, "images": [5, 10], "seeds": [0, 1],
+        "crops": {"size_limit": 100},
+    },
+}  # fmt: skip

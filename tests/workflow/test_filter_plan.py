@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 import yaml
-from tests.workflow.test_plan import FILTERING, work
+from tests.variations import FILTERING
+from tests.workflow.test_plan import work
 
 pytestmark = pytest.mark.workflow
 
