@@ -53,7 +53,7 @@ def test_all_published_values_are_in_the_tables(finished):
         table = read(finished, name)
         found += [key for key in table.index if str(key).startswith("f0")]
         ours = table[table["ours"].notna()]
-        assert set(ours["data_kind"]) <= {"simulated", "stand-in"}
+        assert set(ours["data_kind"]) <= {"simulated", "composed, stand-in"}
         assert ours["remark"].str.contains("reduced scale").all()
         assert (finished / f"tables/{name}.md").read_text().startswith("|")
     assert set(found) == {f"f{n:03d}" for n in range(1, 37)}
@@ -89,7 +89,7 @@ def test_layers_add_up_and_rivals_find_objects(finished):
     found = ImageSet.open(root / "found/large/layers/all/fold0/seed0")
     assert all(found.channels(name).shape[0] == 3 for name in found.ids)
     table = read(finished, "layers")
-    assert table["metric"].str.startswith("psnr").any()
+    assert (table["metric"] == "layer_psnr").any()
     methods = " ".join(table["method"])
     assert "StarDist" in methods
 
@@ -97,7 +97,8 @@ def test_layers_add_up_and_rivals_find_objects(finished):
 def test_pictures_and_reports(finished):
     for name in PAPERS["semantic_filtering"].figures:
         image = np.asarray(Image.open(finished / f"figures/{name}.png").convert("L"))
-        assert min(image.shape) > 100
+        # Microglia are part of the pilot only: figure 3 says so.
+        assert min(image.shape) > (50 if name == "fig3" else 200)
         assert image.std() > 5
     for part in PARTS:
         html = (finished / f"best/{part}/report.html").read_text()
