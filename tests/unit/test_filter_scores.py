@@ -301,19 +301,28 @@ def test_a_curve_has_a_row_for_each_number_of_images(tmp_path):
     write_run(tmp_path, config, "filter", [good], "5")
     bad = {n: replace(one, found=squares()) for n, one in good.items()}
     write_run(tmp_path, config, "filter", [{**good, "a": bad["a"]}], "1")
-    # What learns from all images has no curve, and is compared with every number.
-    write_run(tmp_path, config, "stardist", [good])
+    for number in ("1", "5"):
+        write_run(tmp_path, config, "stardist", [good], number)
     rows = filtering_rows(tmp_path, config)
     found = {
-        r.condition: r.value for r in rows if r.metric.startswith("f1_boxes_0.50")
+        (r.method, r.condition): r.value
+        for r in rows if r.metric.startswith("f1_boxes_0.50")
+        and " / " not in r.condition
     }  # fmt: skip
     assert found == {
-        "cell, 1 images": pytest.approx(4 / 5), "cell, 5 images": 1, "cell": 1,
+        ("filter", "cell, 1 images"): pytest.approx(4 / 5),
+        ("filter", "cell, 5 images"): 1,
+        ("stardist", "cell, 1 images"): 1,
+        ("stardist", "cell, 5 images"): 1,
+    }
+    # Methods are compared at the same number.
+    ratios = {r.condition: r.value for r in rows if " / " in r.condition}
+    assert ratios == {
         "cell, 1 images: filter / stardist": pytest.approx(4 / 5),
         "cell, 5 images: filter / stardist": 1,
-    }  # fmt: skip
+    }
     lines = filtering_table(rows, config)
-    assert [line["training images"] for line in lines] == ["1", "5", "all"]
+    assert sorted(line["training images"] for line in lines) == ["1", "1", "5", "5"]
     assert headline(rows, config).startswith("cell (5 images): filter")
 
 
