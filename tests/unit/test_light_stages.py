@@ -28,7 +28,7 @@ LIGHT = (
     "stages.rule", "stages.registry", "stages.results", "stages.papers", "stages.data",
     "stages.plates", "stages.checking", "stages.publish", "stages.populations",
     "stages.pseudo", "stages.restoration", "stages.analysis", "stages.finding",
-    "stages.translated", "stages.detection", "stages.filter_scores", "tables.results",
+    "stages.translated", "stages.detection", "tables.results",
     "tables.report", "tables.papers", "tables.restoration", "tables.figures",
 )  # fmt: skip
 # They draw or look at texture, with numba; so what is looked for is found.
