@@ -39,6 +39,7 @@ from phantomscope.images.imageset import ImageSet, count_channels
 from phantomscope.images.light import Light
 from phantomscope.images.noise import derive_key
 from phantomscope.images.writer import ImageSetWriter
+from phantomscope.measure import found as measured
 from phantomscope.progress import Progress
 from phantomscope.simulate.compose import (
     Composed,
@@ -66,12 +67,7 @@ OBJECTS = "objects.csv"
 
 def light_of(config: Config) -> Light:
     """Return what intensities mean in an experiment."""
-    compose = config.filter.compose
-    limits = compose.log_limits
-    return Light(
-        config.filter.scale.divisor, compose.mode,
-        (limits[0], limits[1]) if limits else None,
-    )  # fmt: skip
+    return measured.light_of(config.filter)
 
 
 def class_of(config: Config, target: str) -> str:
