@@ -1,108 +1,36 @@
 """The stages of semantic filtering: from labelled images to objects that are found."""
 
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from scipy import ndimage
+from tests.cultures import (
+    SIDE,
+    compose,
+    config,
+    find,
+    same,
+    train,
+    weights,
+    write_cultures,
+)
 
 from phantomscope.acquire import folds
-from phantomscope.config.load import make_config
 from phantomscope.engine import layers
 from phantomscope.engine.checkpoint import load_checkpoint
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.networks import count_parameters
-from phantomscope.engine.sample import Sampler
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
-from phantomscope.images.noise import generator
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.stages import filtered, filtering
-
-SIDE = 32
-
-
-def config(**changes):
-    """Large objects are the target; a small network of the eight that there are."""
-    options = {
-        "methods": ["filter", "layers"], "targets": ["large"], "tests": 3, "taught": 3,
-        "crops": {"size_limit": 60, "min_area": 5, "margin": 0},
-        "compose": {"size": SIDE, "targets": [1, 2], "others": [1, 3]},
-        "objects": {"rule": "otsu", "min_area": 5}, **changes.pop("filter", {}),
-    }  # fmt: skip
-    train = {
-        "steps": 4, "batch_size": 2, "patch": 32, "warmup": 1, "checkpoint_every": 2,
-        "loss": "smooth_l1", "precision": "fp32", "device": "cpu",
-        **changes.pop("train", {}),
-    }  # fmt: skip
-    given = {
-        "filter": options, "train": train, "network": {"preset": "small"},
-        "synthesise": {"tile": 32, "overlap": 8, "precision": "fp32",
-                       "compile": "never", "device": "cpu"}, **changes,
-    }  # fmt: skip
-    return make_config(given, "test")
-
-
-def culture(number, side=48):
-    """Two large and three small domes, apart from each other."""
-    rng = generator("culture", number)
-    y, x = np.mgrid[:side, :side]
-    image, labels = rng.normal(20, 1, (side, side)), np.zeros((side, side), np.uint16)
-    places = [(10, 10), (34, 34), (10, 36), (36, 10), (23, 23)]
-    for label, (cy, cx) in enumerate(places, 1):
-        radius = 6 if label < 3 else 3
-        height = 1 - ((y - cy) ** 2 + (x - cx) ** 2) / (radius + 0.5) ** 2
-        image += 150 * np.clip(height, 0, None)
-        labels[height > 0] = label
-    return image.astype(np.uint8), labels
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A folder with six images, their crops, backgrounds and composed sets."""
-    root = tmp_path_factory.mktemp("filtering")
-    with ImageSetWriter(root / "prepared", {"source": "test"}) as writer:
-        for number in range(6):
-            writer.add(
-                f"i{number}", *culture(number), fold=number // 2 + 1,
-                split="train" if number < 4 else "test", control="none",
-            )  # fmt: skip
-    options = config()
-    filtering.cut_crops(
-        options, prepared=root / "prepared", crops=root / "crops",
-        backgrounds=root / "backgrounds", sheet=root / "sheet.png",
-    )  # fmt: skip
-    for use in ("tests", "taught"):
-        compose(options, root, root / use, use)
-    return root
-
-
-def compose(options, root, composed, use, fold=0, target="large"):
-    filtering.compose_set(
-        options, crops=root / "crops", backgrounds=root / "backgrounds",
-        composed=composed, target=target, fold=fold, use=use,
-    )  # fmt: skip
-
-
-def train(options, root, folder, method="filter", **changes):
-    given = {"crops": root / "crops", "backgrounds": root / "backgrounds", **changes}
-    filtering.train_filter(
-        options, prepared=given.pop("prepared", root / "prepared"),
-        model=folder / "model.pt", metrics=folder / "metrics.jsonl",
-        state=folder / "model.state", method=method, **{"target": "large", **given},
-    )  # fmt: skip
-    return folder / "model.pt"
-
-
-def weights(model):
-    return load_checkpoint(model)[0]["network"]
-
-
-def same(one, other):
-    return all(torch.equal(one[name], other[name]) for name in one)
+    return write_cultures(tmp_path_factory.mktemp("filtering"))
 
 
 @pytest.fixture(scope="module")
@@ -243,14 +171,6 @@ def test_what_decides_the_model(made, trained, tmp_path):
         assert not same(weights(model), weights(trained["filter"])), name
 
 
-def find(options, made, folder, model, method="filter", **changes):
-    filtered.filter_images(
-        options, tested=changes.pop("tested", made / "tests"), model=model,
-        found=folder, target="large", method=method, **changes,
-    )  # fmt: skip
-    return ImageSet.open(folder)
-
-
 @pytest.mark.parametrize(("method", "channels"), [("filter", 1), ("layers", 3)])
 def test_each_test_image_is_told_apart(made, trained, tmp_path, method, channels):
     found = find(config(), made, tmp_path / "found", trained[method], method)
@@ -376,115 +296,3 @@ def test_ways_to_compose_go_through_training_and_tests(
         assert kept.max() > kept.min()
         expected = share if method == "filter" else "all"
         assert set(found.table["layer"]) == {expected}
-
-
-class TestErrors:
-    def test_unknown_targets(self, made, tmp_path):
-        with pytest.raises(PhantomscopeError, match="no target 'larg'") as caught:
-            train(config(), made, tmp_path, target="larg")
-        assert "did you mean `large`" in caught.value.fix
-        options = config(filter={"targets": ["lage"]})
-        with pytest.raises(PhantomscopeError, match="class 'lage'") as caught:
-            train(options, made, tmp_path, target="lage")
-        assert "did you mean `large`" in caught.value.fix
-
-    def test_a_side_without_targets(self, made, tmp_path):
-        root = tmp_path / "copy"
-        shutil.copytree(made / "crops", root / "crops")
-        manifest = root / "crops/manifest.csv"
-        table = pd.read_csv(manifest)
-        of_test = table["split"] == "test"
-        table.loc[of_test, "type"] = "small"
-        table.to_csv(manifest, index=False)
-        shutil.copytree(made / "backgrounds", root / "backgrounds")
-        with pytest.raises(PhantomscopeError, match="no crop of these 2 images"):
-            compose(config(), root, tmp_path / "tests", "tests")
-
-    def test_one_class_alone(self, made, tmp_path):
-        options = config(filter={"crops": {"min_area": 5}, "targets": ["object"]})
-        filtering.cut_crops(
-            options, prepared=made / "prepared", crops=tmp_path / "crops",
-            backgrounds=tmp_path / "backgrounds", sheet=tmp_path / "sheet.png",
-        )  # fmt: skip
-        with pytest.raises(PhantomscopeError, match="nothing to tell it from"):
-            compose(options, tmp_path, tmp_path / "tests", "tests", target="object")
-
-    def test_a_veto_of_no_crop(self, made, tmp_path):
-        veto = tmp_path / "veto.csv"
-        veto.write_text("id\ni0-000\n")
-        options = config(filter={"veto": str(veto)})
-        with pytest.raises(PhantomscopeError, match="there is no crop 'i0-000'"):
-            train(options, made, tmp_path)
-        veto.write_text("id\ni0-0000\n")
-        compose(options, made, tmp_path / "taught", "taught")
-        table = pd.read_csv(tmp_path / "taught/objects.csv")
-        assert "i0-0000" not in set(table["crop"])
-
-    def test_crops_of_other_images(self, made, tmp_path):
-        with ImageSetWriter(tmp_path / "prepared", {"source": "test"}) as writer:
-            writer.add("i0", *culture(9), split="train")
-        with pytest.raises(PhantomscopeError, match="cut out of other images"):
-            train(config(), made, tmp_path, prepared=tmp_path / "prepared")
-
-    def test_models_of_another_kind(self, made, trained, tmp_path):
-        for method, model, text in (
-            ("filter", trained["layers"], "its method is 'layers'"),
-            ("filter", None, "needs a trained model"),
-            ("stardist", trained["filter"], "no method that is trained here"),
-        ):
-            with pytest.raises(PhantomscopeError, match=text):
-                find(config(), made, tmp_path / "found", model, method)
-        options = config(filter={"compose": {"share": "scene", "size": SIDE}})
-        with pytest.raises(PhantomscopeError, match="its share is 'target'"):
-            find(options, made, tmp_path / "found", trained["filter"])
-
-    def test_start_states_of_other_channels(self, trained):
-        model = DiffusionModel.load(trained["layers"])
-        sampler = Sampler(model, config().synthesise, 0)
-        with pytest.raises(PhantomscopeError, match="start from 3 channels, 1 are"):
-            sampler.unconditional((32, 32), "a", np.zeros((1, 32, 32), np.float32))
-
-    @pytest.mark.parametrize(
-        ("values", "text"),
-        [
-            ({"compose": {"limits": [0, 2]}}, "`compose.limits`"),
-            ({"objects": {"rule": "removed"}}, "`objects.rule: removed`"),
-        ],
-    )
-    def test_options_that_do_not_fit(self, values, text):
-        with pytest.raises(PhantomscopeError, match=text):
-            config(filter=values)
-
-    def test_sides_that_do_not_fit_the_network(self, made, tmp_path):
-        options = config(filter={"compose": {"size": 36}})
-        with pytest.raises(PhantomscopeError) as caught:
-            train(options, made, tmp_path)
-        assert caught.value.where == "filter.compose.size"
-
-    @pytest.mark.parametrize(
-        ("section", "values"),
-        [("network", {"preset": "small", "noise_channel": True}),
-         ("train", {"adversarial": 0.1}), ("train", {"weighting": "bound"})],
-    )  # fmt: skip
-    def test_options_that_training_would_not_heed(
-        self, made, tmp_path, section, values
-    ):
-        options = config(**{section: values})
-        with pytest.raises(PhantomscopeError, match="of no use") as caught:
-            train(options, made, tmp_path)
-        assert caught.value.where == f"{section}.{list(values)[-1]}"
-
-    def test_images_of_several_channels(self, tmp_path):
-        with ImageSetWriter(tmp_path / "prepared", {"source": "test"}) as writer:
-            writer.add("a", np.zeros((3, 32, 32), np.uint8), channels=3)
-        with pytest.raises(PhantomscopeError, match="has 3 channels"):
-            filtering.cut_crops(
-                config(), prepared=tmp_path / "prepared", crops=tmp_path / "crops",
-                backgrounds=tmp_path / "backgrounds", sheet=tmp_path / "sheet.png",
-            )  # fmt: skip
-
-    def test_uses_and_inputs_that_are_missing(self, made, tmp_path):
-        with pytest.raises(PhantomscopeError, match="`tests` or are `taught`"):
-            compose(config(), made, tmp_path / "set", "validation")
-        with pytest.raises(PhantomscopeError, match="need crops and backgrounds"):
-            train(config(), made, tmp_path, crops=None)
