@@ -37,11 +37,12 @@ def tiff(array: Array) -> bytes:
     return stream.getvalue()
 
 
-def zipped(files: Files) -> bytes:
+def zipped(files: Files, packed: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip of files, the same bytes at any time."""
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(stream, "w") as archive:
         for name, content in files.items():
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name), content, packed)
     return stream.getvalue()
 
 

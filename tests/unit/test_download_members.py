@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests import archives, downloading
+from tests.archives import Files
 from tests.server import Fault, File, Server, cut, hang, instead, reset, status
 
 from phantomscope.acquire import ranges, remote_zip
@@ -23,9 +25,7 @@ from phantomscope.acquire.web import Patience
 from phantomscope.errors import PhantomscopeError
 from phantomscope.interrupt import StopRequestedError
 
-FAST = Patience(timeout=30, attempts=3, pause=0.01)
-# Of a server that hangs: long for a good answer on a busy machine, short for us.
-HANGING = Patience(timeout=1.0, attempts=3, pause=0.01)
+FAST, HANGING = Patience(**downloading.FAST), Patience(**downloading.HANGING)
 NOISE = np.random.default_rng(0).integers(0, 256, 60_000, np.uint8).tobytes()
 FILES = {
     "set/": b"", "set/01/t000.tif": NOISE, "set/01/t001.tif": b"x" * 9000 + NOISE[:50],
@@ -33,14 +33,8 @@ FILES = {
 }  # fmt: skip
 
 
-def zipped(
-    files: dict[str, bytes] = FILES, packed: int = zipfile.ZIP_DEFLATED
-) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(zipfile.ZipInfo(name), content, packed)
-    return stream.getvalue()
+def zipped(files: Files = FILES, packed: int = zipfile.ZIP_DEFLATED) -> bytes:
+    return archives.zipped(files, packed)
 
 
 @pytest.fixture
@@ -237,8 +231,7 @@ def test_a_file_that_changes_meanwhile(
 ) -> None:
     tags: dict[str, str] = {} if tagged else {"etag": "", "modified": ""}
     url = server.add("a.zip", zipped(), **tags)
-    other = dict(FILES)
-    other["set/01/t001.tif"] = b"y" * (9050 if same_size else 90)
+    other = FILES | {"set/01/t001.tif": b"y" * (9050 if same_size else 90)}
 
     def change(handler: Any) -> None:
         # Before the answer ends: after it the client may be the faster one.

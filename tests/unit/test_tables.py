@@ -331,9 +331,7 @@ def test_methods_measured_on_other_images_are_refused(one_image, tmp_path):
 
 
 FILTERING = "pairs", "layers", "detections", "quality", "learning_curve", "threshold"
-OTHERS = {
-    "restoration", "frc_curves", *PAPERS["cellresdm"].figures, *FILTERING
-}  # fmt: skip
+OTHERS = {"restoration", "frc_curves", *PAPERS["cellresdm"].figures, *FILTERING}
 
 
 @pytest.mark.parametrize("name", sorted({*FIGURES} - OTHERS))
@@ -361,11 +359,8 @@ def test_costs_and_labels(one_image):
     table = stage_costs(one_image[0]).set_index("stage")
     assert table.loc["synthesise", "seconds"] == 185
     assert table.loc["synthesise", "jobs"] == 2
-    assert [duration(s) for s in (4.2, 61, 3700)] == [
-        "4.2 s",
-        "1 min 01 s",
-        "1 h 01 min",
-    ]
+    said = [duration(s) for s in (4.2, 61, 3700)]
+    assert said == ["4.2 s", "1 min 01 s", "1 h 01 min"]
     placed = spread([0.5, 0.5, 0.9], 0.1)
     assert placed == pytest.approx([0.45, 0.55, 0.9])
 
