@@ -255,53 +255,42 @@ class ImageSet:
 
     def mask(self, identifier: str) -> NDArray[Any]:
         """Read the labels of one image, shape ([Z,] Y, X); 0 is background."""
-        row = self.row(identifier)
-        if not row["mask"]:
-            raise PhantomscopeError(
-                f"the image {identifier!r} has no labels",
-                where=self.folder / "manifest.csv",
-                fix="give `source.labels`, or leave out what needs annotation",
-            )
-        return self._read(row, "mask")
+        fix = "give `source.labels`, or leave out what needs annotation"
+        return self._beside(identifier, "mask", "labels", fix)
 
     def target(self, identifier: str) -> NDArray[Any]:
         """Read what one image is to become, on the same grid, shape ([Z,] Y, X).
 
         Sets of pairs have it: the super-resolution image behind a widefield one.
         """
-        row = self.row(identifier)
-        if not row.get("target"):
-            raise PhantomscopeError(
-                f"the image {identifier!r} has no target",
-                where=self.folder / "manifest.csv",
-                fix="give a folder that `make-pairs` writes",
-            )
-        return self._read(row, "target")
+        fix = "give a folder that `make-pairs` writes"
+        return self._beside(identifier, "target", "target", fix)
 
     def cells(self, identifier: str) -> NDArray[Any]:
         """Read the labels of whole cells, shape (Y, X), whose nuclei `mask` has."""
-        row = self.row(identifier)
-        if not row.get("cells"):
-            raise PhantomscopeError(
-                f"the image {identifier!r} has no labels of whole cells",
-                where=self.folder / "manifest.csv",
-                fix="choose images whose column `cells` is filled",
-            )
-        return self._read(row, "cells")
+        fix = "choose images whose column `cells` is filled"
+        return self._beside(identifier, "cells", "labels of whole cells", fix)
 
     def others(self, identifier: str) -> NDArray[Any]:
         """Read the labels of other objects than those of `mask`, shape (Y, X).
 
         Composed sets have them: objects of the other layer.
         """
+        fix = "give a folder that `compose-set` writes for tests"
+        return self._beside(identifier, "others", "labels of other objects", fix)
+
+    def _beside(
+        self, identifier: str, column: str, what: str, fix: str
+    ) -> NDArray[Any]:
+        """Read what a column names beside an image; `what` and `fix` if it has none."""
         row = self.row(identifier)
-        if not row.get("others"):
+        if not row.get(column):
             raise PhantomscopeError(
-                f"the image {identifier!r} has no labels of other objects",
+                f"the image {identifier!r} has no {what}",
                 where=self.folder / "manifest.csv",
-                fix="give a folder that `compose-set` writes for tests",
+                fix=fix,
             )
-        return self._read(row, "others")
+        return self._read(row, column)
 
     def seen(self, channel: int, labels: str) -> ImageSet:
         """Return the same images as one channel, with one kind of labels as `mask`.
