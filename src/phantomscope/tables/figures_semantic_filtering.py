@@ -38,6 +38,7 @@ from phantomscope.tables.style import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Array = NDArray[Any]
@@ -80,6 +81,25 @@ def _hardest(part: Part, one: Shown) -> str:
     return str(table["id"].iloc[int(np.argmin(found))])
 
 
+def _grid(lines: int, columns: int) -> tuple[Figure, Any]:
+    """Return a figure of so many pictures, and their axes."""
+    figure = canvas(0.4 + WIDTH / columns * lines)
+    return figure, figure.subplots(lines, columns, squeeze=False)
+
+
+def _first(
+    line: Sequence[Axes], one: Shown, name: str, number: int
+) -> tuple[Array, tuple[slice, slice], tuple[float, float]]:
+    """Show an image at the head of its line; return it, its window and its limits."""
+    for axes in line:
+        bare(axes)
+    image, window = one.unit(name), one.window(name)
+    limits = limits_of(image[window])
+    title = "" if number else "image"
+    show_layer(line[0], image[window], limits, title, whole=True)
+    return image, window, limits
+
+
 def figure_2(parts: Sequence[Part]) -> Figure:
     """Show what remains when worms are removed, and where one hardly moves."""
     lines = []
@@ -91,16 +111,9 @@ def figure_2(parts: Sequence[Part]) -> Figure:
     methods = [
         m for m in ("filter", "median") if any(m in o.found for o, _, _ in lines)
     ]
-    columns = 1 + 2 * len(methods)
-    figure = canvas(0.4 + WIDTH / columns * len(lines))
-    grid = figure.subplots(len(lines), columns, squeeze=False)
+    figure, grid = _grid(len(lines), 1 + 2 * len(methods))
     for number, (line, (one, name, word)) in enumerate(zip(grid, lines, strict=True)):
-        for axes in line:
-            bare(axes)
-        image, window = one.unit(name), one.window(name)
-        limits = limits_of(image[window])
-        title = "" if number else "image"
-        show_layer(line[0], image[window], limits, title, whole=True)
+        image, window, limits = _first(line, one, name, number)
         outlines(line[0], one.images.mask(name)[window], MATCH, width=0.8)
         line[0].set_ylabel(word, fontsize=7.5)
         scale_bar(line[0], image[window].shape[1], pixel_size(one.images))
@@ -126,16 +139,9 @@ def figure_3(parts: Sequence[Part]) -> Figure:
     methods = list(dict.fromkeys(
         m for one, name, _ in lines for m in one.found if one.kept(m, name)
     ))  # fmt: skip
-    columns = max(3, 1 + len(methods))
-    figure = canvas(0.4 + WIDTH / columns * len(lines))
-    grid = figure.subplots(len(lines), columns, squeeze=False)
+    figure, grid = _grid(len(lines), max(3, 1 + len(methods)))
     for number, (line, (one, name, word)) in enumerate(zip(grid, lines, strict=True)):
-        for axes in line:
-            bare(axes)
-        image, window = one.unit(name), one.window(name)
-        limits = limits_of(image[window])
-        title = "" if number else "image"
-        show_layer(line[0], image[window], limits, title, whole=True)
+        _, window, limits = _first(line, one, name, number)
         line[0].set_ylabel(f"{word}\n{one.target}", fontsize=7.5)
         for axes, method in zip(line[1:], methods, strict=False):
             kept = one.kept(method, name).get("target")
