@@ -20,6 +20,10 @@ elif CONFIG.filter.methods:
     include: "rules/filter_common.smk"
     include: "rules/filter.smk"
 
+    if CONFIG.filter.plate:
+
+        include: "rules/plate.smk"
+
 else:
 
     include: "rules/house.smk"

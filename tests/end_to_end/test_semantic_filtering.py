@@ -74,6 +74,24 @@ def test_every_fold_is_tested_on_what_it_did_not_see(finished):
     assert sorted(seen) == sorted(images.ids)
 
 
+def test_the_plate_is_counted_without_what_trained(finished):
+    root = finished / "best/bbbc026"
+    plate, images = ImageSet.open(root / "plate"), ImageSet.open(root / "prepared")
+    config = load_config(root / "config.yaml")
+    assert set(images.ids) < set(plate.ids)
+    for fold in range(config.filter.folds):
+        run = f"hepatocyte/filter/all/fold{fold}/seed0"
+        assert ImageSet.open(root / "plate_found" / run).ids == plate.ids
+        counts = pd.read_csv(root / "plate_scores" / run / "plate.csv")
+        taught = training_images(config, images, fold)
+        assert counts["sites"].sum() == len(plate) - len(taught)
+    table = read(finished, "bbbc026")
+    of_controls = table["metric"].isin(["z_prime", "p_student_t"])
+    ours = table[of_controls & table["ours"].notna()]
+    assert set(ours["unit_of_n"]) == {"well"}
+    assert set(ours["n"]) == {6}
+
+
 def test_composed_tests_are_of_other_images_than_training(finished):
     root = finished / "best/nuclei"
     crops = ImageSet.open(root / "crops").table

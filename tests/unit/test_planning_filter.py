@@ -54,6 +54,22 @@ def test_real_images_are_tested_in_folds() -> None:
     assert found["train_finder.stardist"].after == ("compose_set.taught",)
 
 
+def test_a_plate_is_counted_once_per_training_of_all_images() -> None:
+    plain = planned(images=[2, 5], seeds=[0, 1])
+    found = planned(images=[2, 5], seeds=[0, 1], plate="bbbc026_plate")
+    assert set(found) - set(plain) == {
+        "download_plate", "acquire_plate", "filter_images.noise2noise.filter.plate",
+        "find_objects.stardist.stardist.plate", "evaluate_plate.filter",
+        "evaluate_plate.stardist",
+    }  # fmt: skip
+    pixels = 864 * 1040 * 1388
+    assert found["acquire_plate"].units == pixels
+    whole = found["filter_images.noise2noise.filter.plate"]
+    # Tests are 5 composed images of 64 px, in tiles as large.
+    assert (whole.jobs, whole.units) == (2, pixels)
+    assert "evaluate_plate.filter" in found["tabulate_filter"].after
+
+
 def test_videos_have_neither_crops_nor_composed_images() -> None:
     found = planned(methods=["filter", "median"], pairs="video", truth="masks")
     assert not any(name.startswith(("cut", "compose")) for name in found)
@@ -73,6 +89,7 @@ def test_videos_have_neither_crops_nor_composed_images() -> None:
     ({"filter": {"truth": "points", "methods": ["retinanet"]}}, "learns from boxes"),
     ({"filter": {"pairs": "video"}}, "needs `pairs: composed`"),
     ({"filter": {"preset": "bbbc027"}}, "did you mean `bbbc042`"),
+    ({"filter": {"plate": "bbbc26_plate"}}, "did you mean `bbbc026_plate`"),
     ({"filter": {"iou": [1.5]}}, "`iou` is above 0 and below 1"),
     ({"filter": {"seeds": [1, 1]}}, "names something twice"),
     ({"translate": {"methods": ["unet"], "plates": {"fields": {"path": "x"}}}},

@@ -46,6 +46,22 @@ def test_videos_need_no_crops_and_the_median_no_training(snakemake, tmp_path):
     )  # fmt: skip
 
 
+def test_a_plate_is_counted_by_all_methods_that_find_objects(snakemake, tmp_path):
+    plain = planned(snakemake, tmp_path, FILTERING)
+    found = planned(snakemake, tmp_path, changed(plate="bbbc026_plate"))
+    # Two targets, folds and seeds; of the largest number of images only.
+    runs = 2 * 2 * 2
+    assert found - plain == Counter(
+        download_plate=1, acquire_plate=1, filter_images=2 * runs, find_objects=runs,
+        evaluate_plate=3 * runs,
+    )  # fmt: skip
+    path = tmp_path / "other.yaml"
+    path.write_text(yaml.safe_dump(changed(plate="bbbc026_plat")))
+    process = snakemake(tmp_path, "--dry-run", "--configfile", path)
+    assert process.returncode != 0
+    assert "did you mean `bbbc026_plate`" in process.stderr
+
+
 def test_a_bad_option_is_told(snakemake, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(changed(compose={"size": 100})))

@@ -132,11 +132,11 @@ rule filter_images:
         tested=tested_set,
         model=found_model,
     output:
-        found=directory(f"{RESULTS}/found/{RUN}"),
+        found=directory(f"{RESULTS}/{FOUND}"),
     log:
-        f"{RESULTS}/logs/filter_images.{{target}}.{{method}}.{{images}}.{{fold}}.{{seed}}.log",
+        f"{RESULTS}/logs/filter_images.{{target}}.{{method}}.{{images}}.{{fold}}.{{seed}}.{{found}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/filter_images.{{target}}.{{method}}.{{images}}.{{fold}}.{{seed}}.tsv"
+        f"{RESULTS}/benchmarks/filter_images.{{target}}.{{method}}.{{images}}.{{fold}}.{{seed}}.{{found}}.tsv"
     wildcard_constraints:
         method="|".join([*FILTERS, "median"]),
     retries: SLICES
@@ -148,6 +148,7 @@ rule filter_images:
         mem_mb=grown(6000),
         runtime=720,
     params:
+        part=part_of_set,
         config=sections(
             CONFIG,
             *TRAINING,
@@ -158,7 +159,7 @@ rule filter_images:
             "seed",
         ),
     message:
-        "Filtering by {wildcards.method} for {wildcards.target} ({wildcards.images} images), fold {wildcards.fold}, seed {wildcards.seed}"
+        "Filtering by {wildcards.method} for {wildcards.target} ({wildcards.images} images), fold {wildcards.fold}, seed {wildcards.seed}, {wildcards.found}"
     script:
         "../../scripts/filter_images.py"
 
@@ -169,11 +170,11 @@ rule find_objects:
         tested=tested_set,
         folder=found_model,
     output:
-        found=directory(f"{RESULTS}/found/{RUN}"),
+        found=directory(f"{RESULTS}/{FOUND}"),
     log:
-        f"{RESULTS}/logs/find_objects.{{method}}.{{target}}.{{images}}.{{fold}}.{{seed}}.log",
+        f"{RESULTS}/logs/find_objects.{{method}}.{{target}}.{{images}}.{{fold}}.{{seed}}.{{found}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/find_objects.{{method}}.{{target}}.{{images}}.{{fold}}.{{seed}}.tsv"
+        f"{RESULTS}/benchmarks/find_objects.{{method}}.{{target}}.{{images}}.{{fold}}.{{seed}}.{{found}}.tsv"
     wildcard_constraints:
         method="|".join(RIVALS),
     retries: SLICES
@@ -185,11 +186,12 @@ rule find_objects:
         mem_mb=grown(6000),
         runtime=grown(720),
     params:
+        part=part_of_set,
         config=sections(
             CONFIG, *TRAINING, "filter.objects", "filter.detectors", "segment", "seed"
         ),
     message:
-        "Finding {wildcards.target} by {wildcards.method} ({wildcards.images} images), fold {wildcards.fold}, seed {wildcards.seed}"
+        "Finding {wildcards.target} by {wildcards.method} ({wildcards.images} images), fold {wildcards.fold}, seed {wildcards.seed}, {wildcards.found}"
     script:
         "../../scripts/find_objects.py"
 

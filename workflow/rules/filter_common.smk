@@ -31,6 +31,11 @@ FILTER_FIGURES = [
 # The median of a video is no tool: it is taken where filters are tested.
 RIVALS = [m for m in ALL_FILTER_METHODS if m not in (*FILTERS, "median")]
 RUN = "{target}/{method}/{images}/fold{fold}/seed{seed}"
+# Objects are found in the tested images, and on the plate.
+FOUND = "{found}/" + RUN
+if FILTER.plate:
+    PLATE = CONFIG.source.beside(FILTER.plate, "filter.plate")
+    PLATE_CONFIG = CONFIG.model_copy(update={"source": PLATE})
 
 
 def crops_of_filters(name):
@@ -40,9 +45,16 @@ def crops_of_filters(name):
 
 def tested_set(wildcards):
     """The images on which a filter is tested: real ones, or composed of other crops."""
+    if wildcards.get("found") == "plate_found":
+        return f"{RESULTS}/plate"
     if FILTER.truth != "layers":
         return f"{RESULTS}/prepared"
     return f"{RESULTS}/composed/{wildcards.target}/fold{wildcards.fold}/tests-all"
+
+
+def part_of_set(wildcards):
+    """Which images of the set are looked at: on a plate all."""
+    return "all" if wildcards.found == "plate_found" else "test"
 
 
 def taught_set(wildcards):
@@ -60,15 +72,15 @@ def found_model(wildcards):
     return [] if wildcards.method == "median" else f"{RESULTS}/finders/{RUN}"
 
 
-def filter_runs(pattern):
+def filter_runs(pattern, methods=None, sizes=slice(None)):
     """Paths of all methods, numbers of training images, folds and seeds."""
     found = []
-    for method in FILTER.methods:
+    for method in FILTER.methods if methods is None else methods:
         found += expand(
             pattern,
             target=FILTER.targets,
             method=method,
-            images=FILTER.sizes_of(method),
+            images=FILTER.sizes_of(method)[sizes],
             fold=FILTER.fold_names,
             seed=FILTER.seeds_of(method),
         )
@@ -77,7 +89,12 @@ def filter_runs(pattern):
 
 def filter_scores(wildcards):
     """Scores of all runs, and counts on the plate where they are wanted."""
-    return filter_runs(f"{RESULTS}/filter_scores/{RUN}")
+    counts = f"{RESULTS}/plate_scores/{RUN}/plate.csv"
+    return [
+        *filter_runs(f"{RESULTS}/filter_scores/{RUN}"),
+        # Of all training images only: a plate is large.
+        *filter_runs(counts, FILTER.counting, slice(-1, None)),
+    ]
 
 
 def finder_environment(wildcards):
@@ -95,4 +112,5 @@ wildcard_constraints:
     target=r"\w[\w-]*",
     images=r"all|\d+",
     fold=r"\d+",
+    found="found|plate_found",
     use="taught|tests",

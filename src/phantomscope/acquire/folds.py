@@ -147,3 +147,8 @@ def tested_images(config: Config, images: ImageSet, fold: int) -> ImageSet:
             "another `filter.truth`",
         )
     return images
+
+
+def asked_images(config: Config, images: ImageSet, fold: int, part: str) -> ImageSet:
+    """Return `tested_images`, or for the part ``all`` every image, as of a plate."""
+    return images if part == ALL else tested_images(config, images, fold)

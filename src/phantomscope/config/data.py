@@ -22,6 +22,7 @@ from phantomscope.config.localisations import Localisations
 from phantomscope.config.option import Section, option
 from phantomscope.config.source_checks import check_source
 from phantomscope.config.videos import Videos
+from phantomscope.errors import PhantomscopeError
 
 Kind = Literal[
     "package", "folder", "dataset", "localisations", "videos", "annotated"
@@ -256,6 +257,32 @@ class Source(Section):
         }
         key = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
         return f"{PurePath(file.name).stem}.part-{key[:8]}.zip"
+
+    def beside(self, dataset: str, where: str) -> Source:
+        """Return another public data set, from where this one has its files.
+
+        Parameters
+        ----------
+        dataset : str
+            Its name in the registry.
+        where : str
+            Option that names it, for errors.
+
+        Raises
+        ------
+        PhantomscopeError
+            If the registry does not have it.
+        """
+        if dataset not in (known := list(load_registry(self.registry))):
+            raise PhantomscopeError(
+                f"there is no data set {dataset!r}",
+                where=where,
+                fix=suggestion(dataset, known),
+            )
+        return Source(
+            kind="dataset", dataset=dataset, registry=self.registry,
+            mirror=self.mirror, downloads=self.downloads,
+        )  # fmt: skip
 
     @property
     def downloaded(self) -> list[str]:

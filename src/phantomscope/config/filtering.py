@@ -163,11 +163,12 @@ class Filter(Section):
     reach: float = option(
         15.0, "Of `points`: most distance of a 1:1 match.", unit="px", gt=0
     )
-    plate: bool = option(
-        False,
-        "Count objects on the plate of the data set, and compare its controls (Z'). "
-        "Its archive is large.",
-        paper="true (BBBC026)",
+    plate: str | None = option(
+        None,
+        "Name of a public data set, a plate: the objects of its wells are counted and "
+        "its controls compared (Z'). It comes from where `source` has its files, and "
+        "is large. Empty: none.",
+        paper="bbbc026_plate (BBBC026)",
     )
 
     @model_validator(mode="before")
@@ -237,6 +238,11 @@ class Filter(Section):
     def seeds_of(self, method: str) -> list[int]:
         """Seeds of a method; the median has no chance in it, and takes the first."""
         return self.seeds[:1] if method == "median" else self.seeds
+
+    @property
+    def counting(self) -> list[FilterMethod]:
+        """Methods that count the objects of a plate; it has no video."""
+        return [m for m in self.methods if self.plate and m != "median"]
 
     @property
     def fold_names(self) -> list[str]:

@@ -225,8 +225,10 @@ class Config(Section):
         Raises
         ------
         PhantomscopeError
-            If a side is no multiple of its stride.
+            If a side is no multiple of its stride, or there is no such plate.
         """
+        if self.filter.plate:
+            self.source.beside(self.filter.plate, "filter.plate")
         composed = self.filter.pairs == "composed"
         sides = {
             "filter.compose.size": self.filter.compose.size if composed else 0,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from dataclasses import replace
 
 from phantomscope.config.filtering import DETECTORS, FILTERS, SEGMENTERS
 from phantomscope.config.model import Config
@@ -108,6 +110,42 @@ def _rival(config: Config, images: Images, method: str, runs: int) -> list[Work]
     ]  # fmt: skip
 
 
+def _counted(
+    config: Config, images: Images, scores: list[str], made: list[Work]
+) -> list[Work]:  # fmt: skip
+    """List the work on a plate, which is like the images if nobody says its size.
+
+    Its objects are found by jobs of the rules that are in `made`; the names of its
+    counts go to `scores`.
+    """
+    options, tested = config.filter, tested_pixels(config, images)
+    plate = config.source.beside(str(options.plate), "filter.plate")
+    extent = plate.entry.extent if plate.entry is not None else None
+    if extent is not None:
+        shapes = Counter({tuple(extent.shape): extent.images})
+        images = Images(shapes, extent.dtype, extent.groups)
+    pixels = float(images.pixels)
+    work = [
+        Work("download_plate", len(plate.downloaded), 1, "files", ()),
+        Work("acquire_plate", 1, pixels, "pixels", ("download_plate",), stored=pixels),
+    ]
+    finding = {(w.rule, w.part or w.variant): w for w in made}
+    for method in options.counting:
+        rule = "filter_images" if method in FILTERS else "find_objects"
+        like = finding[rule, method]
+        runs = like.jobs // len(options.sizes_of(method))
+        found = replace(
+            like, jobs=runs, units=like.units * pixels / tested,
+            part=f"{method}.plate",
+            after=(*like.after, "acquire_plate"), stored=FOUND * pixels,
+        )  # fmt: skip
+        count = Work("evaluate_plate", runs, pixels, "pixels", (found.name,),
+                     part=method)  # fmt: skip
+        work += [found, count]
+        scores.append(count.name)
+    return work
+
+
 def filter_works(config: Config, images: Images) -> list[Work]:
     """List the work of a config of semantic filtering.
 
@@ -143,6 +181,8 @@ def filter_works(config: Config, images: Images) -> list[Work]:
         )  # fmt: skip
         work += [*made, score]
         scores.append(score.name)
+    if options.counting:
+        work += _counted(config, images, scores, work)
     after = ("write_config", *scores)
     return [
         *work,

@@ -62,7 +62,8 @@ FOLDERS = {
     "cut_crops": ("crops", "backgrounds"),
     "compose_set": ("composed",),
     "train_filter": ("filters",),
-    "filter_images": ("found",),
+    "acquire_plate": ("plate",),
+    "filter_images": ("found", "plate_found"),
     "train_finder": ("finders",),
     "evaluate_filter": ("filter_scores",),
     "tabulate": ("tables",),
@@ -224,8 +225,9 @@ def stored_bytes(run: Run) -> dict[str, tuple[float, float]]:
         names = FOLDERS.get(group[0].rule, ())
         tool = group[0].variant.removesuffix(VOLUMES)
         paths = [run.results / name.format(tool) for name in names]
+        paths = [path for path in paths if path.exists()]
         units = sum(one.jobs * one.stored for one in group)
-        if units and paths and all(path.exists() for path in paths):
+        if units and paths:
             size, before = found.get(group[0].disk_key, (0.0, 0.0))
             size += sum(map(_size, paths))
             found[group[0].disk_key] = (size, before + units)

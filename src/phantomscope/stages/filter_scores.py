@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from phantomscope.acquire.folds import tested_images
+from phantomscope.acquire.folds import ALL, tested_images, training_images
 from phantomscope.config.filtering import Filter
 from phantomscope.config.model import Config
 from phantomscope.errors import PhantomscopeError
@@ -273,26 +273,33 @@ def evaluate_filter(
         write_text(scores / f"{kind}.csv", text)
 
 
-def evaluate_plate(config: Config, *, found: Path, scores: Output) -> None:
-    """Count the objects of each well of a plate, over its sites."""
-    options = config.filter.objects
-    images = ImageSet.open(found).having("well")
+def evaluate_plate(
+    config: Config, *, found: Path, prepared: Path, scores: Output, fold: int,
+    images: str = ALL,
+) -> None:  # fmt: skip
+    """Count the objects of each well of a plate.
+
+    Sites with the name of an image that trained are left out: what is counted is the
+    mean of the others, times the sites of the well. A well with no other is not listed.
+    """
+    options, plate = config.filter.objects, ImageSet.open(found).having("well")
+    taught = training_images(config, ImageSet.open(prepared), fold, images)
     most = PLATE_AREA if options.max_area is None else options.max_area
+    unseen = [name for name in plate.ids if name not in set(taught.ids)]
     counts = []
-    with Progress("counting", len(images), unit="images") as progress:
-        for name in images.ids:
-            labels = by_area(images.mask(name), options.min_area, most)
+    with Progress("counting", len(unseen), unit="images") as progress:
+        for name in unseen:
+            labels = by_area(plate.mask(name), options.min_area, most)
             counts.append(int(labels.max(initial=0)))
             progress.advance()
-    table = images.table.reset_index(drop=True)
-    wells = list(table["well"])
-    totals = sum_by_well(counts, wells)
+    table = plate.table
+    wells, sites = list(table.loc[unseen, "well"]), table["well"].value_counts()
     controls = table.get("control", pd.Series("", table.index))
-    kinds = dict(zip(wells, controls, strict=True))
+    kinds = dict(zip(table["well"], controls, strict=True))
     rows = [
-        {"well": well, "control": kinds[well], "sites": wells.count(well),
-         "objects": int(total)}
-        for well, total in totals.items()
+        {"well": well, "control": kinds[well], "sites": (seen := wells.count(well)),
+         "objects": total * int(sites[well]) / seen}
+        for well, total in sum_by_well(counts, wells).items()
     ]  # fmt: skip
     columns = ["well", "control", "sites", "objects"]
     text = pd.DataFrame(rows, columns=columns).to_csv(index=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from phantomscope.acquire.folds import COMPOSED, tested_images
+from phantomscope.acquire.folds import COMPOSED, asked_images
 from phantomscope.config.model import Config
 from phantomscope.engine.layers import LAYERS
 from phantomscope.engine.model import DiffusionModel
@@ -141,8 +141,7 @@ def filter_images(
     `part` is ``test``, or ``all``: every image of the set, as of a plate.
     """
     own, kind, options = config.of_filter, class_of(config, target), config.filter
-    whole = ImageSet.open(tested)
-    images = whole if part == "all" else tested_images(config, whole, fold)
+    images = asked_images(config, ImageSet.open(tested), fold, part)
     units, light, share = _Units(images, config), light_of(config), "scene"
     work: _Median | _Network
     if method == "median":

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from phantomscope.acquire.folds import ALL, COMPOSED, tested_images, training_images
+from phantomscope.acquire.folds import ALL, COMPOSED, asked_images, training_images
 from phantomscope.config.filtering import DETECTORS, SEGMENTERS
 from phantomscope.config.model import Config
 from phantomscope.downstream.boxes import (
@@ -173,22 +173,25 @@ def _reader(config: Config, images: ImageSet, *, tested: bool) -> Reader:
 
 def find_objects(
     config: Config, *, tested: Path, found: Output, target: str, method: str, fold: int,
-    seed: int = 0, folder: Path | None = None,
+    seed: int = 0, folder: Path | None = None, part: str = "test",
 ) -> None:  # fmt: skip
-    """Find the objects of a class in the tested images with a trained rival."""
+    """Find the objects of a class in the tested images with a trained rival.
+
+    `part` is ``test``, or ``all``: every image of the set, as of a plate.
+    """
     if method == MEDIAN:
         # With all that filters: the scene is what a filter would give.
         from phantomscope.stages.filtered import filter_images
 
         filter_images(
             config, tested=tested, found=found, target=target, method=method, fold=fold,
-            seed=seed,
+            seed=seed, part=part,
         )  # fmt: skip
         return
     if method not in (*SEGMENTERS, *DETECTORS):
         raise _unknown(method, (MEDIAN, *SEGMENTERS, *DETECTORS))
     folder, training = _trained(folder, method, target)
-    images = tested_images(config, ImageSet.open(tested), fold)
+    images = asked_images(config, ImageSet.open(tested), fold, part)
     info = {"method": method, "seed": seed, "target": target, "training": training}
     if method in SEGMENTERS:
         rule = SizeRule.load(folder)

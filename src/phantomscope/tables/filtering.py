@@ -286,6 +286,6 @@ def plate_rows(root: Path, config: Config, maker: FilterRows) -> list[ResultRow]
         raise PhantomscopeError(
             "nobody counted the objects of the plate",
             where=root / PLATES,
-            fix="run `evaluate-plate`, or set `filter.plate: false`",
+            fix="run `evaluate-plate`, or leave `filter.plate` empty",
         )
     return rows
