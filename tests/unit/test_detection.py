@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from phantomscope.errors import PhantomscopeError
+from phantomscope.images.noise import generator
 from phantomscope.measure.assay import compare_controls, sum_by_well, z_prime
 from phantomscope.measure.detection import (
     BOX_THRESHOLDS,
@@ -187,5 +188,9 @@ def test_worms_are_what_became_lighter():
     cleaned = np.full((20, 20), 0.6)
     cleaned[15, 15] += 9 / 255
     assert removed_objects(image, cleaned).sum() == 16
+    # Noise of more than the step: Otsu's threshold is above it.
+    noisy = image + generator("camera").normal(0, 15 / 255, image.shape)
+    assert removed_objects(noisy, cleaned).sum() > 60
+    assert removed_objects(noisy, cleaned, step=None).sum() == 16
     with pytest.raises(PhantomscopeError, match="shapes"):
         removed_objects(image, cleaned[1:])

@@ -64,8 +64,10 @@ class Objects(Section):
         unit="px", ge=1, le=501,
     )  # fmt: skip
     closing: int = option(5, "Of `boxes`: side of the disc.", unit="px", ge=0, le=101)
-    step: float = option(
-        10 / 255, "Of `removed`: least difference, of intensities from 0 to 1.",
+    step: float | None = option(
+        10 / 255,
+        "Of `removed`: least difference, of intensities from 0 to 1. Empty: Otsu's "
+        "threshold of the differences of each image.",
         paper="10/255", gt=0, lt=1,
     )  # fmt: skip
     min_area: float = option(300.0, "Smaller objects are dropped.", unit="px", ge=0)

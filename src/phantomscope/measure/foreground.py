@@ -156,7 +156,7 @@ def layer_boxes(
 
 
 def removed_objects(
-    image: NDArray[Any], output: NDArray[Any], *, step: float = 10.0 / 255.0
+    image: NDArray[Any], output: NDArray[Any], *, step: float | None = 10.0 / 255.0
 ) -> Mask:
     """Return what a network made lighter that removes dark objects: the rule for worms.
 
@@ -164,9 +164,10 @@ def removed_objects(
     ----------
     image, output : ndarray, shape (Y, X)
         Before and after, in one unit.
-    step : float
+    step : float, optional
         Least difference; 10 of 255 grey values in the paper. (Its code compares with
-        the sum of the output and the first row of it, which is a slip.)
+        the sum of the output and the first row of it, which is a slip.) None: Otsu's
+        threshold of the differences, which noise of the camera does not reach.
     """
     if np.shape(image) != np.shape(output):
         raise PhantomscopeError(
@@ -174,7 +175,8 @@ def removed_objects(
             "together",
             fix="compare an image with what became of it",
         )
-    found: Mask = np.asarray(output, np.float64) - np.asarray(image, np.float64) > step
+    lighter = np.asarray(output, np.float64) - np.asarray(image, np.float64)
+    found: Mask = otsu_mask(lighter) if step is None else lighter > step
     return found
 
 

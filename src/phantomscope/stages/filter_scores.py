@@ -231,7 +231,8 @@ def curve_rows(known: Known, found: ImageSet, name: str) -> list[Row]:
     if scene is None:
         return []
     truth = known.labels(name) > 0
-    steps = sorted({*(n / 255 for n in STEPS), known.options.objects.step})
+    own = known.options.objects.step
+    steps = sorted({*(n / 255 for n in STEPS), *([own] if own else [])})
     return [
         {"step": step} | _shared(truth, removed_objects(image, scene, step=step))
         for step in steps

@@ -187,7 +187,8 @@ def threshold_figure(root: Path, config: Config) -> Figure | None:
             x, y, low, high = zip(*points, strict=True)
             axes.plot(x, y, "o-", ms=3.5, color=TONES[method], label=TITLES[method])
             axes.fill_between(x, low, high, color=TONES[method], alpha=0.15, lw=0)
-        axes.axvline(255 * options.objects.step, color=MUTED, ls="dotted")
+        if options.objects.step:
+            axes.axvline(255 * options.objects.step, color=MUTED, ls="dotted")
         axes.set_xscale("log")
         axes.set_xticks([1, 3, 10, 28, 80], ["1", "3", "10", "28", "80"])
         axes.set_xticks([], minor=True)
