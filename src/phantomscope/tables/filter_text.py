@@ -149,8 +149,8 @@ def filtering_notes(rows: Sequence[ResultRow], config: Config) -> list[str]:
     said += _truth_notes(config)
     if options.plate:
         said.append(
-            "Controls: objects in each well, all sites; wells are the units. The plate "
-            "has the images that were trained on, too."
+            "Controls: objects in each well, all sites but those that trained, for which "
+            "the others of the well stand; wells are the units."
         )
     return said
 
