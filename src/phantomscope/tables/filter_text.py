@@ -149,8 +149,8 @@ def filtering_notes(rows: Sequence[ResultRow], config: Config) -> list[str]:
     said += _truth_notes(config)
     if options.plate:
         said.append(
-            "Controls: objects in each well, all sites but those that trained, for which "
-            "the others of the well stand; wells are the units."
+            "Controls: objects in each well, wells are the units. The others of its "
+            "sites stand for those that trained."
         )
     return said
 
