@@ -3,9 +3,10 @@
 `worms/`, `worms-slow/`: one real video of C. elegans, whose background was set to
 black, cut into short videos by time; each is put on a drawn plate of its own, because
 the worms of the paper are dark on bright agar. `worms-masked/`: the same without any
-plate, as it was published. `microglia/`, `nuclei/`: real images as they are. Videos and
-microglia are named by what they are for; what trains and what tests shares neither time
-(videos) nor place (microglia). Nuclei are to be divided by image.
+plate, as it was published. `microglia/`: real images as they are; `nuclei/`: real ones
+of equal exposure. Videos and microglia are named by what they are for; what trains and
+what tests shares neither time (videos) nor place (microglia). Nuclei are to be divided
+by image.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ ROWS = {"train": (0, 272), "test": (296, 512)}
 # Area of a nucleus, px: the median of an image is below or above these.
 SMALL, LARGE = 90, 160
 EACH = 30
+# Grey values.
+BACKGROUND, NUCLEUS = 10, 130
 
 
 def _read(path: Path) -> Array:
@@ -130,7 +133,11 @@ def lay_out_microglia(data: Path, folder: Path) -> None:
 
 
 def lay_out_nuclei(data: Path, folder: Path) -> None:
-    """Write nuclei of two sizes: images whose nuclei are bright, and small or large."""
+    """Write nuclei of two sizes: images whose nuclei are bright, and small or large.
+
+    Their exposures differ tenfold, but those of two kinds of cells in one dish do not:
+    the median background becomes `BACKGROUND` and the median nucleus `NUCLEUS`.
+    """
     found: dict[str, list[str]] = {"small": [], "large": []}
     paths = sorted((data / NUCLEI / "labels").glob("*.png"))
     if not paths:
@@ -147,10 +154,15 @@ def lay_out_nuclei(data: Path, folder: Path) -> None:
         if labels.shape != (256, 256) or not kind or len(found[kind]) == EACH:
             continue
         image = _read(data / NUCLEI / "images" / path.name)
-        if np.median(image[labels > 0]) - np.median(image[labels == 0]) < 40:
+        dark, bright = (
+            float(np.median(image[side])) for side in (labels == 0, labels > 0)
+        )
+        if bright - dark < 40:
             continue
+        gain = (NUCLEUS - BACKGROUND) / (bright - dark)
+        image = np.clip(np.rint(BACKGROUND + gain * (image - dark)), 0, 255)
         name = f"{kind}-{path.stem}.tif"
-        _write(folder / "nuclei/images" / name, image)
+        _write(folder / "nuclei/images" / name, image.astype(np.uint8))
         _write(folder / "nuclei/labels" / name, labels)
         found[kind].append(name)
     shown = {kind: len(names) for kind, names in found.items()}
