@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from phantomscope.config.filtering import Objects
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.noise import generator
 from phantomscope.measure.assay import compare_controls, sum_by_well, z_prime
@@ -23,6 +24,7 @@ from phantomscope.measure.foreground import (
     by_area,
     closed,
     ellipse,
+    find_objects,
     layer_boxes,
     object_table,
     opened,
@@ -180,6 +182,19 @@ def test_boxes_of_a_layer():
     assert layer_boxes(np.ones((20, 20))).shape == (0, 4)
     assert bounding_boxes(np.zeros((3, 3), int)).shape == (0, 4)
     assert not otsu_mask(np.ones((9, 9))).any()
+
+
+def test_objects_of_noise_are_dropped_by_their_light():
+    rule = Objects(rule="otsu", min_area=1)
+    empty = 0.01 * np.abs(generator("empty").normal(size=(40, 40)))
+    assert find_objects(empty, empty, empty, rule).max() > 5
+    least = rule.model_copy(update={"min_light": 0.1})
+    assert not find_objects(empty, empty, empty, least).any()
+    layer = empty.copy()
+    layer[10:20, 10:20] += 0.5
+    found = find_objects(layer, layer, layer, least)
+    assert found.max() == 1
+    assert (found > 0).sum() == 100
 
 
 def test_worms_are_what_became_lighter():

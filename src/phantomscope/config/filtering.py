@@ -70,6 +70,12 @@ class Objects(Section):
         "threshold of the differences of each image.",
         paper="10/255", gt=0, lt=1,
     )  # fmt: skip
+    min_light: float = option(
+        0.0,
+        "Objects whose mean intensity in the layer, from 0 to 1, is lower are dropped: "
+        "Otsu's threshold of an empty layer is one of noise.",
+        ge=0, lt=1,
+    )  # fmt: skip
     min_area: float = option(300.0, "Smaller objects are dropped.", unit="px", ge=0)
     max_area: float | None = option(
         None, "Larger ones are dropped.", unit="px", paper="5000 (plate)", gt=0

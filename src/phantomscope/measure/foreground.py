@@ -77,6 +77,14 @@ def by_area(labels: Labels, least: float, most: float | None = None) -> Labels:
     return compact_labels(np.where(kept[labels], labels, 0))
 
 
+def by_light(labels: Labels, layer: NDArray[Any], least: float) -> Labels:
+    """Drop objects of a lower mean intensity in a layer, and renumber the others."""
+    counts = np.maximum(np.bincount(np.ravel(labels)), 1)
+    kept = np.bincount(np.ravel(labels), np.ravel(layer)) / counts >= least
+    kept[0] = False
+    return compact_labels(np.where(kept[labels], labels, 0))
+
+
 def split_objects(
     layer: NDArray[Any], *, opening: int = 3, passes: int = 3, window: int = 11,
     least: float = 300.0, most: float | None = None,
@@ -223,17 +231,19 @@ def find_objects(
     """
     least, most = rule.min_area, rule.max_area
     if rule.rule == "split":
-        return split_objects(
+        found = split_objects(
             layer, opening=rule.opening, passes=rule.opening_passes,
             window=rule.window, least=least, most=most,
         )  # fmt: skip
-    if rule.rule == "boxes":
-        return outlined_objects(layer, closing=rule.closing, least=least, most=most)
-    if rule.rule == "removed":
-        mask = removed_objects(image, scene, step=rule.step)
+    elif rule.rule == "boxes":
+        found = outlined_objects(layer, closing=rule.closing, least=least, most=most)
     else:
-        mask = otsu_mask(layer)
-    return by_area(ndimage.label(mask, np.ones((3, 3)))[0], least, most)
+        if rule.rule == "removed":
+            mask = removed_objects(image, scene, step=rule.step)
+        else:
+            mask = otsu_mask(layer)
+        found = by_area(ndimage.label(mask, np.ones((3, 3)))[0], least, most)
+    return by_light(found, layer, rule.min_light) if rule.min_light else found
 
 
 def object_table(labels: Labels) -> pd.DataFrame:
