@@ -1,0 +1,223 @@
+"""Two houses joined: semantic filtering on synthetic sets, diffusion behind crops.
+
+What is trained stays under `results/houses`, in a folder whose name tells the sizes;
+what is finished there is not made again. Tables and pictures go to
+`benchmarks/results/houses`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import houses_figures, houses_grounds, houses_phantoms
+from benchmarks.houses_lab import House, Sizes
+from benchmarks.laboratory import ROOT
+from benchmarks.quality import rounded
+from benchmarks.quality_ap50 import REFERENCE, Sets, Way, compare
+from benchmarks.table import Row
+from phantomscope.config.model import Config
+from phantomscope.images.files import write_text
+from phantomscope.images.imageset import ImageSet
+from phantomscope.images.normalise import Normalisation
+from phantomscope.measure.fidelity import count_phantoms
+from phantomscope.measure.membranes import ball_volume
+from phantomscope.simulate.parameters import SketchParameters
+
+COMMAND = "python -m benchmarks houses"
+TABLES = ROOT / "benchmarks/results/houses"
+TOOL = "stardist"
+SAID = {
+    "filter": "the scene that the filter makes of a draw",
+    "patched": "a draw with that scene where it is brighter",
+    "spared": "the same outside labels only",
+    "median": "the median of all draws",
+    "median_spared": "a draw with the median of all where it is brighter, outside "
+    "labels only",
+    "best": "of all draws the one with fewest phantoms",
+    "dropped": "draws that the check of the workflow keeps for their phantoms",
+}
+
+
+class Segmented(Sets):
+    """Segmenters trained on draws as they are, and on what became of them."""
+
+    def __init__(self, house: House) -> None:
+        self.lab, self.config, self.folder = house.lab, house.lab.config, house.folder
+
+    def config_of(self, way: Way) -> Config:
+        """Return the config: all ways have the same."""
+        return self.config
+
+    def key_of(self, way: Way) -> dict[str, Any]:
+        """Return nothing more than the name: samplers are the same."""
+        return {}
+
+    def gathered(self, way: Way) -> Path:
+        """Return the folder of the whole set."""
+        name = "none" if way.name == REFERENCE else way.name
+        return self.folder / "sets" / name
+
+
+def rows(_: Path) -> list[Row]:
+    """Measure both houses, keep tables and pictures."""
+    house = House(ROOT / "results/houses", Sizes())
+    house.prepare()
+    return rows_of(house, TABLES)
+
+
+def rows_of(house: House, tables: Path) -> list[Row]:
+    """Measure both houses, with tables and pictures in a folder."""
+    tables.mkdir(parents=True, exist_ok=True)
+    return [
+        *phantom_rows(house, tables), *ground_rows(house, tables),
+        *segmented_rows(house, tables),
+    ]  # fmt: skip
+
+
+def _kind_area(house: House) -> float:
+    (kind,) = SketchParameters.load(house.lab.sketch).types
+    return ball_volume(kind.radius[3], 2)
+
+
+def phantom_rows(house: House, tables: Path) -> list[Row]:
+    """Measure the removers of phantoms."""
+    draws = houses_phantoms.make_draws(house)
+    found = houses_phantoms.measure(house, draws)
+    write_text(tables / "phantoms_per_draw.csv", rounded(found.table))
+    table = houses_phantoms.summary(house, found)
+    write_text(tables / "phantoms.csv", rounded(table))
+    picture(house, draws, tables / "phantoms.png")
+    own, known = house.sizes, table.set_index("method")
+    none = known.loc["none"]
+    on = (
+        f"{own.sketches} sketches x {own.draws} draws, model of {own.steps} steps, "
+        f"t_start {own.start}: {none['phantoms_per_object']:.3f} phantoms per object"
+    )
+    made = []
+    for method, said in SAID.items():
+        row = known.loc[method]
+        what = (
+            f"phantoms per object, after over before: {said} (95% CI "
+            f"{row['phantoms_low']:.3f} to {row['phantoms_high']:.3f}, "
+            f"{row['sketches']} x sketch); light of objects x "
+            f"{row['light_ratio']:.3f} ({row['light_low']:.3f} to "
+            f"{row['light_high']:.3f}), vanished {row['vanished_per_object']:.3f} "
+            f"(before {none['vanished_per_object']:.3f}), Dice with a segmentation x "
+            f"{row['dice_ratio']:.3f} ({row['dice_low']:.3f} to {row['dice_high']:.3f})"
+        )
+        if method == "dropped":
+            what += f"; it keeps {row['images'] / none['images']:.2f} of them"
+        made.append(Row(f"houses.phantoms_{method}", what, on,
+                        float(row["phantoms_ratio"]), "", "< 1", COMMAND))  # fmt: skip
+        if np.isfinite(row["worst"]):
+            lost = ", ".join(
+                f"{n} {row[f'loss_{n}']:.3f} ({row[f'low_{n}']:.3f} to "
+                f"{row[f'high_{n}']:.3f})"
+                for n in ("spectrum", "intensity", "frechet", "kernel")
+            )
+            made.append(Row(
+                f"houses.realism_{method}",
+                f"largest loss of realism against draws as they are: {said}; judged as "
+                f"engine.quality_loss, negative: more like real images; {lost}", on,
+                float(row["worst"]), "", "<= 0.02", COMMAND,
+            ))  # fmt: skip
+    return made
+
+
+def picture(house: House, draws: ImageSet, out: Path, count: int = 5) -> None:
+    """Show the draws with the most phantoms, one of each sketch."""
+    scale, area = Normalisation.load(house.lab.normalisation), _kind_area(house)
+    options = house.remover.filter
+    columns = []
+    for one in houses_phantoms.read_draws(house, draws):
+        made = one.made(area / 12, options.objects.step)
+        columns_of = [
+            {"labels": one.labels} | {
+                title: scale.to_unit(
+                    made[method][number if len(made[method]) > 1 else 0]
+                    * options.scale.divisor, one.limits,
+                )
+                for title, method in (
+                    ("draw", "none"), ("scene", "filter"), ("patched", "patched"),
+                    ("median of draws", "median"),
+                )
+            }
+            for number in range(len(one.images))
+        ]  # fmt: skip
+        counts = [count_phantoms(c["draw"], one.labels, area) for c in columns_of]
+        worst = int(np.argmax(counts))
+        columns.append((counts[worst], columns_of[worst]))
+    columns.sort(key=lambda pair: -pair[0])
+    houses_figures.draw_phantoms([column for _, column in columns[:count]], area, out)
+
+
+def ground_rows(house: House, tables: Path) -> list[Row]:
+    """Measure synthesised backgrounds."""
+    table, phantoms = houses_grounds.measure(house)
+    write_text(tables / "backgrounds.csv", rounded(table))
+    grounds = ImageSet.open(house.folder / "grounds")
+    real = ImageSet.open(house.folder / "backgrounds/real").select(split="train")
+    divisor = house.composer.filter.scale.divisor
+    houses_figures.draw_grounds(
+        (real.image(real.ids[0]) / divisor, real.mask(real.ids[0])),
+        [grounds.image(name) / divisor for name in grounds.ids],
+        ImageSet.open(house.folder / "composed"), house.composer.filter,
+        tables / "backgrounds.png",
+    )  # fmt: skip
+    known = table.set_index("backgrounds")
+    real_row, made = known.loc["real"], []
+    for arm, said in (
+        ("diffusion", "of empty sketches only"), ("both", "of empty sketches, too")
+    ):  # fmt: skip
+        row = known.loc[arm]
+        on = (
+            f"{row['tests']} images composed of held-out crops and real backgrounds, "
+            f"{row['seeds']} seeds; {phantoms:.3f} phantoms in a synthesised "
+            "background per object in a real image"
+        )
+        interval = f"{row['f1_ratio_low']:.3f} to {row['f1_ratio_high']:.3f}"
+        what = (
+            f"F1 of large nuclei ({row['f1']:.3f}), a filter that learnt with "
+            f"backgrounds {said}, over that with real ones ({real_row['f1']:.3f}; 95% "
+            f"CI {interval})"
+        )
+        gain = f"{row['psnr_gain_low']:.3f} to {row['psnr_gain_high']:.3f}"
+        also = (
+            f"PSNR of the target layer, backgrounds {said}, minus that with real ones "
+            f"({real_row['psnr']:.2f} dB; 95% CI {gain})"
+        )
+        made += [
+            Row(f"houses.f1_backgrounds_{arm}", what, on, float(row["f1_ratio"]), "",
+                ">= 1", COMMAND),
+            Row(f"houses.psnr_backgrounds_{arm}", also, on, float(row["psnr_gain"]),
+                "dB", ">= 0", COMMAND),
+        ]  # fmt: skip
+    return made
+
+
+def segmented_rows(house: House, tables: Path) -> list[Row]:
+    """Train StarDist on draws as they are and on patched ones."""
+    if not house.sizes.segment_steps:
+        return []
+    draws = houses_phantoms.make_draws(house)
+    ways = [Way(REFERENCE), Way("patched"), Way("spared")]
+    houses_phantoms.write_sets(house, draws, ["none", "patched", "spared"])
+    sets = Segmented(house)
+    sets.segment(ways, TOOL, house.sizes.seeds)
+    table = compare(sets, ways, TOOL)
+    write_text(tables / "segmented.csv", rounded(table))
+    known = table.set_index("way")
+    full = known.loc[REFERENCE, "ap50"]
+    return [
+        Row(f"houses.ap50_loss_{way.name}",
+            f"AP50 of {TOOL} trained on {row['images']} synthetic images, loss by: "
+            f"{SAID[way.name]} ({row['ap50']:.3f} instead of {full:.3f}; 95% CI of the "
+            f"loss {row['low_ap50']:.3f} to {row['high_ap50']:.3f}, {row['n']} x "
+            f"{row['unit']}, {row['seeds']} seeds)",
+            "held-out part of the real image", float(row["loss_ap50"]), "", "<= 0",
+            COMMAND)
+        for way, row in ((way, known.loc[way.name]) for way in ways[1:])
+    ]  # fmt: skip
