@@ -102,7 +102,9 @@ def phantom_rows(house: House, tables: Path) -> list[Row]:
         what = (
             f"phantoms per object, after over before: {said} (95% CI "
             f"{row['phantoms_low']:.3f} to {row['phantoms_high']:.3f}, "
-            f"{row['sketches']} x sketch); light of objects x "
+            f"{row['sketches']:.0f} x sketch); light where phantoms were x "
+            f"{row['phantom_light_ratio']:.3f} ({row['phantom_light_low']:.3f} to "
+            f"{row['phantom_light_high']:.3f}), light of objects x "
             f"{row['light_ratio']:.3f} ({row['light_low']:.3f} to "
             f"{row['light_high']:.3f}), vanished {row['vanished_per_object']:.3f} "
             f"(before {none['vanished_per_object']:.3f}), Dice with a segmentation x "

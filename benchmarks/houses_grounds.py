@@ -17,7 +17,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.houses_lab import House
-from phantomscope.images.files import write_json
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.noise import generator
 from phantomscope.images.normalise import Normalisation
@@ -213,6 +212,4 @@ def measure(house: House) -> tuple[pd.DataFrame, float]:
     grounds = make_grounds(house)
     places = make_backgrounds(house, grounds)
     table = read_scores(house, train_arms(house, places))
-    phantoms = phantoms_per_real(house, grounds)
-    write_json(house.folder / "grounds.json", {"phantoms": phantoms})
-    return summary(table), phantoms
+    return summary(table), phantoms_per_real(house, grounds)

@@ -23,7 +23,7 @@ from benchmarks.quality_losses import Comparison, Outcome, sample
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.normalise import Normalisation
 from phantomscope.images.writer import ImageSetWriter
-from phantomscope.measure.fidelity import check_fidelity
+from phantomscope.measure.fidelity import check_fidelity, find_phantoms
 from phantomscope.measure.foreground import by_area, removed_objects
 from phantomscope.measure.membranes import ball_volume
 from phantomscope.measure.statistics import Interval, paired_bootstrap_ratio
@@ -39,6 +39,9 @@ SINGLE = ("none", "filter", "patched", "spared")
 SEVERAL = ("median", "median_spared", "best", "dropped")
 # Draws of a sketch whose texture is compared with real images.
 COMPARED = 2
+SCORES = (
+    "objects", "phantoms", "phantom_light", "vanished", "lost", "light", "dice"
+)  # fmt: skip
 # An object is lost that has less than this share of the light of the draws' median.
 LOST = 0.5
 
@@ -121,6 +124,12 @@ def heights(image: Float, labels: Labels) -> NDArray[np.float64]:
     return inside - float(np.median(image[labels == 0]))
 
 
+def light_in(image: Float, labels: Labels, masks: Sequence[NDArray[np.bool_]]) -> float:
+    """Return the light above the background's median in a mask, mean over masks, px."""
+    above = image - float(np.median(image[labels == 0]))
+    return float(np.mean([above[mask].sum() for mask in masks]))
+
+
 @dataclass(frozen=True, eq=False)
 class Drawn:
     """All draws of one sketch, and what became of them; units 0 to 1.
@@ -194,7 +203,8 @@ class Measured:
     ----------
     table : DataFrame
         A row per method, sketch and draw: objects, phantoms, vanished (by the check of
-        the workflow), lost, light (sum of heights), dice (sum).
+        the workflow), lost, light (sum of heights), dice (sum), phantom_light (where
+        the draw has phantoms).
     texture : dict of str to (list of ndarray, list of str)
         Network values of images, and their sketches.
     """
@@ -215,11 +225,20 @@ def measure(house: House, draws: ImageSet) -> Measured:
         for one in read_draws(house, draws):
             usual = np.median([heights(i, one.labels) for i in one.images], axis=0)
             made = one.made(area / 12, options.objects.step)
+            # As they would be stored.
+            stored = {
+                method: [np.rint(np.clip(i, 0, 1) * options.scale.divisor) for i in own]
+                for method, own in made.items()
+            }
+            masks = [
+                find_phantoms(scale.to_unit(raw, one.limits), one.labels, area) > 0
+                for raw in stored["none"]
+            ]
             for method, images in made.items():
                 for number, image in enumerate(images):
-                    # As they would be stored.
-                    raw = np.rint(np.clip(image, 0, 1) * options.scale.divisor)
+                    raw = stored[method][number]
                     unit = scale.to_unit(raw, one.limits)
+                    own = masks if len(images) == 1 else [masks[number]]
                     found = check_fidelity(unit, one.labels, kind.radius[3])
                     light = heights(image, one.labels)
                     rows.append({
@@ -229,6 +248,7 @@ def measure(house: House, draws: ImageSet) -> Measured:
                         "lost": int((light < LOST * usual).sum()),
                         "light": float(light.sum()),
                         "dice": float(found.objects["dice"].sum()),
+                        "phantom_light": light_in(image, one.labels, own),
                     })  # fmt: skip
                     if number < COMPARED:
                         images_of, names = texture.setdefault(method, ([], []))
@@ -280,10 +300,7 @@ def summary(house: House, found: Measured) -> pd.DataFrame:
     compared = realism(house, found)
     count = found.table["method"].value_counts()
     for method in (*SINGLE, *SEVERAL):
-        total = sums(
-            found.table, method,
-            ("objects", "phantoms", "vanished", "lost", "light", "dice"),
-        ).sum()  # fmt: skip
+        total = sums(found.table, method, SCORES).sum()
         row: dict[str, Any] = {
             "method": method, "images": int(count[method]),
             "sketches": found.table["sketch"].nunique(),
@@ -292,7 +309,7 @@ def summary(house: House, found: Measured) -> pd.DataFrame:
                 for name in total.index if name != "objects"
             },
         }  # fmt: skip
-        for score in ("phantoms", "vanished", "light", "dice"):
+        for score in ("phantoms", "phantom_light", "vanished", "light", "dice"):
             ratio = changed(found.table, method, score)
             row |= {
                 f"{score}_ratio": ratio.value, f"{score}_low": ratio.low,

@@ -72,10 +72,21 @@ def test_a_patch_replaces_what_is_brighter_and_nothing_else():
     assert np.array_equal(spared, image)
 
 
+def test_light_of_phantoms_is_above_the_background():
+    image, labels = np.full((8, 8), 0.1), np.zeros((8, 8), np.uint16)
+    labels[:2] = 1
+    image[5, 5:7] = 0.6
+    one, none = image > 0.5, image < 0
+    light = houses_phantoms.light_in(image, labels, [one, none])
+    assert light == pytest.approx(0.5)
+    assert houses_phantoms.heights(image + labels, labels) == pytest.approx([1.0])
+
+
 def test_scores_are_compared_sketch_by_sketch(house: House):
     rows = [
         {"method": method, "sketch": sketch, "draw": draw, "objects": 4,
-         "phantoms": phantoms, "vanished": 1, "lost": 0, "light": 2.0, "dice": 3.0}
+         "phantoms": phantoms, "vanished": 1, "lost": 0, "light": 2.0, "dice": 3.0,
+         "phantom_light": 1.0}
         for method, factor in (("none", 2), ("filter", 1))
         for sketch in "ab"
         for draw, phantoms in ((0, factor), (1, 0 if sketch == "a" else 2 * factor))

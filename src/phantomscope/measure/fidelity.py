@@ -163,7 +163,9 @@ def find_phantoms(
     found, _ = ndimage.label(ndimage.binary_opening(free, structure, iterations=2))
     large = np.bincount(found.ravel()) >= typical_area / 3
     large[0] = False
-    return np.where(large, np.cumsum(large), 0)[found]
+    numbers: Labels = np.where(large, np.cumsum(large), 0)
+    phantoms: Labels = numbers[found]
+    return phantoms
 
 
 def count_phantoms(
