@@ -21,10 +21,7 @@ from benchmarks.table import Row
 from phantomscope.config.model import Config
 from phantomscope.images.files import write_text
 from phantomscope.images.imageset import ImageSet
-from phantomscope.images.normalise import Normalisation
 from phantomscope.measure.fidelity import count_phantoms
-from phantomscope.measure.membranes import ball_volume
-from phantomscope.simulate.parameters import SketchParameters
 
 COMMAND = "python -m benchmarks houses"
 TABLES = ROOT / "benchmarks/results/houses"
@@ -39,6 +36,12 @@ SAID = {
     "best": "of all draws the one with fewest phantoms",
     "dropped": "draws that the check of the workflow keeps for their phantoms",
 }
+
+
+TITLES = {
+    "draw": "none", "scene": "filter", "patched": "patched",
+    "outside labels": "spared", "median of draws": "median",
+}  # fmt: skip
 
 
 class Segmented(Sets):
@@ -77,11 +80,6 @@ def rows_of(house: House, tables: Path) -> list[Row]:
     ]  # fmt: skip
 
 
-def _kind_area(house: House) -> float:
-    (kind,) = SketchParameters.load(house.lab.sketch).types
-    return ball_volume(kind.radius[3], 2)
-
-
 def phantom_rows(house: House, tables: Path) -> list[Row]:
     """Measure the removers of phantoms."""
     draws = houses_phantoms.make_draws(house)
@@ -99,61 +97,58 @@ def phantom_rows(house: House, tables: Path) -> list[Row]:
     made = []
     for method, said in SAID.items():
         row = known.loc[method]
+        changes = ", ".join(
+            f"{name} x {row[f'{score}_ratio']:.3f} ({row[f'{score}_low']:.3f} to "
+            f"{row[f'{score}_high']:.3f})"
+            for name, score in (
+                ("light where phantoms were", "phantom_light"),
+                ("light of objects", "light"), ("vanished objects", "vanished"),
+                ("Dice with a segmentation", "dice"),
+            )
+        )  # fmt: skip
         what = (
             f"phantoms per object, after over before: {said} (95% CI "
             f"{row['phantoms_low']:.3f} to {row['phantoms_high']:.3f}, "
-            f"{row['sketches']:.0f} x sketch); light where phantoms were x "
-            f"{row['phantom_light_ratio']:.3f} ({row['phantom_light_low']:.3f} to "
-            f"{row['phantom_light_high']:.3f}), light of objects x "
-            f"{row['light_ratio']:.3f} ({row['light_low']:.3f} to "
-            f"{row['light_high']:.3f}), vanished {row['vanished_per_object']:.3f} "
-            f"(before {none['vanished_per_object']:.3f}), Dice with a segmentation x "
-            f"{row['dice_ratio']:.3f} ({row['dice_low']:.3f} to {row['dice_high']:.3f})"
+            f"{own.sketches} x sketch); {changes}"
         )
         if method == "dropped":
             what += f"; it keeps {row['images'] / none['images']:.2f} of them"
         made.append(Row(f"houses.phantoms_{method}", what, on,
                         float(row["phantoms_ratio"]), "", "< 1", COMMAND))  # fmt: skip
-        if np.isfinite(row["worst"]):
-            lost = ", ".join(
-                f"{n} {row[f'loss_{n}']:.3f} ({row[f'low_{n}']:.3f} to "
-                f"{row[f'high_{n}']:.3f})"
-                for n in ("spectrum", "intensity", "frechet", "kernel")
-            )
+        if np.isfinite(row["loss_frechet"]):
             made.append(Row(
-                f"houses.realism_{method}",
-                f"largest loss of realism against draws as they are: {said}; judged as "
-                f"engine.quality_loss, negative: more like real images; {lost}", on,
-                float(row["worst"]), "", "<= 0.02", COMMAND,
+                f"houses.texture_{method}",
+                "growth of the texture Fréchet distance to real images against draws "
+                f"as they are: {said} (95% CI {row['low_frechet']:.3f} to "
+                f"{row['high_frechet']:.3f}); of the distance of spectra "
+                f"{row['loss_spectrum']:.3f} ({row['low_spectrum']:.3f} to "
+                f"{row['high_spectrum']:.3f})", on,
+                float(row["loss_frechet"]), "", "<= 0.02", COMMAND,
             ))  # fmt: skip
     return made
 
 
 def picture(house: House, draws: ImageSet, out: Path, count: int = 5) -> None:
     """Show the draws with the most phantoms, one of each sketch."""
-    scale, area = Normalisation.load(house.lab.normalisation), _kind_area(house)
-    options = house.remover.filter
+    scale = houses_phantoms.Scale.of(house)
     columns = []
     for one in houses_phantoms.read_draws(house, draws):
-        made = one.made(area / 12, options.objects.step)
-        columns_of = [
-            {"labels": one.labels} | {
-                title: scale.to_unit(
-                    made[method][number if len(made[method]) > 1 else 0]
-                    * options.scale.divisor, one.limits,
-                )
-                for title, method in (
-                    ("draw", "none"), ("scene", "filter"), ("patched", "patched"),
-                    ("median of draws", "median"),
-                )
-            }
-            for number in range(len(one.images))
-        ]  # fmt: skip
-        counts = [count_phantoms(c["draw"], one.labels, area) for c in columns_of]
+        made = one.made(scale.least, scale.step)
+        counts = [
+            count_phantoms(scale.unit(image, one.limits), one.labels, scale.area)
+            for image in one.images
+        ]
         worst = int(np.argmax(counts))
-        columns.append((counts[worst], columns_of[worst]))
+        shown = {
+            title: scale.unit(
+                made[method][worst if len(made[method]) > 1 else 0], one.limits
+            )
+            for title, method in TITLES.items()
+        }
+        columns.append((counts[worst], {"labels": one.labels} | shown))
     columns.sort(key=lambda pair: -pair[0])
-    houses_figures.draw_phantoms([column for _, column in columns[:count]], area, out)
+    shown_columns = [column for _, column in columns[:count]]
+    houses_figures.draw_phantoms(shown_columns, scale.area, out)
 
 
 def ground_rows(house: House, tables: Path) -> list[Row]:
@@ -176,9 +171,9 @@ def ground_rows(house: House, tables: Path) -> list[Row]:
     ):  # fmt: skip
         row = known.loc[arm]
         on = (
-            f"{row['tests']} images composed of held-out crops and real backgrounds, "
-            f"{row['seeds']} seeds; {phantoms:.3f} phantoms in a synthesised "
-            "background per object in a real image"
+            f"{house.sizes.tests} images composed of held-out crops and real "
+            f"backgrounds, {len(house.sizes.seeds)} seed(s); {phantoms:.3f} phantoms "
+            "in a synthesised background per object in a real image"
         )
         interval = f"{row['f1_ratio_low']:.3f} to {row['f1_ratio_high']:.3f}"
         what = (

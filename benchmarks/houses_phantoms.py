@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.houses_lab import House
+from benchmarks.houses_scores import SCORES, changed, sums, with_chosen
 from benchmarks.quality import real_sample
 from benchmarks.quality_losses import Comparison, Outcome, sample
 from phantomscope.images.imageset import ImageSet
-from phantomscope.images.normalise import Normalisation
+from phantomscope.images.normalise import Normalisation, unit_to_network
 from phantomscope.images.writer import ImageSetWriter
 from phantomscope.measure.fidelity import check_fidelity, find_phantoms
 from phantomscope.measure.foreground import by_area, removed_objects
 from phantomscope.measure.membranes import ball_volume
-from phantomscope.measure.statistics import Interval, paired_bootstrap_ratio
 from phantomscope.progress import Progress
 from phantomscope.simulate.parameters import SketchParameters
 from phantomscope.stages import filtered, filtering, sketching, synthesis
@@ -39,9 +39,6 @@ SINGLE = ("none", "filter", "patched", "spared")
 SEVERAL = ("median", "median_spared", "best", "dropped")
 # Draws of a sketch whose texture is compared with real images.
 COMPARED = 2
-SCORES = (
-    "objects", "phantoms", "phantom_light", "vanished", "lost", "light", "dice"
-)  # fmt: skip
 # An object is lost that has less than this share of the light of the draws' median.
 LOST = 0.5
 
@@ -130,6 +127,54 @@ def light_in(image: Float, labels: Labels, masks: Sequence[NDArray[np.bool_]]) -
     return float(np.mean([above[mask].sum() for mask in masks]))
 
 
+@dataclass(frozen=True)
+class Scale:
+    """What intensities and sizes mean.
+
+    Attributes
+    ----------
+    units : Normalisation
+        Of the main job.
+    divisor, step : float
+        Of the filter: intensity that is 1, and the least difference that counts.
+    radius : float
+        Of a typical object, px.
+    """
+
+    units: Normalisation
+    divisor: float
+    step: float
+    radius: float
+
+    @classmethod
+    def of(cls, house: House) -> Scale:
+        """Read it."""
+        (kind,) = SketchParameters.load(house.lab.sketch).types
+        options = house.remover.filter
+        return cls(
+            Normalisation.load(house.lab.normalisation), options.scale.divisor,
+            options.objects.step, kind.radius[3],
+        )  # fmt: skip
+
+    @property
+    def area(self) -> float:
+        """Size of a typical object, px."""
+        return ball_volume(self.radius, 2)
+
+    @property
+    def least(self) -> float:
+        """Size of what is replaced at least, px: a quarter of the least phantom."""
+        return self.area / 12
+
+    def stored(self, image: Float) -> NDArray[np.uint16]:
+        """Return intensities as they are stored."""
+        return np.rint(np.clip(image, 0, 1) * self.divisor).astype(np.uint16)
+
+    def unit(self, image: Float, limits: str) -> Float:
+        """Return unit intensities of the main job."""
+        return self.units.to_unit(self.stored(image), limits)
+
+
 @dataclass(frozen=True, eq=False)
 class Drawn:
     """All draws of one sketch, and what became of them; units 0 to 1.
@@ -215,83 +260,52 @@ class Measured:
 
 def measure(house: House, draws: ImageSet) -> Measured:
     """Compare each image with its labels, by every method; keep the images."""
-    scale = Normalisation.load(house.lab.normalisation)
-    (kind,) = SketchParameters.load(house.lab.sketch).types
-    area, options = ball_volume(kind.radius[3], 2), house.remover.filter
     rows: list[dict[str, Any]] = []
     texture: dict[str, tuple[list[Float], list[str]]] = {}
-    sketches = len(set(draws.table["group"]))
-    with Progress("measuring draws", sketches, unit="sketches") as progress:
+    scale, sketches = Scale.of(house), set(draws.table["group"])
+    with Progress("measuring draws", len(sketches), unit="sketches") as progress:
         for one in read_draws(house, draws):
-            usual = np.median([heights(i, one.labels) for i in one.images], axis=0)
-            made = one.made(area / 12, options.objects.step)
-            # As they would be stored.
-            stored = {
-                method: [np.rint(np.clip(i, 0, 1) * options.scale.divisor) for i in own]
-                for method, own in made.items()
-            }
+            made = one.made(scale.least, scale.step)
             masks = [
-                find_phantoms(scale.to_unit(raw, one.limits), one.labels, area) > 0
-                for raw in stored["none"]
+                find_phantoms(scale.unit(i, one.limits), one.labels, scale.area) > 0
+                for i in one.images
             ]
+            usual = np.median([heights(i, one.labels) for i in one.images], axis=0)
             for method, images in made.items():
                 for number, image in enumerate(images):
-                    raw = stored[method][number]
-                    unit = scale.to_unit(raw, one.limits)
+                    # What is made of all draws is compared with each of them.
                     own = masks if len(images) == 1 else [masks[number]]
-                    found = check_fidelity(unit, one.labels, kind.radius[3])
-                    light = heights(image, one.labels)
-                    rows.append({
-                        "method": method, "sketch": one.name, "draw": number,
-                        "objects": len(found.objects), "phantoms": found.phantoms,
-                        "vanished": int(found.vanished(1.0).sum()),
-                        "lost": int((light < LOST * usual).sum()),
-                        "light": float(light.sum()),
-                        "dice": float(found.objects["dice"].sum()),
-                        "phantom_light": light_in(image, one.labels, own),
-                    })  # fmt: skip
-                    if number < COMPARED:
-                        images_of, names = texture.setdefault(method, ([], []))
-                        images_of.append(scale.forward(raw, one.limits))
-                        names.append(one.name)
+                    rows.append(
+                        {"method": method, "sketch": one.name, "draw": number}
+                        | scored(image, one, scale, usual, own)
+                    )
+                compared = [
+                    unit_to_network(scale.unit(i, one.limits), scale.units.transform)
+                    for i in images[:COMPARED]
+                ]
+                found = texture.setdefault(method, ([], []))
+                found[0].extend(compared)
+                found[1].extend([one.name] * len(compared))
             progress.advance()
-    return Measured(with_chosen(pd.DataFrame(rows), house), texture)
-
-
-def with_chosen(table: pd.DataFrame, house: House) -> pd.DataFrame:
-    """Add the methods that choose among the draws as they are.
-
-    ``best`` takes of each sketch the draw with the fewest phantoms (of several the one
-    that agrees best with its labels); ``dropped`` keeps those that the check of the
-    workflow would keep for their phantoms.
-    """
-    none = table[table["method"] == "none"]
-    order = none.sort_values(["phantoms", "dice"], ascending=[True, False])
-    best = order.groupby("sketch").head(1).assign(method="best")
-    most = house.lab.config.check.max_phantoms
-    kept = none[none["phantoms"] <= most * none["objects"]].assign(method="dropped")
-    return pd.concat([table, best, kept], ignore_index=True)
-
-
-def sums(table: pd.DataFrame, method: str, names: Sequence[str]) -> pd.DataFrame:
-    """Return the sums over the draws of each sketch; nothing where none is left."""
-    every = sorted(table["sketch"].unique())
-    own = table[table["method"] == method].groupby("sketch")[list(names)].sum()
-    return own.reindex(every, fill_value=0)
-
-
-def changed(table: pd.DataFrame, method: str, score: str) -> Interval:
-    """Return a score per object after over before, with its interval over sketches."""
-    after, before = (
-        sums(table, name, (score, "objects")).to_numpy(float)
-        for name in (method, "none")
+    return Measured(
+        with_chosen(pd.DataFrame(rows), house.lab.config.check.max_phantoms), texture
     )
 
-    def per_object(units: Sequence[Any]) -> float:
-        total = np.sum(units, axis=0)
-        return float(total[0] / total[1]) if total[1] else float("nan")
 
-    return paired_bootstrap_ratio(list(after), list(before), per_object)
+def scored(
+    image: Float, of: Drawn, scale: Scale, usual: NDArray[np.float64],
+    masks: Sequence[NDArray[np.bool_]],
+) -> dict[str, float]:  # fmt: skip
+    """Return `SCORES` of one image; `usual` are the heights of its objects."""
+    unit = scale.unit(image, of.limits)
+    found = check_fidelity(unit, of.labels, scale.radius)
+    light = heights(image, of.labels)
+    values = (
+        len(found.objects), found.phantoms, light_in(image, of.labels, masks),
+        found.vanished(1.0).sum(), (light < LOST * usual).sum(), light.sum(),
+        found.objects["dice"].sum(),
+    )  # fmt: skip
+    return dict(zip(SCORES, map(float, values), strict=True))
 
 
 def summary(house: House, found: Measured) -> pd.DataFrame:
@@ -338,21 +352,17 @@ def realism(house: House, found: Measured) -> dict[str, dict[str, float]]:
 
 def write_sets(house: House, draws: ImageSet, methods: Sequence[str]) -> None:
     """Write draws and what became of them as training sets for a segmenter."""
-    options = house.remover.filter
-    (kind,) = SketchParameters.load(house.lab.sketch).types
-    least = ball_volume(kind.radius[3], 2) / 12
+    scale = Scale.of(house)
     wanted = [m for m in methods if not (house.folder / f"sets/{m}").exists()]
-    if not wanted:
-        return
-    drawn = list(read_draws(house, draws))
+    drawn = list(read_draws(house, draws)) if wanted else []
     for method in wanted:
-        with ImageSetWriter(house.folder / f"sets/{method}", {"of": method}) as writer:
+        with ImageSetWriter(
+            house.folder / f"sets/{method}", {"of": method}, resume=False
+        ) as writer:
             for one in drawn:
-                images = one.made(least, options.objects.step)[method]
+                images = one.made(scale.least, scale.step)[method]
                 for number, image in enumerate(images[:COMPARED]):
-                    raw = np.rint(np.clip(image, 0, 1) * options.scale.divisor)
-                    name = f"{one.name}-{number}"
-                    if name not in writer:
-                        writer.add(
-                            name, raw.astype(np.uint16), one.labels, split="train"
-                        )
+                    writer.add(
+                        f"{one.name}-{number}", scale.stored(image), one.labels,
+                        split="train",
+                    )  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from benchmarks import houses, houses_grounds, houses_phantoms
+from benchmarks import houses, houses_grounds, houses_phantoms, houses_scores
 from benchmarks.__main__ import AREAS
 from benchmarks.houses_lab import House, Sizes
 from benchmarks.laboratory import Laboratory
@@ -82,7 +82,7 @@ def test_light_of_phantoms_is_above_the_background():
     assert houses_phantoms.heights(image + labels, labels) == pytest.approx([1.0])
 
 
-def test_scores_are_compared_sketch_by_sketch(house: House):
+def test_scores_are_compared_sketch_by_sketch():
     rows = [
         {"method": method, "sketch": sketch, "draw": draw, "objects": 4,
          "phantoms": phantoms, "vanished": 1, "lost": 0, "light": 2.0, "dice": 3.0,
@@ -91,14 +91,14 @@ def test_scores_are_compared_sketch_by_sketch(house: House):
         for sketch in "ab"
         for draw, phantoms in ((0, factor), (1, 0 if sketch == "a" else 2 * factor))
     ]  # fmt: skip
-    table = houses_phantoms.with_chosen(pd.DataFrame(rows), house)
-    ratio = houses_phantoms.changed(table, "filter", "phantoms")
+    table = houses_scores.with_chosen(pd.DataFrame(rows), 0.15)
+    ratio = houses_scores.changed(table, "filter", "phantoms")
     assert (ratio.value, ratio.low, ratio.high) == (0.5, 0.5, 0.5)
     best = table[table["method"] == "best"].set_index("sketch")["phantoms"]
     assert best.to_dict() == {"a": 0, "b": 2}
     # 2 of 4 are too many for the check; of sketch b nothing is left.
     assert list(table[table["method"] == "dropped"]["sketch"]) == ["a"]
-    assert houses_phantoms.sums(table, "dropped", ["objects"])["objects"].to_dict() == {
+    assert houses_scores.sums(table, "dropped", ["objects"])["objects"].to_dict() == {
         "a": 4, "b": 0,
     }  # fmt: skip
 
