@@ -179,7 +179,8 @@ def ground_rows(house: House, tables: Path) -> list[Row]:
         what = (
             f"F1 of large nuclei ({row['f1']:.3f}), a filter that learnt with "
             f"backgrounds {said}, over that with real ones ({real_row['f1']:.3f}; 95% "
-            f"CI {interval})"
+            f"CI {interval}); on the held-out part of the real image itself "
+            f"{row['f1_real_image']:.3f} and {real_row['f1_real_image']:.3f}"
         )
         gain = f"{row['psnr_gain_low']:.3f} to {row['psnr_gain_high']:.3f}"
         also = (

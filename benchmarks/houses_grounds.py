@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.houses_lab import House
+from phantomscope.images.files import write_json
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.noise import generator
 from phantomscope.images.normalise import Normalisation
@@ -62,11 +63,13 @@ def empty_sketches(house: House) -> ImageSet:
 def make_grounds(house: House) -> ImageSet:
     """Bring empty sketches back."""
     lab, folder = house.lab, house.folder / "grounds"
+    start = house.folder / "ground_start.json"
     empty_sketches(house)
     if not folder.exists():
+        write_json(start, {"value": house.sizes.ground_start, "reason": "fixed"})
         synthesis.synthesise(
             lab.config, prepared=lab.prepared, normalisation=lab.normalisation,
-            model=lab.model, start=lab.start, sketches=house.folder / "empty",
+            model=lab.model, start=start, sketches=house.folder / "empty",
             synthetic=folder,
         )  # fmt: skip
     return ImageSet.open(folder)
@@ -118,7 +121,7 @@ def make_backgrounds(house: House, grounds: ImageSet) -> dict[str, Path]:
 def train_arms(house: House, places: dict[str, Path]) -> Path:
     """Train every arm with every seed, filter the tests, and score; return a folder."""
     config, lab, folder = house.composer, house.lab, house.folder
-    tests, scores = folder / "composed", folder / "composed-scores"
+    tests, scores = folder / "composed", folder / "layer-scores"
     if not tests.exists():
         filtering.compose_set(
             config, crops=folder / "crops", backgrounds=places[REAL], composed=tests,
@@ -127,7 +130,7 @@ def train_arms(house: House, places: dict[str, Path]) -> Path:
     for seed in house.sizes.seeds:
         for arm in ARMS:
             name = f"{arm}-{seed}"
-            model, found = folder / f"composer-{name}.pt", folder / f"layers/{name}"
+            model = folder / f"composer-{name}.pt"
             if not model.exists():
                 filtering.train_filter(
                     config, prepared=lab.prepared, crops=folder / "crops",
@@ -136,30 +139,36 @@ def train_arms(house: House, places: dict[str, Path]) -> Path:
                     state=folder / f"composer-{name}.state", target=TARGET,
                     method="filter", seed=seed,
                 )  # fmt: skip
-            if not found.exists():
-                filtered.filter_images(
-                    config, tested=tests, model=model, found=found, target=TARGET,
-                    method="filter", seed=seed,
-                )  # fmt: skip
-            if not (scores / name).exists():
-                filter_scores.evaluate_filter(
-                    config, tested=tests, found=found, scores=scores / name,
-                    target=TARGET, method="filter", fold=0,
-                )  # fmt: skip
+            for test, options, images in (
+                ("composed", config, tests), ("real", house.tester, lab.prepared)
+            ):  # fmt: skip
+                found = folder / f"layers/{test}-{name}"
+                if not found.exists():
+                    filtered.filter_images(
+                        options, tested=images, model=model, found=found,
+                        target=TARGET, method="filter", seed=seed,
+                    )  # fmt: skip
+                place = scores / f"{test}-{name}"
+                if not place.exists():
+                    filter_scores.evaluate_filter(
+                        options, tested=images, found=found, scores=place,
+                        target=TARGET, method="filter", fold=0,
+                    )  # fmt: skip
     return scores
 
 
-def read_scores(house: House, scores: Path) -> pd.DataFrame:
+def read_scores(house: House, scores: Path, test: str = "composed") -> pd.DataFrame:
     """Return a row per arm, seed and test image: counts of objects, PSNR of layers."""
     parts = []
     for arm in ARMS:
         for seed in house.sizes.seeds:
-            folder = scores / f"{arm}-{seed}"
+            folder = scores / f"{test}-{arm}-{seed}"
             objects = pd.read_csv(folder / "objects.csv")
-            objects = objects[objects["threshold"] == 0.5].set_index("id")
+            of_masks = objects["rule"] == "instances"
+            objects = objects[of_masks & (objects["threshold"] == 0.5)].set_index("id")
             pixels = pd.read_csv(folder / "pixels.csv")
             target = pixels[pixels["layer"] == "target"].set_index("id")
-            part = objects[list(COUNTS)].join(target[["psnr", "ssim", "psnr_input"]])
+            part = objects[list(COUNTS)].join(target[["psnr"]])
             parts.append(part.reset_index().assign(arm=arm, seed=seed))
     return pd.concat(parts, ignore_index=True)
 
@@ -211,5 +220,9 @@ def measure(house: House) -> tuple[pd.DataFrame, float]:
     """Return the row of each arm, and phantoms of backgrounds per real object."""
     grounds = make_grounds(house)
     places = make_backgrounds(house, grounds)
-    table = read_scores(house, train_arms(house, places))
-    return summary(table), phantoms_per_real(house, grounds)
+    scores = train_arms(house, places)
+    found = summary(read_scores(house, scores))
+    # One image: a number without an interval.
+    real = read_scores(house, scores, "real")
+    found["f1_real_image"] = [f1_of(units(real, arm)) for arm in ARMS]
+    return found, phantoms_per_real(house, grounds)

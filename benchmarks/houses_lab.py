@@ -34,8 +34,9 @@ class Sizes:
     compose_steps, compose_side, tests : int
         Of filters that learn from composed images, the side of these (px), and how many
         test them.
-    grounds : int
-        Synthesised backgrounds.
+    grounds, ground_start : int
+        Synthesised backgrounds, and where their way back starts: an empty sketch says
+        so little that much noise would fill it with cells.
     seeds : tuple of int
         Trainings of each filter on composed images, and of each segmenter.
     segment_steps : int
@@ -53,10 +54,11 @@ class Sizes:
     draws: int = 6
     side: int = 128
     filter_steps: int = 300
-    compose_steps: int = 250
+    compose_steps: int = 600
     compose_side: int = 96
     tests: int = 40
     grounds: int = 4
+    ground_start: int = 300
     seeds: tuple[int, ...] = (0,)
     segment_steps: int = 300
     network: str = "eschweiler"
@@ -94,11 +96,13 @@ class House:
             "segment": {"stardist": {"steps": own.segment_steps}},
         }  # fmt: skip
 
-    def _filter(self, steps: int, batch: int, options: dict[str, Any]) -> Config:
+    def _filter(
+        self, steps: int, batch: int, loss: str, options: dict[str, Any]
+    ) -> Config:
         content = {
             "experiment": "houses", "filter": options,
             "network": {"preset": self.sizes.network},
-            "train": {"steps": steps, "batch_size": batch, "loss": "mae",
+            "train": {"steps": steps, "batch_size": batch, "loss": loss,
                       "warmup": min(100, steps // 2)},
             "synthesise": {"tile": 128, "overlap": 32, "compile": "never"},
         }  # fmt: skip
@@ -106,8 +110,8 @@ class House:
 
     @cached_property
     def remover(self) -> Config:
-        """Options of the remover of phantoms."""
-        return self._filter(self.sizes.filter_steps, 8, {
+        """Options of the remover of phantoms: of what varies, it takes the median."""
+        return self._filter(self.sizes.filter_steps, 8, "mae", {
             "methods": ["filter", "median"], "targets": ["phantom"], "pairs": "video",
             "truth": "masks", "folds": 2, "compose": {"share": "scene"},
             "objects": {"rule": "otsu"},
@@ -115,8 +119,20 @@ class House:
 
     @cached_property
     def composer(self) -> Config:
-        """Options of filters that learn from composed images: large nuclei are kept."""
-        return self._filter(self.sizes.compose_steps, 4, {
+        """Options of filters that learn from composed images: large nuclei are kept.
+
+        The median of a layer that is mostly empty is nothing, hence the mean.
+        """
+        return self._filter(self.sizes.compose_steps, 4, "mse", self._composing())
+
+    @cached_property
+    def tester(self) -> Config:
+        """The same, tested on real images, whose large nuclei are known."""
+        options = self._composing() | {"truth": "masks"}
+        return self._filter(self.sizes.compose_steps, 4, "mse", options)
+
+    def _composing(self) -> dict[str, Any]:
+        return {
             "methods": ["filter"], "targets": ["large"], "truth": "layers",
             "tests": self.sizes.tests,
             "crops": {"size_limit": 450, "background_dilation": 3},
@@ -125,7 +141,7 @@ class House:
                 "factor": [0.7, 1.3], "max_overlap": 0.5, "outside": 0.3,
             },
             "objects": {"min_area": 60},
-        })  # fmt: skip
+        }  # fmt: skip
 
     @property
     def value_range(self) -> tuple[float, float]:
