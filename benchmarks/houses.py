@@ -205,7 +205,7 @@ def segmented_rows(house: House, tables: Path) -> list[Row]:
     ways = [Way(REFERENCE), Way("patched"), Way("spared")]
     houses_phantoms.write_sets(house, draws, ["none", "patched", "spared"])
     sets = Segmented(house)
-    sets.segment(ways, TOOL, house.sizes.seeds)
+    sets.segment(ways, TOOL, house.sizes.segment_seeds)
     table = compare(sets, ways, TOOL)
     write_text(tables / "segmented.csv", rounded(table))
     known = table.set_index("way")

@@ -324,7 +324,7 @@ def summary(house: House, found: Measured) -> pd.DataFrame:
             },
         }  # fmt: skip
         for score in ("phantoms", "phantom_light", "vanished", "light", "dice"):
-            ratio = changed(found.table, method, score)
+            ratio = changed(found.table, method, score, house.sizes.resamples)
             row |= {
                 f"{score}_ratio": ratio.value, f"{score}_low": ratio.low,
                 f"{score}_high": ratio.high,

@@ -36,7 +36,9 @@ def sums(table: pd.DataFrame, method: str, names: Sequence[str]) -> pd.DataFrame
     return own.reindex(every, fill_value=0)
 
 
-def changed(table: pd.DataFrame, method: str, score: str) -> Interval:
+def changed(
+    table: pd.DataFrame, method: str, score: str, resamples: int = 500
+) -> Interval:
     """Return a score per object after over before, with its interval over sketches."""
     after, before = (
         sums(table, name, (score, "objects")).to_numpy(float)
@@ -47,4 +49,6 @@ def changed(table: pd.DataFrame, method: str, score: str) -> Interval:
         total = np.sum(units, axis=0)
         return float(total[0] / total[1]) if total[1] else float("nan")
 
-    return paired_bootstrap_ratio(list(after), list(before), per_object)
+    return paired_bootstrap_ratio(
+        list(after), list(before), per_object, resamples=resamples
+    )
