@@ -37,7 +37,7 @@ class Sizes:
     grounds, ground_start : int
         Synthesised backgrounds, and where their way back starts: an empty sketch says
         so little that much noise would fill it with cells.
-    seeds, segment_seeds : tuple of int
+    seeds : tuple of int
         Trainings of each filter on composed images, and of each segmenter.
     segment_steps : int
         Of a segmenter.
@@ -59,8 +59,7 @@ class Sizes:
     tests: int = 40
     grounds: int = 4
     ground_start: int = 300
-    seeds: tuple[int, ...] = (0, 1)
-    segment_seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = (0,)
     segment_steps: int = 300
     network: str = "eschweiler"
     resamples: int = 500

@@ -18,7 +18,7 @@ from phantomscope.stages import sketching
 TINY = Sizes(
     start=100, evaluations=1, sketches=4, draws=3, side=64, filter_steps=2,
     compose_steps=2, compose_side=64, tests=3, grounds=2, seeds=(0,),
-    segment_seeds=(0,), segment_steps=1, network="small", resamples=10,
+    segment_steps=1, network="small", resamples=10,
 )  # fmt: skip
 
 
