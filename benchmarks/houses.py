@@ -234,8 +234,7 @@ def segmented_rows(house: House, tables: Path) -> list[Row]:
             f"AP50 of {TOOL} trained on {row['images']} synthetic images, loss by: "
             f"{SAID[way.name]} ({row['ap50']:.3f} instead of {full:.3f}; 95% CI of the "
             f"loss {row['low_ap50']:.3f} to {row['high_ap50']:.3f}, {row['n']} x "
-            f"{row['unit']}, {row['seeds']} seed(s)); so low that it says little: labels are little "
-            "heeded from this t_start",
+            f"{row['unit']}, {row['seeds']} seed(s))",
             "held-out part of the real image", float(row["loss_ap50"]), "", "none",
             COMMAND)
         for way, row in ((way, known.loc[way.name]) for way in ways[1:])
