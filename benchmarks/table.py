@@ -12,7 +12,10 @@ from pathlib import Path
 from phantomscope.images.files import write_text
 
 FOLDER = Path(__file__).resolve().parent
-COMPARE = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "=": operator.eq}
+COMPARE = {
+    ">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt,
+    "=": operator.eq,
+}  # fmt: skip
 
 
 @dataclass

@@ -14,7 +14,11 @@ from phantomscope.engine.start import (
     relative_fidelity,
 )
 from phantomscope.measure import morphology
-from phantomscope.measure.fidelity import check_fidelity, wall_contrast
+from phantomscope.measure.fidelity import (
+    check_fidelity,
+    find_phantoms,
+    wall_contrast,
+)
 
 
 def scene(dim: bool = False, phantom: bool = False):
@@ -49,7 +53,13 @@ def test_a_vanished_object_is_found():
 
 
 def test_a_phantom_is_found():
-    assert check_fidelity(*scene(phantom=True), radius=10).phantoms == 1
+    image, labels = scene(phantom=True)
+    assert check_fidelity(image, labels, radius=10).phantoms == 1
+    found = find_phantoms(image, labels, np.pi * 10**2)
+    assert np.array_equal(np.unique(found), [0, 1])
+    assert not labels[found > 0].any()
+    # One of a third of the size is the smallest that counts.
+    assert not find_phantoms(image, labels, 4 * (found > 0).sum()).any()
 
 
 def test_shifted_labels_lower_the_agreement():

@@ -135,10 +135,10 @@ def wall_contrast(
     return contrast
 
 
-def count_phantoms(
+def find_phantoms(
     image: Image, labels: Labels, typical_area: float, spacing: Spacing | None = None
-) -> int:
-    """Count bright components outside all labels (grown by 2 px).
+) -> Labels:
+    """Find bright components outside all labels (grown by 2 px).
 
     Parameters
     ----------
@@ -148,6 +148,11 @@ def count_phantoms(
         Size of an object in px (voxels): smaller than a third of it is none.
     spacing : tuple of float, optional
         Of volumes.
+
+    Returns
+    -------
+    ndarray, shape ([Z,] Y, X)
+        Phantoms, from 1 without gaps.
     """
     free = morphology.foreground_mask(image, spacing=spacing) & (
         ndimage.distance_transform_edt(labels == 0, spacing) > 2
@@ -155,11 +160,19 @@ def count_phantoms(
     # Planes lie apart: opened in the plane.
     flat = ndimage.generate_binary_structure(2, 1)
     structure = flat if image.ndim == 2 else flat[None]
-    found, count = ndimage.label(ndimage.binary_opening(free, structure, iterations=2))
-    if count == 0:
-        return 0
-    areas = np.bincount(found.ravel())[1:]
-    return int((areas >= typical_area / 3).sum())
+    found, _ = ndimage.label(ndimage.binary_opening(free, structure, iterations=2))
+    large = np.bincount(found.ravel()) >= typical_area / 3
+    large[0] = False
+    numbers: Labels = np.where(large, np.cumsum(large), 0)
+    phantoms: Labels = numbers[found]
+    return phantoms
+
+
+def count_phantoms(
+    image: Image, labels: Labels, typical_area: float, spacing: Spacing | None = None
+) -> int:
+    """Count what `find_phantoms` finds."""
+    return int(find_phantoms(image, labels, typical_area, spacing).max(initial=0))
 
 
 def check_fidelity(
