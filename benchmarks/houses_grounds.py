@@ -30,6 +30,7 @@ from phantomscope.measure.statistics import (
     paired_bootstrap_ratio,
 )
 from phantomscope.simulate.background import finished
+from phantomscope.simulate.crops import extract_crops
 from phantomscope.simulate.parameters import SketchParameters
 from phantomscope.simulate.sketch import sketch_identifier
 from phantomscope.stages import filter_scores, filtered, filtering, synthesis
@@ -97,9 +98,10 @@ def make_backgrounds(house: House, grounds: ImageSet) -> dict[str, Path]:
     lab, folder = house.lab, house.folder
     places = {arm: folder / f"backgrounds/{arm}" for arm in ARMS}
     if not places[REAL].exists():
-        filtering.cut_crops(
-            house.composer, prepared=lab.prepared, crops=folder / "crops",
-            backgrounds=places[REAL], sheet=folder / "crops.png",
+        # As the stage does it, without a contact sheet.
+        extract_crops(
+            ImageSet.open(lab.prepared), folder / "crops", places[REAL],
+            house.composer.filter.crops, house.composer.seed,
         )  # fmt: skip
     real = ImageSet.open(places[REAL]).select(split="train")
     (parent,) = real.ids
