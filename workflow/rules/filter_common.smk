@@ -32,7 +32,7 @@ FILTER_FIGURES = [
 RIVALS = [m for m in ALL_FILTER_METHODS if m not in (*FILTERS, "median")]
 RUN = "{target}/{method}/{images}/fold{fold}/seed{seed}"
 # Objects are found in the tested images, and on the plate.
-FOUND = "{found}/" + RUN
+FOUND = f"{{found}}/{RUN}"
 if FILTER.plate:
     PLATE = CONFIG.source.beside(FILTER.plate, "filter.plate")
     PLATE_CONFIG = CONFIG.model_copy(update={"source": PLATE})
