@@ -53,7 +53,8 @@ def finish(root, config):
 
 def cultures(root):
     config = config_of(
-        "bbbc026", "points", folds=3, targets=["hepatocyte", "fibroblast"], plate="bbbc026_plate",
+        "bbbc026", "points", folds=3, targets=["hepatocyte", "fibroblast"],
+        plate="bbbc026_plate",
         compose={"size": 64, "targets": [1, 2], "others": [1, 2]},
     )  # fmt: skip
     images = pointed()
