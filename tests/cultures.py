@@ -97,3 +97,11 @@ def find(options, made, folder, model, method="filter", **changes):
         found=folder, target="large", method=method, **changes,
     )  # fmt: skip
     return ImageSet.open(folder)
+
+
+def train_both(folder):
+    """Train a filter of one layer and one of all; return their models by method."""
+    return {
+        method: train(config(), folder, folder / f"model-{method}", method)
+        for method in ("filter", "layers")
+    }

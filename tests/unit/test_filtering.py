@@ -13,6 +13,7 @@ from tests.cultures import (
     find,
     same,
     train,
+    train_both,
     weights,
     write_cultures,
 )
@@ -35,10 +36,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(made):
-    return {
-        method: train(config(), made, made / f"model-{method}", method)
-        for method in ("filter", "layers")
-    }
+    return train_both(made)
 
 
 def test_crops_know_their_images_and_are_shown(made):

@@ -5,7 +5,16 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from tests.cultures import SIDE, compose, config, culture, find, train, write_cultures
+from tests.cultures import (
+    SIDE,
+    compose,
+    config,
+    culture,
+    find,
+    train,
+    train_both,
+    write_cultures,
+)
 
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.sample import Sampler
@@ -21,10 +30,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(made):
-    return {
-        method: train(config(), made, made / f"model-{method}", method)
-        for method in ("filter", "layers")
-    }
+    return train_both(made)
 
 
 def test_unknown_targets(made, tmp_path):
