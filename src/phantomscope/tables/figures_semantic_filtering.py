@@ -193,7 +193,7 @@ def figure_4(parts: Sequence[Part]) -> Figure:
     for line, (group, name, word) in zip(grid, lines, strict=True):
         _overlaps(line, group, name, word)
     figure.supxlabel(
-        "green: found; magenta: false; yellow: missed; orange: the layer of the target, "
+        "green: found; magenta: false; yellow: missed; orange: layer of the target, "
         "or of the first class; blue: the other one", fontsize=8, color=INK,
     )  # fmt: skip
     return figure
