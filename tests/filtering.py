@@ -131,13 +131,14 @@ def write_found(folder: Path, images: Images) -> None:
 
 
 def write_run(
-    root: Path, config: Config, method: str, folds: Sequence[Images], images: str = ""
-) -> None:
+    root: Path, config: Config, method: str, folds: Sequence[Images],
+    images: str = "", only: str = "",
+) -> None:  # fmt: skip
     """Write and measure what a method found in each fold, for each of its trainings.
 
-    Give `images` for one of several numbers of training images.
+    Give `images` for one of several numbers of training images, `only` for one class.
     """
-    for target in config.filter.targets:
+    for target in [only] if only else config.filter.targets:
         for number, fold, seed in runs(config, method):
             if images and number != images:
                 continue
