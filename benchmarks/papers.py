@@ -142,12 +142,13 @@ def translation_rows(results: Path = ROOT / "results/cellresdm") -> list[Row]:
     return [
         Row(SPEEDUP, "seconds per image of Palette with 1000 steps by those of "
             f"residual diffusion with {speed.loc['c111', 'ours']:.0f}, same network, "
-            "one run; published 26",
+            f"one run ({speed.loc['c110', 'remark']}); published 26",
             f"{worst['dataset_used']} ({worst['data_kind']})",
             float(speed.loc["c110", "ours"]), "", ">= 26", again),
         Row(PSNR_RATIO, "PSNR of residual diffusion by that of the best rival "
-            f"({worst['condition']}; 95% CI {worst['ci_low']:.3f} to "
-            f"{worst['ci_high']:.3f}; n = {worst['n']} x {worst['unit_of_n']})",
+            f"({worst['condition']}; {worst['remark']}; "
+            f"95% CI {worst['ci_low']:.3f} to {worst['ci_high']:.3f}; "
+            f"n = {worst['n']} x {worst['unit_of_n']})",
             f"{worst['dataset_used']} ({worst['data_kind']})",
             float(worst["ours"]), "", ">= 1", again),
     ]  # fmt: skip

@@ -96,7 +96,7 @@ def test_schema_is_valid_and_documents_every_key() -> None:
         assert entry["description"].endswith("."), key
         assert "default" in entry, key
     sections = [SCHEMA, *(e for _, e in _keywords(SCHEMA) if "properties" in e)]
-    assert len(sections) == 52
+    assert len(sections) == 53
     assert all(section["additionalProperties"] is False for section in sections)
     json.dumps(SCHEMA, allow_nan=False)
 

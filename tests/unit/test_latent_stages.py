@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from phantomscope.config.load import make_config
@@ -11,6 +12,7 @@ from phantomscope.config.translation import LATENT
 from phantomscope.engine.checkpoint import load_checkpoint
 from phantomscope.engine.codec import Codec, GroupPatches
 from phantomscope.engine.model import DiffusionModel
+from phantomscope.engine.pairs import from_stored
 from phantomscope.errors import PhantomscopeError
 from phantomscope.images.imageset import ImageSet
 from phantomscope.images.writer import ImageSetWriter
@@ -166,6 +168,31 @@ def test_images_do_not_depend_on_shards(made):
         join_scores(
             config, pairs=pairs, parts=[folder / "scores-first"], scores=folder / "lack"
         )
+
+
+def test_the_mean_of_predictions_is_kept(made):
+    _, folder = made
+    stored, took = {}, {}
+    for count in (1, 3):
+        options = {**CONFIG["translate"], "samples": 3, "averaged": count}
+        name = f"mean{count}"
+        config = make_config({**CONFIG, "translate": options})
+        images = predicted(config, folder, name)
+        stored[count] = from_stored(images.channels("i2"))
+        assert images.row("i2")["averaged"] == count
+        took[count] = pd.read_csv(folder / f"{name}.csv")["seconds"]
+        evaluate_translation(
+            config, pairs=folder / "pairs", translated=folder / name,
+            scores=folder / f"scores-{name}",
+        )  # fmt: skip
+    (first, spread), (mean, same) = (np.split(one, 2) for one in stored.values())
+    # The spread is that of all predictions, whatever is kept.
+    np.testing.assert_array_equal(spread, same)
+    # A mean of three lies within (3 - 1) / sqrt(3) standard deviations of each.
+    assert np.all(np.abs(mean - first) <= 2 / 3**0.5 * (spread + 1) / 2 + 1e-3)
+    assert np.abs(mean - first).max() > 0.01
+    with pytest.raises(PhantomscopeError, match="is more than `samples`"):
+        make_config({**CONFIG, "translate": {**CONFIG["translate"], "averaged": 2}})
 
 
 def test_a_codec_must_be_given(made):

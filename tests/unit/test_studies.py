@@ -16,6 +16,7 @@ from phantomscope.errors import PhantomscopeError
 from phantomscope.measure.artefacts import auc, candidate_spots, contrast, reappearance
 from phantomscope.measure.translation import (
     RELIABILITY_EDGES,
+    error_per_spread,
     reliability_rows,
     uncertainty_row,
 )
@@ -206,6 +207,19 @@ class TestUncertainty:
         assert row["calibration"] == pytest.approx(1, abs=0.01)
         assert 0.2 < row["rank_correlation"] < 0.6
         assert row["correlation"] > 0.95
+
+    def test_the_mean_of_predictions_errs_less_and_is_calibrated_too(self):
+        truth, one, spread, width = draws()
+        random = np.random.default_rng(2)
+        others = [width * random.standard_normal(width.shape) for _ in range(3)]
+        mean = np.mean([one, *others], axis=0)
+        row = uncertainty_row(truth, mean, spread, averaged=4)
+        assert row["calibration"] == pytest.approx(1, abs=0.01)
+        assert error_per_spread() == pytest.approx(2**0.5)
+        # The same error is less than that of one prediction would be.
+        assert uncertainty_row(truth, mean, spread)["calibration"] == pytest.approx(
+            math.sqrt(1.25 / 2), abs=0.01
+        )
 
     @pytest.mark.parametrize("scale", [0.5, 2])
     def test_too_sure_and_too_careful(self, scale):

@@ -263,13 +263,21 @@ def method_sections(method, **others):
     return chosen
 
 
+def translator_sections(wildcards):
+    """Those of its training."""
+    error = CONFIG.translate.perceptual_of(wildcards.method)
+    own = {"perceptual": error.model_dump(mode="json")} if error else {}
+    return method_sections(wildcards.method, **own)
+
+
 def translation_sections(wildcards):
-    """Those of its training and prediction."""
-    options = CONFIG.translate
+    """Those of its prediction."""
+    options, method = CONFIG.translate, wildcards.method
     return method_sections(
-        wildcards.method,
+        method,
         shards=options.shards,
-        samples=options.samples_of(wildcards.method),
+        samples=options.samples_of(method),
+        averaged=options.averaged_of(method),
     )
 
 

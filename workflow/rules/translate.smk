@@ -204,7 +204,7 @@ rule train_translator:
         nodes=1,
         runtime=1440,
     params:
-        config=translation_sections,
+        config=translator_sections,
         # Only params names the state: Snakemake deletes outputs of a crashed job.
         state=subpath(output.model, with_suffix=".state"),
     message:

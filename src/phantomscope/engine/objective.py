@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from phantomscope.engine.perceptual import Perceptual
 from phantomscope.engine.process import Process, Table, ancestral
+from phantomscope.errors import PhantomscopeError
 
 Items = tuple[Tensor, Tensor, Tensor]
 ErrorName = Literal["mse", "mae", "smooth_l1"]
@@ -119,6 +121,15 @@ class Denoising:
         Of what the network predicts.
     weighting : {"uniform", "min_snr", "bound"}
         See `loss_weights`.
+    perceptual : Perceptual, optional
+        A perceptual error beside the other one, of predicted 2D images.
+    perceptual_weight : float
+        Its weight, the same at all times.
+
+    Raises
+    ------
+    PhantomscopeError
+        If there is a perceptual error of something else than images.
     """
 
     process: Process
@@ -126,6 +137,17 @@ class Denoising:
     conditions: int = 0
     error: ErrorName = "mse"
     weighting: LossWeight = "uniform"
+    perceptual: Perceptual | None = None
+    perceptual_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.perceptual is not None and self.process.prediction != "x0":
+            raise PhantomscopeError(
+                "the perceptual error is one of images, and this process predicts "
+                f"`{self.process.prediction}`",
+                where="process.prediction",
+                fix="predict `x0`, or leave the perceptual error out",
+            )
 
     def draw(self, x0: Tensor, rng: torch.Generator, part: slice = WHOLE) -> Items:
         """Corrupt patches, each to a time of its own."""
@@ -147,7 +169,14 @@ class Denoising:
         return x, t, self.process.target(clean, t, noise)
 
     def loss(self, output: Tensor, t: Tensor, target: Tensor) -> Tensor:
-        """Mean error, weighted by the time."""
+        """Mean error, weighted by the time, and the perceptual one, if there is one."""
+        error = self._error(output, t, target)
+        if self.perceptual is None:
+            return error
+        far: Tensor = self.perceptual.to(output.device)(output, target)
+        return error + self.perceptual_weight * far
+
+    def _error(self, output: Tensor, t: Tensor, target: Tensor) -> Tensor:
         if self.weighting == "uniform":
             return ERRORS[self.error](output, target)
         each = ERRORS[self.error](output, target, reduction="none")

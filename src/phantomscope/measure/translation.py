@@ -15,8 +15,6 @@ from phantomscope.measure.instance import THRESHOLDS, score_image
 
 # Images are compared as 8 bits would show them, as the paper has it.
 RANGE = 255.0
-# Error of a prediction that a spread of 1 foretells, see `uncertainty_row`.
-FORETOLD = math.sqrt(2)
 # Spreads between which pixels are pooled: two bins for each doubling, the same for all
 # images, from a quarter of a grey value of 0 ... 255 on.
 RELIABILITY_EDGES = 2.0 ** np.arange(-9, 0.25, 0.5)
@@ -88,9 +86,28 @@ def means(
     return found
 
 
+def error_per_spread(averaged: int = 1) -> float:
+    """Return the error that a spread foretells, by that spread.
+
+    Parameters
+    ----------
+    averaged : int
+        How many predictions are averaged into the one whose error is asked for.
+
+    Returns
+    -------
+    float
+        Root mean squared error by the standard deviation of predictions. If the truth
+        is as likely as any of them it is sqrt(2) for one prediction, since both are
+        draws, and 1 for the mean of very many.
+    """
+    return math.sqrt(1 + 1 / averaged)
+
+
 def uncertainty_row(
-    truth: NDArray[Any], predicted: NDArray[Any], spread: NDArray[Any], bins: int = 10
-) -> dict[str, float]:
+    truth: NDArray[Any], predicted: NDArray[Any], spread: NDArray[Any], bins: int = 10,
+    averaged: int = 1,
+) -> dict[str, float]:  # fmt: skip
     """Tell whether pixels with a larger spread of predictions are more often wrong.
 
     Parameters
@@ -99,6 +116,8 @@ def uncertainty_row(
         Network values of one channel, and the standard deviation of predictions.
     bins : int
         Groups of pixels of equal size, by their spread.
+    averaged : int
+        How many predictions `predicted` is the mean of.
 
     Returns
     -------
@@ -110,10 +129,8 @@ def uncertainty_row(
 
     Notes
     -----
-    If the truth is as likely as any prediction, the two differ by sqrt(2) standard
-    deviations of the predictions (root mean square): that is what a spread foretells
-    of one prediction, and the calibration is 1. Of the mean of many predictions it
-    would be one standard deviation.
+    If the truth is as likely as any prediction, the calibration is 1: see
+    `error_per_spread`.
     """
     error = np.abs(truth.astype(np.float64) - predicted).ravel()
     width = np.asarray(spread, np.float64).ravel()
@@ -128,7 +145,7 @@ def uncertainty_row(
     found = (
         np.corrcoef(ranks, np.arange(len(groups)))[0, 1],
         ordered,
-        np.sqrt((error**2).mean() / (FORETOLD**2 * (width**2).mean())),
+        np.sqrt((error**2).mean() / (width**2).mean()) / error_per_spread(averaged),
     )
     return {name: float(value) for name, value in zip(names, found, strict=True)}
 

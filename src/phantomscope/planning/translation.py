@@ -258,7 +258,8 @@ def _studies(
         variant = f"{own.network.preset}-cellresdm"
         work.append(Work(
             "study_steps", seeds,
-            images * evaluated_pixels(own, side, steps=sum(study.steps)),
+            images * options.averaged_of("cellresdm")
+            * evaluated_pixels(own, side, steps=sum(study.steps)),
             "network pixels",
             (f"train_translator.{variant}",), variant, "steps",
             gpu=asks_for_gpu(own), threads=own.synthesise.threads,

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from phantomscope.config.model import Config
+from phantomscope.config.translation import RESIDUAL
 from phantomscope.engine.model import DiffusionModel
 from phantomscope.engine.pairs import Pairs, from_stored, to_stored
 from phantomscope.engine.sample import Sampler
@@ -39,6 +40,7 @@ from phantomscope.stages.plates import KEPT, as_light, as_network
 from phantomscope.stages.translated import UNITS, blocks
 from phantomscope.stages.translation import (
     Float,
+    mean_of,
     open_codec,
     open_pairs,
     predictions,
@@ -48,7 +50,6 @@ from phantomscope.tables.artefacts import pick
 
 # Predicts an image, shape (C, Y, X), once or several times from what the network sees.
 Predict = Callable[[Float], list[Float]]
-RESIDUAL = "cellresdm"
 
 
 def chosen_images(config: Config, identifiers: Sequence[str]) -> list[str]:
@@ -61,15 +62,19 @@ def study_steps(
     config: Config, *, pairs: Path, model: Path, quality: Output, seconds: Output,
     seed: int = 0,
 ) -> None:  # fmt: skip
-    """Measure residual diffusion with fewer steps, and how long each number takes."""
+    """Measure residual diffusion with fewer steps, and how long each number takes.
+
+    As many predictions are averaged as elsewhere: `translate.averaged`.
+    """
     check_targets(quality, seconds)
     own = config.of_method(RESIDUAL)
     found, options = open_pairs(own, pairs, "test"), own.translate
     trained = DiffusionModel.load(model)
     names = chosen_images(own, found.images.ids)
     seen = sum(math.prod(found.images.shape(name)) for name in names)
-    counts = sorted(options.study.steps)
-    sampler = Sampler(trained, own.synthesise, own.seed + seed, seen * sum(counts))
+    counts, averaged = sorted(options.study.steps), options.averaged_of(RESIDUAL)
+    work = seen * sum(counts) * averaged
+    sampler = Sampler(trained, own.synthesise, own.seed + seed, work)
     rows: list[dict[str, Any]] = []
     took: list[dict[str, Any]] = []
     # Before the clock starts: what is compiled and loaded at first is not counted.
@@ -80,7 +85,8 @@ def study_steps(
             about = {c: found.images.row(name).get(c, "") for c in UNITS}
             for steps in counts:
                 begin = time.monotonic()
-                (one,) = predictions(sampler.with_steps(steps), condition, name, 1)
+                few = sampler.with_steps(steps)
+                one = mean_of(list(predictions(few, condition, name, averaged)))
                 took.append({"id": name, "steps": steps,
                              "seconds": time.monotonic() - begin})  # fmt: skip
                 # As it is stored elsewhere: the last count gives the same numbers.

@@ -98,10 +98,11 @@ def evaluate_translation(
                 for kind, (true, own) in labels.items():
                     row = object_row(true[window], own[window])
                     objects.append(about | {"objects": kind} | row)
+                averaged = int(predicted.row(name).get("averaged", 1))
                 for c, width in enumerate(spread):
                     given = all_real[c], found[c], (width + 1) / 2
                     which = about | {"channel": channels[c]}
-                    doubts.append(which | uncertainty_row(*given))
+                    doubts.append(which | uncertainty_row(*given, averaged=averaged))
                     bins += [which | row for row in reliability_rows(*given)]
             progress.advance()
     scores.mkdir(parents=True, exist_ok=True)
@@ -146,7 +147,8 @@ def tabulate_translation(
         significance_rows,
         significance_text,
     )
-    from phantomscope.tables.translation import translation_rows, write_translation
+    from phantomscope.tables.translation import translation_rows
+    from phantomscope.tables.translation_text import write_translation
 
     tests, features = significance_rows(root, config), profile_rows(root, config)
     write_translation(

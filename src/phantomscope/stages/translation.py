@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from phantomscope.config.model import Config
+from phantomscope.config.perceptual import LEFT_OUT
 from phantomscope.config.translation import LATENT
 from phantomscope.engine.adversarial import Adversarial, make_contest
 from phantomscope.engine.codec import Codec, LatentPatches, LatentSampler
@@ -20,6 +22,7 @@ from phantomscope.engine.networks import make_network
 from phantomscope.engine.objective import Denoising
 from phantomscope.engine.pairs import Pairs, to_stored
 from phantomscope.engine.patches import PatchSource
+from phantomscope.engine.perceptual import Perceptual
 from phantomscope.engine.process import make_process
 from phantomscope.engine.sample import Sampler
 from phantomscope.engine.train import Trainer
@@ -76,6 +79,23 @@ def open_codec(path: Path | None, method: str) -> Codec | None:
     return Codec.load(path)
 
 
+def open_perceptual(config: Config, method: str) -> Perceptual | None:
+    """Load the weights of the perceptual error, if a method has it and they are here.
+
+    Raises
+    ------
+    PhantomscopeError
+        If the folder that the config names does not hold them.
+    """
+    error = config.translate.perceptual_of(method)
+    if error is None:
+        return None
+    if error.weights is None:
+        print(f"warning: {LEFT_OUT}", file=sys.stderr)
+        return None
+    return Perceptual.load(Path(error.weights))
+
+
 def train_translator(
     config: Config, *, pairs: Path, model: Output, metrics: Output, state: Place,
     method: str, seed: int = 0, codec: Path | None = None,
@@ -104,6 +124,12 @@ def train_translator(
         "conditions": layout["conditions"], "error": own.train.loss,
         "weighting": own.train.weighting,
     }  # fmt: skip
+    perceptual = open_perceptual(own, method)
+    if perceptual:
+        weight = own.translate.perceptual.weight
+        learnt |= {"perceptual": perceptual, "perceptual_weight": weight}
+        coded = {**coded, "perceptual": perceptual.fingerprint}
+        coded["perceptual_weight"] = str(weight)
     objective = Denoising(process, own.network.noise_channel, **learnt)
     if own.train.adversarial:
         network = make_contest(network, own.seed + seed)
@@ -139,6 +165,7 @@ def translate(
     own = config.of_method(method)
     found, options = open_pairs(own, pairs, "test"), own.translate
     trained, samples = DiffusionModel.load(model), options.samples_of(method)
+    averaged = options.averaged_of(method)
     coder = open_codec(codec, method)
     names = found.images.ids[shard :: options.shards]
     pixels = sum(int(np.prod(found.images.shape(name))) for name in names)
@@ -148,7 +175,7 @@ def translate(
         "model": trained.meta["fingerprint"],
         "synthesise": own.synthesise.model_dump(mode="json"),
         "images": fingerprint(list(found.images.table["sha256"])),
-        "samples": samples,
+        "samples": samples, "averaged": averaged,
     }  # fmt: skip
     took: list[dict[str, Any]] = []
     with (
@@ -158,11 +185,12 @@ def translate(
         for name in names:
             if name not in writer:
                 begin = time.monotonic()
-                first, *others = _samples(sampler, found, name, samples)
-                # Of all samples: each takes as long as another.
-                each = (time.monotonic() - begin) / (1 + len(others))
-                took.append({"id": name, "seconds": each})
-                _add_translation(first, others, found, name, config, writer)
+                drawn = list(_samples(sampler, found, name, samples))
+                # Each takes as long as another.
+                each = (time.monotonic() - begin) / len(drawn)
+                count = min(averaged, len(drawn))
+                took.append({"id": name, "seconds": count * each})
+                _add_translation(drawn, count, found, name, config, writer)
             progress.advance()
     # Of images that an earlier run made nothing is known.
     table = pd.DataFrame(took, columns=["id", "seconds"])
@@ -198,21 +226,28 @@ def predictions(
         yield values if values.ndim == 3 else values[None]
 
 
+def mean_of(drawn: Sequence[Float]) -> Float:
+    """Return the mean of predictions of an image, shape (C, Y, X)."""
+    return drawn[0] if len(drawn) == 1 else np.mean(np.stack(drawn), axis=0)
+
+
 def _add_translation(
-    first: Float, others: Sequence[Float], found: Pairs, name: str, config: Config,
+    drawn: Sequence[Float], averaged: int, found: Pairs, name: str, config: Config,
     writer: ImageSetWriter,
 ) -> None:  # fmt: skip
     options, row = config.translate, found.images.row(name)
-    stored = [to_stored(first)]
-    if others:
-        spread = np.std(np.stack([first, *others]), axis=0, ddof=1)
+    kept = mean_of(drawn[:averaged])
+    stored = [to_stored(kept)]
+    if len(drawn) > 1:
+        spread = np.std(np.stack(drawn), axis=0, ddof=1)
         # A standard deviation is stored over 0 ... 1, as network values over -1 ... 1.
         stored.append(to_stored(2 * spread - 1))
-    decoded = read_instances(first, options.boundaries, options.boundary_width)
+    decoded = read_instances(kept, options.boundaries, options.boundary_width)
     writer.add(
         name, np.concatenate(stored), decoded.get("nuclei"), cells=decoded.get("cells"),
         channels=sum(len(part) for part in stored),
-        pixel_size=found.images.voxel_size(name), predictions=len(others) + 1,
+        pixel_size=found.images.voxel_size(name), predictions=len(drawn),
+        averaged=averaged,
         **{c: row[c] for c in KEPT if c in row},
     )  # fmt: skip
 

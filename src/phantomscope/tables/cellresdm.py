@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -258,7 +259,8 @@ def paper_tables(parts: Mapping[str, Part]) -> dict[str, PaperTable]:
     tables = {}
     for name, (rows, theirs) in made.items():
         ours = [row for part in parts.values() for row in rows(part)]
-        frame, text = _named(beside(theirs, ours), theirs), beside_text
+        frame = _averaged(_named(beside(theirs, ours), theirs), parts)
+        text = beside_text
         if name == "features":
             frame = profiles.with_reasons(frame, ours)
         elif name == "quality":
@@ -286,6 +288,23 @@ def _named(table: pd.DataFrame, published: Sequence[ResultRow]) -> pd.DataFrame:
         for row in table.itertuples()
     ]
     return table.assign(condition=conditions)
+
+
+def _averaged(table: pd.DataFrame, parts: Mapping[str, Part]) -> pd.DataFrame:
+    """Say where the mean of several predictions was measured."""
+    if table.empty:
+        return table
+    configs = {part.config.name: part.config for part in parts.values()}
+
+    def said(row: Any) -> str:
+        if row.experiment not in configs:
+            return str(row.remark)
+        method = str(row.method).split(" ")[0]
+        count = configs[row.experiment].translate.averaged_of(method)
+        words = [row.remark, f"mean of {count} predictions" if count > 1 else ""]
+        return "; ".join(word for word in words if word)
+
+    return table.assign(remark=[said(row) for row in table.itertuples()])
 
 
 _NEEDS = ("pairs/manifest.csv", "translated/*/*/*/manifest.csv")

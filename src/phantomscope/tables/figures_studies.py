@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from phantomscope.config.model import Config
 from phantomscope.engine.pairs import from_stored
 from phantomscope.images.imageset import ImageSet
-from phantomscope.measure.translation import FORETOLD, RANGE
+from phantomscope.measure.translation import RANGE, error_per_spread
 from phantomscope.tables.artefacts import pixel_size
 from phantomscope.tables.figures_curves import say_nothing
 from phantomscope.tables.figures_translation import (
@@ -113,9 +113,10 @@ def reliability_figure(root: Path, config: Config) -> Figure:
             np.sqrt(bins[name] / bins["pixels"]) * RANGE / 2
             for name in ("squared_spread", "squared_error")
         )
-        left.plot(FORETOLD * foretold, found, "o-", ms=3.5, lw=1.2, color=tone[method],
+        foretold *= error_per_spread(config.translate.averaged_of(method))
+        left.plot(foretold, found, "o-", ms=3.5, lw=1.2, color=tone[method],
                   label=TITLES[method])  # fmt: skip
-        ends += [*(FORETOLD * foretold), *found]
+        ends += [*foretold, *found]
     line = [max(min(ends, default=0.1), 0.1), max(ends, default=RANGE)]
     left.plot(line, line, color=MUTED, lw=1, ls="--", zorder=0)
     left.set_xscale("log")
@@ -166,7 +167,9 @@ def spread_figure(root: Path, config: Config) -> Figure:
     for place, method in enumerate(methods):
         stored = from_stored(sets[method].channels(name))[:, *window]
         error = np.abs(stored[:count] - real)
-        foretold = FORETOLD * (stored[count:] + 1) / 2
+        foretold = error_per_spread(options.averaged_of(method)) * (
+            (stored[count:] + 1) / 2
+        )
         for row, maps, what in zip(
             grid[2 * place :], (error, foretold), ("|error|", "foretold"), strict=False
         ):
@@ -223,7 +226,7 @@ def artefacts_figure(root: Path, config: Config) -> Figure:
         spread = images.channels(dirty)[1 + len(options.channels) :]
         if len(spread):
             one = (from_stored(spread[stain])[window] + 1) / 2
-            show(row[3], FORETOLD * one * (RANGE / 2) / DIFFERENCE)
+            show(row[3], error_per_spread() * one * (RANGE / 2) / DIFFERENCE)
             outlines(row[3], labels[window], MISSED)
         else:
             _say(row[3], 0.5, "no noise,\nno spread", ha="center")

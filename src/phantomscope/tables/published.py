@@ -130,14 +130,15 @@ DEFINITIONS = {
         )
     },
     **instance_definitions(),
-    "image_seconds": "Seconds to predict all channels of one image, without the start "
-    "of the program; median over images.",
+    "image_seconds": "Seconds to predict all channels of one image, of all predictions "
+    "whose mean is measured, without the start of the program; median over images.",
     "images_per_second": "Images per second, by the same.",
     "speedup": "Seconds per image of Palette by those of residual diffusion.",
-    "steps": "Network evaluations per image.",
-    "uncertainty_calibration": "Root mean squared error of the first prediction by "
-    "what the spread of several foretells, sqrt(2) times their standard deviation; "
-    "pooled over images. 1 is calibrated, above 1 too sure.",
+    "steps": "Network evaluations of one prediction of an image.",
+    "uncertainty_calibration": "Root mean squared error of what is measured by what "
+    "the spread of predictions foretells, sqrt(1 + 1/n) times their standard deviation "
+    "if the mean of n is measured; pooled over images. 1 is calibrated, above 1 too "
+    "sure.",
     "uncertainty_rank_correlation": "Spearman correlation of the spread of a pixel "
     "with its absolute error; mean over images.",
     "artefact_change": "Absolute change of a predicted stain inside an artefact that "

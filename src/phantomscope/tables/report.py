@@ -20,7 +20,7 @@ from phantomscope.images.imageset import ImageSet
 from phantomscope.images.voxels import voxel_size
 from phantomscope.tables import figures_populations as populations
 from phantomscope.tables import headline as say
-from phantomscope.tables import profiles, significance, studies
+from phantomscope.tables import profiles, significance, studies, translation_text
 from phantomscope.tables import restoration as restored
 from phantomscope.tables import translation as translated
 from phantomscope.tables.artefacts import origin, pixel_size
@@ -146,7 +146,7 @@ def _translation(root: Path, config: Config) -> dict[str, Any]:
         "table": translated.translation_table(rows),
         "instances": translated.instance_tables(rows),
         "ratios": translated.ratio_lines(rows),
-        "notes": translated.translation_notes(rows, config),
+        "notes": translation_text.translation_notes(rows, config),
         "tests": significance.significance_table(significance.shown(tests)),
         "test_notes": significance.significance_notes(config),
         "features": profiles.profile_table(features),

@@ -21,7 +21,7 @@ from phantomscope.measure.statistics import (
     Interval,
     bootstrap_interval,
 )
-from phantomscope.measure.translation import FORETOLD
+from phantomscope.measure.translation import error_per_spread
 from phantomscope.tables.artefacts import read_table
 from phantomscope.tables.instances import OURS
 from phantomscope.tables.paper import markdown
@@ -156,6 +156,7 @@ def uncertainty_rows(root: Path, maker: RowMaker) -> list[ResultRow]:
     for method in uncertain_methods(root, maker.config):
         scores = f"translation_scores/{method}/seed*"
         sums = load_reliability(root, maker.config, method)
+        averaged = maker.config.translate.averaged_of(method)
         ranks = _seeded(
             root, f"translation_scores/{method}/seed{{seed}}/uncertainty.csv",
             maker.config,
@@ -167,8 +168,9 @@ def uncertainty_rows(root: Path, maker: RowMaker) -> list[ResultRow]:
                 squared_spread=("squared_spread", "sum"), group=("group", "first"),
             )  # fmt: skip
             interval = _over(
-                maker, added, ["squared_error", "squared_spread"], _calibration
-            )
+                maker, added, ["squared_error", "squared_spread"],
+                _calibration_of(averaged),
+            )  # fmt: skip
             rows.append(maker.row(CALIBRATION, name, method, interval,
                                   f"{scores}/reliability.csv"))  # fmt: skip
             units = _by_unit(ranks[ranks["channel"].isin(channels)], ["id"])
@@ -182,10 +184,16 @@ def uncertainty_rows(root: Path, maker: RowMaker) -> list[ResultRow]:
     return rows
 
 
-def _calibration(sums: Sequence[Floats]) -> float:
-    """Return the root mean squared error by the one that the spread foretells."""
-    error, spread = np.sum(sums, axis=0)
-    return math.sqrt(error / spread) / FORETOLD if spread else math.nan
+def _calibration_of(averaged: int) -> Statistic:
+    """Return what tells the root mean squared error by the one that is foretold."""
+
+    def calibration(sums: Sequence[Floats]) -> float:
+        error, spread = np.sum(sums, axis=0)
+        if not spread:
+            return math.nan
+        return math.sqrt(error / spread) / error_per_spread(averaged)
+
+    return calibration
 
 
 # Metric: columns of which it is a statistic.
@@ -329,14 +337,15 @@ def study_notes(rows: Sequence[ResultRow], config: Config) -> list[str]:
     if CALIBRATION in metrics:
         said.append(
             "Spread: standard deviation of the predictions of a pixel "
-            f"({options.samples} each). It foretells an error of sqrt(2) times itself, "
-            "since truth and prediction are then two draws: 1 is calibrated, above 1 "
-            "too sure of itself."
+            f"({options.samples} each). It foretells an error of sqrt(1 + 1/n) times "
+            "itself, n predictions averaged into the one that is measured "
+            f"({options.averaged}), if the truth is as likely as any of them: 1 is "
+            "calibrated, above 1 too sure of itself."
         )
         if options.samples < FEW_SAMPLES:
             said.append(
-                f"{options.samples} predictions tell their spread badly, and the first "
-                "one, whose error is taken, is among them: correlations are too high, "
+                f"{options.samples} predictions tell their spread badly, and that "
+                "whose error is taken is of them: correlations are too high, "
                 "and bins of small and large spread mix. The calibration is not "
                 f"biased. Set translate.samples to {FEW_SAMPLES} or more."
             )
