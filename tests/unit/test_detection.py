@@ -197,6 +197,19 @@ def test_objects_of_noise_are_dropped_by_their_light():
     assert (found > 0).sum() == 100
 
 
+@pytest.mark.parametrize("rule", ["split", "boxes", "removed", "otsu"])
+def test_a_part_of_otsus_threshold_takes_dim_edges_in(rule):
+    bright, dim = discs((60, 60), [(30, 30)], 8), discs((60, 60), [(30, 30)], 14)
+    layer = 0.2 * dim + 0.8 * bright
+    none, scene = np.zeros_like(layer), layer
+    given = {"rule": rule, "min_area": 10, "step": None}
+    for factor, whole in ((1.0, bright), (0.5, dim)):
+        found = find_objects(layer, none, scene, Objects(otsu_factor=factor, **given))
+        assert found.max() == 1
+        wrong = ((found > 0) != whole).sum()
+        assert wrong <= 0.1 * whole.sum(), (factor, wrong)
+
+
 def test_worms_are_what_became_lighter():
     image = np.full((20, 20), 0.6)
     image[5:9, 5:9] = 0.2

@@ -57,6 +57,11 @@ class Objects(Section):
         "connected pixels are an object.",
         paper="split (BBBC026); boxes (BBBC042); removed (worms)",
     )
+    otsu_factor: float = option(
+        1.0,
+        "Of Otsu's threshold: less than 1 where objects of a layer have dim edges.",
+        paper="1", gt=0, le=10,
+    )  # fmt: skip
     opening: int = option(3, "Of `split`: side of the disc.", unit="px", ge=0, le=101)
     opening_passes: int = option(3, "Of `split`: how often.", ge=1, le=50)
     window: int = option(

@@ -87,7 +87,7 @@ def by_light(labels: Labels, layer: NDArray[Any], least: float) -> Labels:
 
 def split_objects(
     layer: NDArray[Any], *, opening: int = 3, passes: int = 3, window: int = 11,
-    least: float = 300.0, most: float | None = None,
+    least: float = 300.0, most: float | None = None, factor: float = 1.0,
 ) -> Labels:  # fmt: skip
     """Objects of a layer, touching ones split: the rule for BBBC026.
 
@@ -104,13 +104,16 @@ def split_objects(
         Side of the disc in which a maximum is the greatest (px).
     least, most : float
         Areas (px); for counts of a plate 300 to 5000.
+    factor : float
+        Of Otsu's threshold.
 
     Returns
     -------
     ndarray, shape (Y, X)
         uint16 or uint32.
     """
-    mask = ndimage.binary_fill_holes(opened(otsu_mask(layer), opening, passes))
+    mask = opened(otsu_mask(layer, factor), opening, passes)
+    mask = ndimage.binary_fill_holes(mask)
     distance = ndimage.distance_transform_edt(mask)
     highest = ndimage.maximum_filter(distance, footprint=ellipse(window))
     # A plateau is one seed.
@@ -130,7 +133,7 @@ def bounding_boxes(labels: Labels) -> NDArray[np.float64]:
 
 def outlined_objects(
     layer: NDArray[Any], *, closing: int = 5, least: float = 300.0,
-    most: float | None = None,
+    most: float | None = None, factor: float = 1.0,
 ) -> Labels:  # fmt: skip
     """Objects of a layer whose boxes are asked for: the rule for BBBC042.
 
@@ -145,13 +148,15 @@ def outlined_objects(
     least, most : float
         Area within the outer outline (px); here of pixels, holes filled. As published,
         objects are larger than `least`.
+    factor : float
+        Of Otsu's threshold.
 
     Returns
     -------
     ndarray, shape (Y, X)
         Labels, uint16 or uint32.
     """
-    mask = ndimage.binary_fill_holes(closed(otsu_mask(layer), closing))
+    mask = ndimage.binary_fill_holes(closed(otsu_mask(layer, factor), closing))
     labels, _ = ndimage.label(mask, np.ones((3, 3)))
     return by_area(labels, least + 1e-9, most)
 
@@ -164,8 +169,9 @@ def layer_boxes(
 
 
 def removed_objects(
-    image: NDArray[Any], output: NDArray[Any], *, step: float | None = 10.0 / 255.0
-) -> Mask:
+    image: NDArray[Any], output: NDArray[Any], *, step: float | None = 10.0 / 255.0,
+    factor: float = 1.0,
+) -> Mask:  # fmt: skip
     """Return what a network made lighter that removes dark objects: the rule for worms.
 
     Parameters
@@ -176,6 +182,8 @@ def removed_objects(
         Least difference; 10 of 255 grey values in the paper. (Its code compares with
         the sum of the output and the first row of it, which is a slip.) None: Otsu's
         threshold of the differences, which noise of the camera does not reach.
+    factor : float
+        Of Otsu's threshold.
     """
     if np.shape(image) != np.shape(output):
         raise PhantomscopeError(
@@ -184,7 +192,7 @@ def removed_objects(
             fix="compare an image with what became of it",
         )
     lighter = np.asarray(output, np.float64) - np.asarray(image, np.float64)
-    found: Mask = otsu_mask(lighter) if step is None else lighter > step
+    found: Mask = otsu_mask(lighter, factor) if step is None else lighter > step
     return found
 
 
@@ -229,19 +237,21 @@ def find_objects(
     ndarray, shape (Y, X)
         Labels, uint16 or uint32.
     """
-    least, most = rule.min_area, rule.max_area
+    least, most, factor = rule.min_area, rule.max_area, rule.otsu_factor
     if rule.rule == "split":
         found = split_objects(
             layer, opening=rule.opening, passes=rule.opening_passes,
-            window=rule.window, least=least, most=most,
+            window=rule.window, least=least, most=most, factor=factor,
         )  # fmt: skip
     elif rule.rule == "boxes":
-        found = outlined_objects(layer, closing=rule.closing, least=least, most=most)
+        found = outlined_objects(
+            layer, closing=rule.closing, least=least, most=most, factor=factor
+        )
     else:
         if rule.rule == "removed":
-            mask = removed_objects(image, scene, step=rule.step)
+            mask = removed_objects(image, scene, step=rule.step, factor=factor)
         else:
-            mask = otsu_mask(layer)
+            mask = otsu_mask(layer, factor)
         found = by_area(ndimage.label(mask, np.ones((3, 3)))[0], least, most)
     return by_light(found, layer, rule.min_light) if rule.min_light else found
 
