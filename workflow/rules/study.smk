@@ -22,6 +22,7 @@ rule study_steps:
         config=method_sections(
             "cellresdm",
             blocks=CONFIG.translate.blocks,
+            samples=CONFIG.translate.samples_of("cellresdm"),
             averaged=CONFIG.translate.averaged_of("cellresdm"),
             study=study_options("steps", "images"),
         ),
