@@ -13,6 +13,7 @@ from phantomscope.config.papers import PAPERS
 from phantomscope.config.translation import ALL_DETECTORS, ALL_METHODS
 from phantomscope.engine.codec import Codec
 from phantomscope.engine.model import DiffusionModel
+from phantomscope.engine.pairs import from_stored
 from phantomscope.images.files import read_json
 from phantomscope.images.imageset import ImageSet
 from phantomscope.tables.instances import RATIOS, STARDIST
@@ -149,6 +150,18 @@ def test_speed_counts_network_evaluations(finished):
     assert table.loc["c110", "ours"] > 0
 
 
+def test_the_mean_of_two_predictions_is_said_to_be_one(finished):
+    for name in ("quality", "speed"):
+        table = read(finished, name)
+        own = table[table["method"].isin(ALL_METHODS)]
+        said = own["remark"].str.contains("mean of 2 predictions")
+        noisy = own["method"].str.contains("cellresdm|palette|diffusion")
+        assert (said == noisy).all()
+    text = (finished / PART / "tables/translation.md").read_text()
+    assert f"{TITLES['cellresdm']}: the mean of 2 predictions" in text
+    assert not read(finished, "artefacts")["remark"].str.contains("mean of").any()
+
+
 def test_latent_space_stands_beside_pixel_space(finished):
     table = read(finished, "latent")
     ours = table.loc[["c100", "c101", "c102", "c103", "c104", "c105"]]
@@ -227,12 +240,19 @@ def test_artefacts_are_planted_translated_and_found_again(finished):
         assert len(table) == 4 * 7
         assert (table["given"] > 2).all()
         assert table["auc"].between(0, 1).all() == spreads
-        # Without artefacts a method says what it says elsewhere, to the last bit.
         picture = ImageSet.open(folder / "picture")
+        here = picture.channels(picture.ids[0])[1:]
         there = ImageSet.open(
             finished / PART / f"translated/{method}/seed0/shard-000"
         ).channels(planted.ids[0])
-        np.testing.assert_array_equal(picture.channels(picture.ids[0])[1:8], there[:7])
+        if spreads:
+            # The same two predictions: one of them is studied, their mean is measured.
+            np.testing.assert_array_equal(here[7:], there[7:])
+            apart = np.abs(from_stored(here[:7]) - from_stored(there[:7]))
+            spread = (from_stored(here[7:]) + 1) / 2
+            np.testing.assert_allclose(apart, spread / 2**0.5, atol=2e-4)
+        else:  # without artefacts it says what it says elsewhere, to the last bit
+            np.testing.assert_array_equal(here, there)
     table = read(finished, "artefacts")
     shares = table[table["metric"] == "artefact_share"]["ours"]
     assert len(shares) == 2 * 2 * 8

@@ -153,8 +153,9 @@ class Translate(Section):
     averaged: int = option(
         1,
         "How many of the `samples` are averaged into the prediction that is kept and "
-        "measured, of the methods that have as many. A mean errs less in each pixel "
-        "than one of them, has less texture, and takes as long as all of its own.",
+        "measured, of the methods with noise that have as many. A mean errs less in "
+        "each pixel than one of them, has less texture, and takes as long as all of "
+        "its own.",
         ge=1,
         le=100,
         paper="1",
@@ -263,7 +264,9 @@ class Translate(Section):
         return self.samples if method in (self.sampled or ALL_METHODS) else 1
 
     def averaged_of(self, method: str) -> int:
-        """Return how many predictions are averaged, if the method has noise."""
+        """Return how many predictions are averaged: one of a method without noise."""
+        if METHODS.get(method, {}).get("process") == _REGRESSION:
+            return 1
         return min(self.averaged, self.samples_of(method))
 
     @property

@@ -44,6 +44,7 @@ FEATURES, MATCHED = "feature_correlation", "mean_matched_0.50"
 SPEED = ("image_seconds", "speedup", "steps")
 # Names of metrics that mean something else in the tables of other papers.
 RENAMED = {name: f"stain_{name}" for name in PIXELS}
+ARTEFACTS = ("artefact_", "spread_", "candidate_")
 STAIN_RATIOS = ("psnr_ratio", "ssim_ratio")
 # What the rows of Table 3 are called, and the ids of their published values: error, its
 # spread, and speed.
@@ -74,7 +75,7 @@ def artefact_rows(part: Part) -> list[ResultRow]:
     return [
         replace(row, condition=f"{row.condition}, {row.method}")
         for row in _measured(part, STUDIES)
-        if row.metric.startswith(("artefact_", "spread_", "candidate_"))
+        if row.metric.startswith(ARTEFACTS)
     ]
 
 
@@ -297,7 +298,8 @@ def _averaged(table: pd.DataFrame, parts: Mapping[str, Part]) -> pd.DataFrame:
     configs = {part.config.name: part.config for part in parts.values()}
 
     def said(row: Any) -> str:
-        if row.experiment not in configs:
+        single = row.metric.startswith(ARTEFACTS)  # studied on single predictions
+        if single or row.experiment not in configs:
             return str(row.remark)
         method = str(row.method).split(" ")[0]
         count = configs[row.experiment].translate.averaged_of(method)

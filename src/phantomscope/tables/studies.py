@@ -353,10 +353,11 @@ def study_notes(rows: Sequence[ResultRow], config: Config) -> list[str]:
         said.append(
             "Artefacts are planted in brightfield alone, so what changes of a stain is "
             "invented. Images with and without them are translated with the same "
-            "noise; absolute change in grey values of 0 to 255 inside an artefact, by "
-            "that in a ring around it (at least 0.5 is taken), and by the change of "
-            "the brightfield itself. AUC: how often the spread of a pixel inside is "
-            "larger than that of one far from all artefacts; 0.5 says nothing. "
+            "noise, each prediction by itself; absolute change in grey values of 0 to "
+            "255 inside an artefact, by that in a ring around it (at least 0.5 is "
+            "taken), and by the change of the brightfield itself. AUC: how often the "
+            "spread of a pixel inside is larger than that of one far from all "
+            "artefacts; 0.5 says nothing. "
             "Limits of intensity are those of the image without artefacts."
         )
     return said

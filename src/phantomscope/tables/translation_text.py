@@ -83,11 +83,7 @@ def translation_notes(rows: Sequence[ResultRow], config: Config) -> list[str]:
 def _averaged_notes(config: Config) -> list[str]:
     """Say of which methods the mean of several predictions is measured."""
     options = config.translate
-    counts = {
-        method: options.averaged_of(method)
-        for method in options.methods
-        if config.of_method(method).process.kind != "one_step"
-    }
+    counts = {method: options.averaged_of(method) for method in options.methods}
     return [
         f"{TITLES[method]}: the mean of {count} predictions is measured, which errs "
         "less than one of them and has less texture."
