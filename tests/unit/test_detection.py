@@ -197,6 +197,19 @@ def test_objects_of_noise_are_dropped_by_their_light():
     assert (found > 0).sum() == 100
 
 
+def test_an_object_belongs_to_the_layer_that_has_most_of_its_light():
+    one, other = discs((60, 60), [(15, 15)], 6), discs((60, 60), [(40, 40)], 6)
+    image = 0.2 + 0.5 * one + 0.8 * other
+    # Half of the bright one's light would be 0.4, which is as much as the dim one has.
+    layer, rest = 0.45 * one + 0.3 * other, 0.05 * one + 0.5 * other
+    for values, whole in ((layer, one), (rest, other)):
+        rule = Objects(rule="otsu", min_area=10, min_share=0.5, otsu_factor=0.5)
+        found = find_objects(values, image, image, rule)
+        np.testing.assert_array_equal(found > 0, whole > 0)
+    every = Objects(rule="otsu", min_area=10, otsu_factor=0.5)
+    assert find_objects(layer, image, image, every).max() == 2
+
+
 @pytest.mark.parametrize("rule", ["split", "boxes", "removed", "otsu"])
 def test_a_part_of_otsus_threshold_takes_dim_edges_in(rule):
     bright, dim = discs((60, 60), [(30, 30)], 8), discs((60, 60), [(30, 30)], 14)

@@ -81,6 +81,13 @@ class Objects(Section):
         "Otsu's threshold of an empty layer is one of noise.",
         ge=0, lt=1,
     )  # fmt: skip
+    min_share: float = option(
+        0.0,
+        "Objects with a smaller share of their light in the layer are dropped; their "
+        "light is that of the image above its median. 0.5: each belongs to the layer "
+        "that has most of it. For bright objects in layers that add up.",
+        ge=0, lt=1,
+    )  # fmt: skip
     min_area: float = option(300.0, "Smaller objects are dropped.", unit="px", ge=0)
     max_area: float | None = option(
         None, "Larger ones are dropped.", unit="px", paper="5000 (plate)", gt=0

@@ -85,6 +85,34 @@ def by_light(labels: Labels, layer: NDArray[Any], least: float) -> Labels:
     return compact_labels(np.where(kept[labels], labels, 0))
 
 
+def by_share(
+    labels: Labels, layer: NDArray[Any], image: NDArray[Any], least: float
+) -> Labels:
+    """Drop objects of which a layer has a smaller share of the light.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (Y, X)
+        Objects that were found in the layer.
+    layer, image : ndarray, shape (Y, X)
+        In one unit. The light of an object is what the image has above its median.
+    least : float
+        Share from 0 to 1.
+
+    Returns
+    -------
+    ndarray, shape (Y, X)
+        Labels, renumbered.
+    """
+    light = np.asarray(image, np.float64) - np.median(image)
+    whole, own = (
+        np.bincount(np.ravel(labels), np.ravel(values)) for values in (light, layer)
+    )
+    kept = own >= least * whole
+    kept[0] = False
+    return compact_labels(np.where(kept[labels], labels, 0))
+
+
 def split_objects(
     layer: NDArray[Any], *, opening: int = 3, passes: int = 3, window: int = 11,
     least: float = 300.0, most: float | None = None, factor: float = 1.0,
@@ -253,6 +281,8 @@ def find_objects(
         else:
             mask = otsu_mask(layer, factor)
         found = by_area(ndimage.label(mask, np.ones((3, 3)))[0], least, most)
+    if rule.min_share:
+        found = by_share(found, layer, image, rule.min_share)
     return by_light(found, layer, rule.min_light) if rule.min_light else found
 
 
