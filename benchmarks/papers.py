@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 from tests import ctc_archives, shareloc_archives
-from tests.plates import Gallery, small_plates
+from tests.plates import SMALL_ARTEFACTS, Gallery, small_plates
 from tests.server import Server, serve
 
 from benchmarks import scale
@@ -105,10 +105,11 @@ def cellresdm(folder: Path) -> list[Row]:
     gallery = Gallery(folder / "bucket")
     options = smoke_options("cellresdm")
     with Server() as server:
-        plates = options["parts"]["jump"]["translate"]["plates"]
-        plates |= small_plates(server.add_bucket(gallery.root))
+        translate = options["parts"]["jump"]["translate"]
+        translate["plates"] |= small_plates(server.add_bucket(gallery.root))
+        translate["study"] |= SMALL_ARTEFACTS
         minutes = run_smoke("cellresdm", options, folder / "smoke")
-    what = "six methods on two plates"
+    what = "seven methods on two plates, with StarDist, studies and features"
     rows = [smoke_row("cellresdm", what, minutes, "<= 15"), *plate_plan_rows(folder)]
     return [*rows, *translation_rows()]
 

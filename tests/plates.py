@@ -257,6 +257,10 @@ class Gallery:
             np.save(self.flat_field(plate, channel), array)
 
 
+# Artefacts that have a place in these images, which are of 29 x 38 um.
+SMALL_ARTEFACTS = {"dust_um": [2, 3], "debris_um": [5, 6], "debris_blur_um": 1}
+
+
 def small_plates(address: str) -> dict[str, Any]:
     """Return the options of plates that are as small as these."""
     return {

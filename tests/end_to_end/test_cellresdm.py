@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from tests.plates import PLATES, STAINS, Gallery, pixels, small_plates
+from tests.plates import (
+    PLATES,
+    SMALL_ARTEFACTS,
+    STAINS,
+    Gallery,
+    pixels,
+    small_plates,
+)
 from tests.server import Server
 
 from phantomscope.acquire.plates import assert_apart
@@ -31,12 +38,9 @@ def finished(root, snakemake, tmp_path_factory):
     gallery = Gallery(folder / "bucket")
     options = yaml.safe_load((root / "config/cellresdm/smoke.yaml").read_text())
     with Server() as server:
-        plates = options["parts"]["jump"]["translate"]["plates"]
-        plates |= small_plates(server.add_bucket(gallery.root))
-        # The images are 29 x 38 um.
-        options["parts"]["jump"]["translate"]["study"] |= {
-            "dust_um": [2, 3], "debris_um": [5, 6], "debris_blur_um": 1,
-        }  # fmt: skip
+        translate = options["parts"]["jump"]["translate"]
+        translate["plates"] |= small_plates(server.add_bucket(gallery.root))
+        translate["study"] |= SMALL_ARTEFACTS
         path = folder / "smoke.yaml"
         path.write_text(yaml.safe_dump(options))
         process = snakemake(
