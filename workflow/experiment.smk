@@ -8,6 +8,7 @@ include: "rules/config.smk"
 
 if CONFIG.translate.methods:
 
+    include: "rules/translate_common.smk"
     include: "rules/translate.smk"
     include: "rules/score.smk"
     include: "rules/profile.smk"
